@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: A field's value: flat ECS, dotted names. Lists hold strings.
 FieldValue = str | int | float | bool | list[str]
 Fields = dict[str, FieldValue]
@@ -164,9 +165,8 @@ class SourceStatus:
 
 def rfc3339(timestamp_us: int) -> str:
     """Microseconds since the epoch as RFC 3339 in UTC, with as many fraction digits as are not zero."""
-    moment = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=timestamp_us)
-    text = moment.isoformat(timespec="microseconds" if timestamp_us % 1_000_000 else "seconds")
-    return text + "+00:00"
+    moment = EPOCH + dt.timedelta(microseconds=timestamp_us)
+    return moment.isoformat(timespec="microseconds" if timestamp_us % 1_000_000 else "seconds")
 
 
 @dataclass(frozen=True, slots=True)
