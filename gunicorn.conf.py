@@ -41,8 +41,9 @@ def on_starting(server):
         host = address[0] if isinstance(address, tuple) else ""
         if host and not (host.startswith("127.") or host in {"::1", "localhost"}):
             sys.exit(
-                f"threatlens: refusing to listen on {host}: there are no accounts yet, so everybody who reaches"
-                " the port would read your logs; listen on 127.0.0.1 and put a reverse proxy that asks for a password in front"
+                f"threatlens: refusing to listen on {host}: there are no accounts yet, so everybody who reaches the"
+                " port would read your logs; listen on 127.0.0.1 and put a reverse proxy that asks for a password in"
+                " front"
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,7 +112,3 @@ def entry(content: bytes, *, stream_id: int = 1, source_id: int = 1, start: int 
         stream_id, source_id, "auth", "/var/log/auth.log", content, start, start + len(content),
         content.count(b"\n"), 5, NOW_US / 1e6, "utf-8", 0, 0, b"print",
     )._replace(**changes)  # fmt: skip
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from threatlens.decoders import decode_stored
-from threatlens.event import Event, EventFilter
+from threatlens.event import Event, EventFilter, stands_in
 from threatlens.store_database import Database
 
 #: What one token of the full-text index is made of (unicode61 with tokenchars '.-_@').
@@ -236,14 +236,13 @@ class _Page:
     def _by_words(self) -> list[Any]:
         """From the full-text index: candidates in order, each looked at whole, until the page is full."""
         match = _fts_query(self.where.words)
-        exact = [word.lower() for word in self.where.words]
         found: list[Any] = []
         chunk = max(200, 2 * self.limit)
         low, high = self.low, self.high
         while len(found) < self.limit and low <= high:
             # A word of punctuation alone has no token: then every line is a candidate.
             rows, last, more = self._with_tokens(match, low, high, chunk) if match else self._all(low, high, chunk)
-            found += [row for row in rows if all(word in _text(row[14], row[10]).lower() for word in exact)]
+            found += [row for row in rows if stands_in(self.where.words, _text(row[14], row[10]))]
             if not more:
                 break
             low, high = (last + 1, high) if self.forward else (low, last - 1)
