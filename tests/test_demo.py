@@ -149,7 +149,7 @@ def test_the_files_hold_the_story(tmp_path: Path) -> None:
 
     writer(tmp_path, clock).run(clock.wait)
 
-    for name in demo.FILES:
+    for name in demo.DEMO_SOURCES.values():
         assert lines_of(tmp_path, name) == [line for at_s, file_name, line in told(29.999) if file_name == name]
 
 
@@ -168,7 +168,7 @@ def test_files_turn_over_so_that_the_disk_stays_bounded(tmp_path: Path, monkeypa
     writer(tmp_path, clock).run(clock.wait)
 
     names = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert names <= {*demo.FILES, *(f"{name}.1" for name in demo.FILES)}
+    assert names <= {*demo.DEMO_SOURCES.values(), *(f"{name}.1" for name in demo.DEMO_SOURCES.values())}
     assert f"{demo.AUTH}.1" in names
     assert all(path.stat().st_size < 2_500 for path in (tmp_path / "demo").iterdir())
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 AUTH = "auth.log"
 SYSTEM = "system.log"
 WEB = "nginx-access.log"
-FILES = (AUTH, SYSTEM, WEB)
+DEMO_SOURCES = {"demo-auth": AUTH, "demo-system": SYSTEM, "demo-web": WEB}  # source name -> file in the demo's folder
 
 ROTATE_BYTES = 5_000_000  # a file that grows beyond it becomes FILE.1, replacing the last one
 LATE_S = 10.0  # further behind than this (a laptop slept), the story starts anew instead of rushing
