@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,14 @@ def signature(path: str) -> Signature:
     except OSError:
         return Signature()
     return Signature(found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def locate(paths: Sequence[str]) -> str:
+    """The one of these files that is there, else the first. Raises ConfigError if there are two."""
+    found = [path for path in paths if os.path.lexists(path)]
+    if len(found) > 1:
+        raise ConfigError(f"and {found[1]} both exist; remove one", file=found[0])
+    return found[0] if found else paths[0]
 
 
 def read_bytes(path: str) -> tuple[bytes, os.stat_result]:
