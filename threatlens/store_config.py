@@ -69,9 +69,9 @@ class ConfigTable:
                 return source.source_id
             return int(
                 connection.exec_driver_sql(
-                    "INSERT INTO log_sources (source_name, path, kind, origin, enabled, settings, updated_at, created_at)"
-                    " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (source_name) DO UPDATE SET path = excluded.path,"
-                    " kind = excluded.kind, origin = excluded.origin, enabled = excluded.enabled,"
+                    "INSERT INTO log_sources (source_name, path, kind, origin, enabled, settings, updated_at,"
+                    " created_at) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (source_name)"
+                    " DO UPDATE SET path = excluded.path, kind = excluded.kind, origin = excluded.origin, enabled = excluded.enabled,"
                     " settings = excluded.settings, updated_at = excluded.updated_at RETURNING id",
                     (*values, now),
                 ).scalar_one()

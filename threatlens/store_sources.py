@@ -191,7 +191,8 @@ class SourceBook:
         """Changes whenever one of them comes, goes or changes."""
         with self.database.reading() as connection:
             row = connection.exec_driver_sql(
-                "SELECT count(*), coalesce(max(updated_at), 0) FROM log_sources WHERE kind NOT IN ('file', 'removed') AND enabled"
+                "SELECT count(*), coalesce(max(updated_at), 0) FROM log_sources"
+                " WHERE kind NOT IN ('file', 'removed') AND enabled"
             ).one()
             return int(row[0]), int(row[1])
 
