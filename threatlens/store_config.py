@@ -71,7 +71,8 @@ class ConfigTable:
                 connection.exec_driver_sql(
                     "INSERT INTO log_sources (source_name, path, kind, origin, enabled, settings, updated_at,"
                     " created_at) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (source_name)"
-                    " DO UPDATE SET path = excluded.path, kind = excluded.kind, origin = excluded.origin, enabled = excluded.enabled,"
+                    " DO UPDATE SET path = excluded.path, kind = excluded.kind, origin = excluded.origin,"
+                    " enabled = excluded.enabled,"
                     " settings = excluded.settings, updated_at = excluded.updated_at RETURNING id",
                     (*values, now),
                 ).scalar_one()
