@@ -1,0 +1,47 @@
+"""What tests share: a data folder, a store in it, an app on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from builders import Filler
+
+from threatlens import create_app
+from threatlens.settings import Settings, load_settings, prepare_data_folder
+from threatlens.store import EventStore
+from threatlens.store_database import connect
+from threatlens.store_schema import migrate
+
+
+@pytest.fixture
+def settings(tmp_path: Any) -> Settings:
+    return load_settings({"THREATLENS_DATA": str(tmp_path / "data")})
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[EventStore]:
+    prepare_data_folder(settings)
+    migrate(settings)
+    engine = connect(settings.database_url)
+    yield EventStore(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Any]:
+    app = create_app(settings)
+    app.config["TESTING"] = True
+    yield app
+    app.extensions["threatlens"].store.database.engine.dispose()
+
+
+@pytest.fixture
+def services(app: Any) -> Any:
+    return app.extensions["threatlens"]
+
+
+@pytest.fixture
+def filler(store: EventStore) -> Filler:
+    return Filler(store)
