@@ -1,0 +1,56 @@
+"""ThreatLens: a security log monitor in one light process.
+
+create_app() builds everything and starts nothing; wsgi.py and the command line start the engine.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from threatlens.settings import Settings
+
+__version__ = "0.1.0"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The app, its services in app.extensions["threatlens"]; raises ThreatLensError when the data folder is no good."""
+    # Flask and SQLAlchemy take half a second to import; `threatlens decode` needs neither.
+    from flask import Flask
+
+    from threatlens import web
+    from threatlens.background import BackgroundProcessor
+    from threatlens.broadcaster import EventBroadcaster
+    from threatlens.config import ConfigManager
+    from threatlens.decoders import FORMATS
+    from threatlens.ingestions import Ingestions
+    from threatlens.models import db
+    from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key
+    from threatlens.store import EventStore
+    from threatlens.store_database import connect
+    from threatlens.store_schema import migrate
+    from threatlens.web.context import Services
+
+    settings = settings or load_settings(os.environ)
+    prepare_data_folder(settings)
+    migrate(settings)
+    app = Flask(
+        "threatlens",
+        root_path=PROJECT,
+        template_folder="templates",
+        static_folder="static",
+        instance_path=settings.data,
+    )
+    app.config.update(SECRET_KEY=secret_key(settings), SQLALCHEMY_DATABASE_URI=settings.database_url)
+    db.init_app(app)
+    store = EventStore(connect(settings.database_url))
+    config = ConfigManager(settings.yaml_path, book=store, forbidden=(settings.data,), formats=FORMATS)
+    broadcaster = EventBroadcaster()
+    ingestions = Ingestions(settings, store)
+    background = BackgroundProcessor(settings, store, config, broadcaster, ingestions)
+    app.extensions["threatlens"] = Services(settings, store, config, broadcaster, ingestions, background)
+    web.register(app)
+    return app

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: A field's value: flat ECS, dotted names. Lists hold strings.
 FieldValue = str | int | float | bool | list[str]
 Fields = dict[str, FieldValue]
@@ -164,9 +165,8 @@ class SourceStatus:
 
 def rfc3339(timestamp_us: int) -> str:
     """Microseconds since the epoch as RFC 3339 in UTC, with as many fraction digits as are not zero."""
-    moment = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=timestamp_us)
-    text = moment.isoformat(timespec="microseconds" if timestamp_us % 1_000_000 else "seconds")
-    return text + "+00:00"
+    moment = EPOCH + dt.timedelta(microseconds=timestamp_us)
+    return moment.isoformat(timespec="microseconds" if timestamp_us % 1_000_000 else "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class EventFilter:
     sources: tuple[str, ...] = ()  # source names, any of them; empty: all
     start_us: int | None = None  # event time, inclusive
     end_us: int | None = None  # event time, exclusive
-    words: tuple[str, ...] = ()  # each stands in the raw line, ignoring case
+    words: tuple[str, ...] = ()  # each stands in the raw line, ignoring case, where a word of it begins
 
     def matches(self, event: Event) -> bool:
         """Whether this event is one of them."""
@@ -193,7 +193,25 @@ class EventFilter:
             return False
         if self.end_us is not None and event.timestamp_us >= self.end_us:
             return False
-        if self.words:
-            raw = event.raw.lower()
-            return all(word.lower() in raw for word in self.words)
-        return True
+        return not self.words or stands_in(self.words, event.raw)
+
+
+def stands_in(words: tuple[str, ...], raw: str) -> bool:
+    """Whether every word is in the line, ignoring case, beginning where a word of the line begins.
+
+    A word of a line is a run of letters, digits and ". - _ @", as in the full-text index; so a feed and a search of
+    the same filter show the same events.
+    """
+    line = raw.lower()
+    for word in words:
+        sought = word.lower()
+        at = line.find(sought)
+        while at > 0 and _in_word(sought[0]) and _in_word(line[at - 1]):
+            at = line.find(sought, at + 1)
+        if at < 0:
+            return False
+    return True
+
+
+def _in_word(char: str) -> bool:
+    return char.isalnum() or char in ".-_@"

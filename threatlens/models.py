@@ -2,7 +2,7 @@
 
 Times are integers: microseconds since the epoch, UTC, in columns named ..._us or timestamp/..._at as the design
 document names them. An event keeps its raw line and what was decided about it; its fields are read from the raw line
-again when somebody looks (decoders are pure), which keeps the table small and inserts fast. docs/decisions has the page.
+again when somebody looks (decoders are pure), which keeps the table small and inserts fast.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import BigInteger, Boolean, Float, ForeignKey, Index, Integer, LargeBinary, SmallInteger, Text
+from sqlalchemy import BigInteger, Boolean, Float, ForeignKey, Index, Integer, LargeBinary, SmallInteger, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -105,9 +105,7 @@ class EventRecord(Base):
     realtime_processed: Mapped[int] = mapped_column(SmallInteger)
     notification_sent: Mapped[int] = mapped_column(SmallInteger)
     raw: Mapped[str] = mapped_column(Text)  # text where the line is UTF-8, else its exact bytes as a blob
-    __table_args__ = (
-        Index("ix_events_severity_id", "severity", "id", sqlite_where=db.text("severity >= 4")),
-    )
+    __table_args__ = (Index("ix_events_severity_id", "severity", "id", sqlite_where=text("severity >= 4")),)
 
 
 class EventMinuteRecord(Base):
@@ -121,6 +119,7 @@ class EventMinuteRecord(Base):
     n: Mapped[int] = mapped_column(Integer)
     first_id: Mapped[int] = mapped_column(Integer)
     last_id: Mapped[int] = mapped_column(Integer)
+    __table_args__ = (Index("ix_event_minutes_last_id", "last_id"),)
 
 
 class RawLogRecord(Base):
@@ -136,7 +135,7 @@ class RawLogRecord(Base):
     first_event_id: Mapped[int] = mapped_column(Integer)  # 0: only blank lines
     last_event_id: Mapped[int] = mapped_column(Integer)
     ingested_at: Mapped[int] = mapped_column(BigInteger)  # microseconds, of its first batch
-    __table_args__ = (Index("ux_raw_logs_stream_start", "stream_id", "start_offset", unique=True),)
+    __table_args__ = (Index("ix_raw_logs_stream_start", "stream_id", "start_offset"),)
 
 
 class DeadLetterRecord(Base):
@@ -201,7 +200,6 @@ class ApiTokenRecord(Base):
     role: Mapped[str] = mapped_column(Text)  # viewer, analyst, admin
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
     last_used_at: Mapped[int] = mapped_column(BigInteger, default=0)
-    revoked: Mapped[bool] = mapped_column(Boolean, default=False)
 
 
 class IngestionRecord(Base):

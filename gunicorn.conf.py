@@ -1,0 +1,68 @@
+"""gunicorn's settings, read by `threatlens serve` and by a bare `gunicorn wsgi:app` alike.
+
+An open WebSocket holds its thread, and gunicorn waits for threads when it stops: so the worker's SIGTERM tells every
+socket to close first. SIGTERM ends the process within graceful_timeout; SIGKILL is always safe.
+"""
+
+import os
+import signal
+import sys
+
+from threatlens.errors import ThreatLensError
+from threatlens.settings import load_settings
+
+try:
+    _settings = load_settings(os.environ)
+except ThreatLensError as error:
+    sys.exit(f"threatlens: {error}")
+
+bind = [f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"]
+workers = 1
+worker_class = "gthread"
+threads = _settings.web_threads
+worker_connections = _settings.web_threads + 100
+graceful_timeout = 4
+timeout = 60
+keepalive = 5
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+forwarded_allow_ips = ""
+preload_app = False  # threads do not survive a fork
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+umask = 0o077
+control_socket_disable = True
+
+
+def on_starting(server):
+    for address in server.cfg.address:
+        host = address[0] if isinstance(address, tuple) else ""
+        if host and not (host.startswith("127.") or host in {"::1", "localhost"}):
+            sys.exit(
+                f"threatlens: refusing to listen on {host}: there are no accounts yet, so everybody who reaches the"
+                " port would read your logs; listen on 127.0.0.1 and put a reverse proxy that asks for a password in"
+                " front"
+            )
+
+
+def when_ready(server):
+    print(f"ThreatLens listens on {' '.join('http://' + address for address in bind)}/", flush=True)
+
+
+def post_worker_init(worker):
+    background = worker.wsgi.extensions["threatlens"].background
+    inner = signal.getsignal(signal.SIGTERM)
+
+    def stop(number, frame):
+        background.request_stop()
+        inner(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def worker_exit(server, worker):
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        app.extensions["threatlens"].background.stop()

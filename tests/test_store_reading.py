@@ -1,0 +1,148 @@
+"""Pages, counts and histograms agree with a plain look at every event."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from conftest import NOW_US, Filler
+
+from threatlens.errors import QueryTimeout
+from threatlens.event import Event, EventFilter
+from threatlens.store import EventStore
+
+SOURCES = ("auth", "web", "mail")
+CATEGORIES = ("authentication", "web", "network", "other")
+WORDS = ("alpha", "beta", "10.0.0.1", "failed password", "/wp-login.php")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> tuple[EventStore, list[Event]]:
+    from threatlens.settings import load_settings, prepare_data_folder
+    from threatlens.store_database import connect
+    from threatlens.store_schema import migrate
+
+    settings = load_settings({"THREATLENS_DATA": str(tmp_path_factory.mktemp("many"))})
+    prepare_data_folder(settings)
+    migrate(settings)
+    store = EventStore(connect(settings.database_url))
+    filler = Filler(store)
+    dice = random.Random(7)
+    for number in range(1500):
+        filler.add(
+            f"line {number} {dice.choice(WORDS)} {dice.choice(WORDS)}",
+            source=dice.choice(SOURCES),
+            category=dice.choice(CATEGORIES),
+            severity=dice.choice((1, 2, 2, 2, 3, 4, 5, 7, 9)),
+            # mostly in order, some late by hours
+            timestamp_us=NOW_US + number * 7_000_000 - (dice.randrange(20_000) * 1_000_000 if number % 10 == 0 else 0),
+            outcome=dice.randrange(3),
+            source_ip=dice.choice((None, "192.0.2.1", "192.0.2.2")),
+        )
+    events = store.page(EventFilter(), after=0, limit=10_000)
+    assert len(events) == 1500
+    return store, events
+
+
+FILTERS = [
+    EventFilter(),
+    EventFilter(min_severity=7),
+    EventFilter(max_severity=3),
+    EventFilter(min_severity=4, max_severity=5, sources=("web",)),
+    EventFilter(categories=("web", "network")),
+    EventFilter(sources=("mail",), categories=("other",)),
+    EventFilter(sources=("nobody",)),
+    EventFilter(start_us=NOW_US + 3_000_000_000, end_us=NOW_US + 5_000_000_000),
+    EventFilter(start_us=NOW_US + 3_000_000_000, sources=("auth",), min_severity=2),
+    EventFilter(words=("beta",)),
+    EventFilter(words=("10.0.0.1", "alpha"), sources=("web",)),
+    EventFilter(words=("failed pass",)),
+    EventFilter(words=("FAILED password",), min_severity=5),
+    EventFilter(words=("/wp-login.php",)),
+    EventFilter(words=("/",)),
+    EventFilter(words=("10.0",), end_us=NOW_US + 5_000_000_000),
+]
+
+
+@pytest.mark.parametrize("where", FILTERS, ids=str)
+def test_paging_backwards_gives_every_match_once_newest_first(many, where):
+    store, events = many
+    found: list[int] = []
+    before = None
+    while page := store.page(where, before=before, limit=37):
+        found += [event.id for event in page]
+        before = page[-1].id
+    assert found == [event.id for event in reversed(events) if where.matches(event)]
+
+
+@pytest.mark.parametrize("where", FILTERS, ids=str)
+def test_paging_forwards_gives_every_match_once_oldest_first(many, where):
+    store, events = many
+    found: list[int] = []
+    after = 0
+    while page := store.page(where, after=after, limit=41):
+        found += [event.id for event in page]
+        after = page[-1].id
+    assert found == [event.id for event in events if where.matches(event)]
+
+
+@pytest.mark.parametrize("where", [where for where in FILTERS if not where.words and not where.start_us], ids=str)
+def test_counts_agree(many, where):
+    store, events = many
+    matching = [event for event in events if where.matches(event)]
+    counts = store.counts(where)
+    assert counts.total == len(matching)
+    for name, key in (("by_severity", "severity"), ("by_category", "category"), ("by_source", "source")):
+        expected: dict = {}
+        for event in matching:
+            expected[getattr(event, key)] = expected.get(getattr(event, key), 0) + 1
+        assert getattr(counts, name) == expected
+
+
+def test_the_histogram_has_every_event_in_its_bar(many):
+    store, events = many
+    start, end = NOW_US - 86_400_000_000, NOW_US + 86_400_000_000
+    bars = store.histogram(start, end, 48, EventFilter(min_severity=2))
+    assert len(bars) == 48
+    width = bars[1][0] - bars[0][0]
+    for bar_start, by_severity in bars:
+        inside = [e for e in events if bar_start <= e.timestamp_us < bar_start + width and e.severity >= 2]
+        assert sum(by_severity.values()) == len(inside)
+
+
+def test_the_most_frequent_addresses_come_with_their_outcomes(many):
+    store, events = many
+    (first, *_) = store.top("source_ip", EventFilter())
+    of_it = [event for event in events if event.id and event.source != "?"]
+    assert first[0] in {"192.0.2.1", "192.0.2.2"}
+    assert first[1] > first[2] + first[3] > 0
+    assert sum(value[1] for value in store.top("source_ip", EventFilter())) < len(of_it)
+
+
+def test_a_word_matches_from_its_start_in_the_database_and_in_the_feed_alike(store, filler):
+    filler.add("prefix failedlogin unfailed")
+    for word in ("fail", "failed", "failedlogin", "ailed", "unfailed", "prefix fail"):
+        where = EventFilter(words=(word,))
+        assert bool(store.page(where)) == where.matches(store.event(1)), word
+
+
+@pytest.mark.parametrize(
+    "word", ['"', "'", "*", "a*b", 'x" OR "y', "NEAR(a b)", "-", "^", ":", "%_", "\x00", "AND", "ü"]
+)
+def test_no_word_is_an_operator_of_the_search(store, filler, word):
+    filler.add("harmless line", f"with {word} in it")
+    assert [event.id for event in store.page(EventFilter(words=(word,)))] == [2]
+
+
+def test_a_query_that_takes_too_long_is_cut_off(store, filler, monkeypatch):
+    filler.add(*(f"line {number}" for number in range(5_000)))
+    monkeypatch.setattr("threatlens.store_database.PROGRESS_STEPS", 1)
+    with pytest.raises(QueryTimeout, match="narrow"), store.database.reading(timeout_s=-1) as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM events a, events b").scalar()
+
+
+def test_an_unknown_event_is_none(store):
+    assert store.event(99) is None
+    assert store.last_id() == 0
+    assert store.page(EventFilter()) == []
+    assert store.counts(EventFilter()).total == 0

@@ -1,0 +1,5 @@
+"""python -m threatlens COMMAND"""
+
+from threatlens.cli import main
+
+main()

@@ -1,0 +1,355 @@
+"""BackgroundProcessor: every thread and every scheduled job starts and stops here, and nowhere else.
+
+Exactly one engine works on a database: the process that holds the lease (flock on engine.lock in the data folder).
+It follows files, processes and writes. Every other process asks for the lease once a second, so that it takes over
+when the holder dies, and until then follows the database to feed its own pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from threatlens.broadcaster import EventBroadcaster
+from threatlens.config import ConfigManager
+from threatlens.demo import DEMO_SOURCES, DemoWriter
+from threatlens.errors import StoreUnavailable, ThreatLensError
+from threatlens.event import EventFilter, EventUpdate
+from threatlens.ingestion_queue import RealtimeIngestionQueue
+from threatlens.ingestions import Ingestions
+from threatlens.models import now_us
+from threatlens.processor import QueueProcessor
+from threatlens.settings import Settings
+from threatlens.sources.file import LogFileMonitor
+from threatlens.store import EventStore
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two requests for the lease, and between two looks at a database that another process writes.
+LEASE_S, FOLLOW_S = 1.0, 0.1
+STATUS_S, CONFIG_S, HOUSEKEEPING_S, METRICS_S = 1.0, 1.0, 10.0, 60.0
+#: Seconds that threads are given to end when the process stops.
+STOP_S = 4.0
+
+
+class Lease:
+    """The right to run the engine on this data folder; the kernel takes it back when the process dies."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: Any = None
+
+    @property
+    def held(self) -> bool:
+        return self._file is not None
+
+    def acquire(self) -> bool:
+        """Take the lease if nobody has it."""
+        if self._file is not None:
+            return True
+        file = open(self._path, "a+")  # noqa: SIM115 - held open for as long as the lease is
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def owner(self) -> int:
+        """The process that holds or held it last; 0: unknown."""
+        with contextlib.suppress(OSError, ValueError), open(self._path) as file:
+            return int(file.read().strip() or 0)
+        return 0
+
+
+class Rate:
+    """Lines a second over the last ten looks."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int]] = []
+
+    def add(self, at_s: float, total: int) -> None:
+        self._seen = [*self._seen[-9:], (at_s, total)]
+
+    @property
+    def per_second(self) -> float:
+        if len(self._seen) < 2:
+            return 0.0
+        (t0, n0), (t1, n1) = self._seen[0], self._seen[-1]
+        return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
+
+
+@dataclass
+class _Engine:
+    """What runs while this process holds the lease."""
+
+    queue: RealtimeIngestionQueue
+    processor: QueueProcessor
+    monitor: LogFileMonitor
+    idle: threading.Event = field(default_factory=threading.Event)  # set once the processor has ended
+    rate: Rate = field(default_factory=Rate)
+    internal: tuple[int, int] = (0, 0)
+    written: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+
+
+class BackgroundProcessor:
+    """The engine, or, without the lease, a follower of it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: EventStore,
+        config: ConfigManager,
+        broadcaster: EventBroadcaster,
+        ingestions: Ingestions,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._config = config
+        self._broadcaster = broadcaster
+        self._ingestions = ingestions
+        self._lease = Lease(settings.lease_path)
+        self._stopping = threading.Event()
+        self._scheduler = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(6), "engine": ThreadPoolExecutor(2)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+            timezone="UTC",
+        )
+        self._engine: _Engine | None = None
+        self._threads: list[threading.Thread] = []
+        self._only: frozenset[int] | None = None
+
+    # -- life
+
+    def start(self, only_sources: frozenset[int] | None = None) -> None:
+        """Start the scheduler; the engine too, if the lease is free. With only_sources it follows nothing else."""
+        self._only = only_sources
+        sys.setswitchinterval(0.001)  # pages stay quick beside a busy engine
+        self._broadcaster.begin(self._store.last_id())
+        self._every(LEASE_S, self._ask_for_lease)
+        self._every(FOLLOW_S, self._follow)
+        self._scheduler.start()
+        self._ask_for_lease()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+
+    def request_stop(self) -> None:
+        """Everything is told to end; may be called in a signal handler, returns at once."""
+        self._stopping.set()
+        self._broadcaster.closed = True
+        threading.Thread(target=self._wake_everybody, daemon=True).start()
+
+    def stop(self) -> None:
+        """End every thread; the batch in work is finished, what only waits is left in the files."""
+        self._stopping.set()
+        self._wake_everybody()
+        deadline = time.monotonic() + STOP_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if self._engine is not None:
+            self._engine.idle.wait(max(0.0, deadline - time.monotonic()))
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+        with contextlib.suppress(ThreatLensError):
+            self._store.write_token_use()
+        self._lease.release()
+
+    def _wake_everybody(self) -> None:
+        self._broadcaster.close()
+        if self._engine is not None:
+            self._engine.queue.close()
+            self._engine.monitor.stop()
+
+    @property
+    def is_engine(self) -> bool:
+        """Whether this process follows files and writes."""
+        return self._engine is not None
+
+    def owner(self) -> int:
+        """The process id of the engine; 0: unknown."""
+        return self._lease.owner()
+
+    def stopped(self, wait_s: float) -> bool:
+        """Wait this long, or until stopping; whether we are."""
+        return self._stopping.wait(wait_s) if wait_s else self._stopping.is_set()
+
+    # -- the engine
+
+    def _ask_for_lease(self) -> None:
+        if self._engine is None and not self._stopping.is_set() and self._lease.acquire():
+            log.info("this process runs the engine")
+            self._start_engine()
+
+    def _start_engine(self) -> None:
+        if self._settings.demo:
+            self._store.put_internal_sources(DEMO_SOURCES, self._settings.demo_folder, kind="demo")
+        monitoring = self._config.load_config()
+        queue = RealtimeIngestionQueue(max_lines=monitoring.max_queue_size)
+        processor = QueueProcessor(queue, self._store, self._broadcaster, on_refused=self._forget_streams)
+        monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=(self._settings.data,))
+        engine = _Engine(queue, processor, monitor)
+        self._apply_config(engine)
+        self._engine = engine
+        self._scheduler.add_job(_guarded(self._consume), args=(engine,), executor="engine", id="processor")
+        self._thread("monitor", monitor.run)
+        if self._settings.demo:
+            self._thread("demo", DemoWriter(self._settings.demo_folder).run, self.stopped)
+        self._every(CONFIG_S, self._reload_config, engine)
+        self._every(STATUS_S, self._write_status, engine)
+        self._every(HOUSEKEEPING_S, self._keep_house, engine)
+        self._every(METRICS_S, self._write_metrics, engine)
+
+    def _consume(self, engine: _Engine) -> None:
+        """The one consumer of the queue; after a failure that nothing below foresaw it begins again."""
+        wait_s = 0.5
+        try:
+            while not _guarded(engine.processor.run)(self.stopped) and not self.stopped(wait_s):
+                wait_s = min(10.0, wait_s * 2)
+                # The batch that was in its hands is gone from memory, not from the files: read it again.
+                self._forget_streams(frozenset(state.stream_id for state in self._store.streams()))
+        finally:
+            engine.idle.set()
+
+    def _forget_streams(self, stream_ids: frozenset[int]) -> None:
+        engine = self._engine
+        if engine is not None:
+            engine.queue.forget(stream_ids)
+            for stream_id in stream_ids:
+                engine.monitor.reset_stream(stream_id)
+
+    def _apply_config(self, engine: _Engine) -> None:
+        monitoring = self._config.load_config()
+        engine.internal = self._store.internal_version()
+        sources = [*self._config.get_log_sources(), *self._store.internal_sources(self._settings)]
+        if self._only is not None:
+            sources = [source for source in sources if source.source_id in self._only]
+        engine.processor.batch_lines = monitoring.processing_batch_size
+        engine.queue.resize(monitoring.max_queue_size)
+        engine.processor.set_sources(sources, self._store.learned())
+        engine.monitor.set_sources(sources)
+
+    # -- jobs
+
+    def _reload_config(self, engine: _Engine) -> None:
+        changed = self._config.poll()
+        if changed or self._store.internal_version() != engine.internal:
+            self._apply_config(engine)
+
+    def _follow(self) -> None:
+        """Without the lease: publish what the engine's process has stored since."""
+        if self._engine is not None or self._stopping.is_set():
+            return
+        last_id = self._broadcaster.place().event_id
+        while events := self._store.page(EventFilter(), after=last_id, limit=500):
+            self._broadcaster.publish(events[0].id, len(events), partial(list, events))
+            last_id = events[-1].id
+
+    def _write_status(self, engine: _Engine) -> None:
+        """Say how things are: the state of every source into the database where it changed, the rest into a file."""
+        statuses = engine.monitor.statuses()
+        changed = [status for status in statuses if engine.written.get(status.source_id) != _comparable(status)]
+        state, queue = engine.processor.state, engine.queue.stats()
+        engine.rate.add(time.monotonic(), state.lines)
+        document = {
+            "pid": os.getpid(),
+            "at_us": now_us(),
+            "lines_per_s": round(engine.rate.per_second, 2),
+            "lines": state.lines,
+            "events": state.events,
+            "dead": state.dead,
+            "retries": state.retries,
+            "unavailable": state.unavailable,
+            "queue": {
+                "lines": queue.lines,
+                "bytes": queue.bytes,
+                "max_lines": queue.max_lines,
+                "waiting": queue.waiting,
+            },
+            "behind_bytes": sum(max(0, status.bytes_total - status.bytes_read) for status in statuses),
+            "last_batch_s": round(state.last_batch.seconds, 4) if state.last_batch else 0,
+            "warnings": sorted({warning for status in statuses for warning in status.warnings}),
+        }
+        write_json(self._settings.status_path, document)
+        self._broadcaster.publish_update(EventUpdate("system_status", document, now_us(), priority=9))
+        if changed:
+            self._store.write_source_status(changed)
+            engine.written.update((status.source_id, _comparable(status)) for status in changed)
+
+    def _keep_house(self, engine: _Engine) -> None:
+        self._ingestions.settle()
+        engine.processor.replay()
+        self._store.write_token_use()
+
+    def _write_metrics(self, engine: _Engine) -> None:
+        queue = engine.queue.stats()
+        self._store.write_metrics(
+            {
+                "lines_per_second": engine.rate.per_second,
+                "queue_lines": float(queue.lines),
+                "queue_bytes": float(queue.bytes),
+                "retries": float(engine.processor.state.retries),
+            }
+        )
+
+    # -- plumbing
+
+    def _every(self, seconds: float, job: Callable[..., None], *args: object) -> None:
+        self._scheduler.add_job(_guarded(job), "interval", seconds=seconds, args=args, id=job.__name__)
+
+    def _thread(self, name: str, target: Callable[..., object], *args: object) -> None:
+        thread = threading.Thread(target=_guarded(target), args=args, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+
+def write_json(path: str, document: dict[str, Any]) -> None:
+    """Replace a small file whole."""
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w") as file:
+        json.dump(document, file)
+    os.replace(temporary, path)
+
+
+def _comparable(status: Any) -> tuple[Any, ...]:
+    return (status.state, status.reason, status.remedy, status.files, status.bytes_total)
+
+
+def _guarded(job: Callable[..., object]) -> Callable[..., bool]:
+    """The wrapper of every job and thread: a failure is logged and ends nothing else. True: it ended by itself."""
+
+    def run(*args: object) -> bool:
+        try:
+            job(*args)
+        except StoreUnavailable as error:
+            log.warning("%s: %s", getattr(job, "__name__", job), error)
+            return False
+        except Exception:
+            log.exception("%s failed", getattr(job, "__name__", job))
+            return False
+        return True
+
+    return run

@@ -1,0 +1,362 @@
+"""python -m threatlens COMMAND: what a person or a script does from a shell.
+
+Errors are one sentence on stderr; exit codes: 0 done, 1 the work found a problem that it reports, 2 wrong usage.
+Commands import what they need themselves: `decode` starts in a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import click
+
+from threatlens import __version__, create_app
+from threatlens.errors import ThreatLensError
+
+if TYPE_CHECKING:
+    from threatlens.settings import Settings
+    from threatlens.web.context import Services
+
+
+class _Group(click.Group):
+    """Turns our own errors into one sentence and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ThreatLensError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group("threatlens", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="threatlens")
+def main() -> None:
+    """ThreatLens follows the logs of a machine and shows what needs attention."""
+
+
+def _settings() -> Settings:
+    from threatlens.settings import load_settings
+
+    return load_settings(os.environ)
+
+
+@contextmanager
+def _services() -> Iterator[Services]:
+    from threatlens.logs import configure
+
+    configure(sys.stderr, json=not sys.stderr.isatty(), level="WARNING")
+    app = create_app()
+    with app.app_context():
+        yield cast("Services", app.extensions["threatlens"])
+
+
+# -- serve
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.  [default: HOST or 127.0.0.1]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.  [default: PORT or 8000]")
+@click.option("--threads", type=click.IntRange(8, 6000), help="Threads of the web server; each open page takes one.")
+@click.option("--demo", is_flag=True, help="Add a source that replays an attack story, live.")
+def serve(host: str | None, port: int | None, threads: int | None, demo: bool) -> None:
+    """Follow the logs and serve the pages, until SIGTERM or Ctrl-C."""
+    from threatlens.settings import PROJECT, prepare_data_folder
+    from threatlens.store_schema import migrate
+
+    changes = {"host": host, "port": port, "threads": threads, "demo": demo or None}
+    settings = dataclasses.replace(_settings(), **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    if not settings.is_loopback:
+        msg = (
+            f"refusing to listen on {settings.host}: there are no accounts yet, so everybody who reaches the port would"
+            " read your logs; listen on 127.0.0.1 and put a reverse proxy that asks for a password in front"
+        )
+        raise click.ClickException(msg)
+    prepare_data_folder(settings)
+    migrate(settings)
+    _check_port(settings)
+    environ = dict(
+        os.environ,
+        THREATLENS_DATA=settings.data,
+        HOST=settings.host,
+        PORT=str(settings.port),
+        THREATLENS_THREADS=str(settings.threads),
+        THREATLENS_DEMO="1" if settings.demo else "",
+    )
+    arguments = ["-m", "gunicorn", "-c", os.path.join(PROJECT, "gunicorn.conf.py"), "--chdir", PROJECT, "wsgi:app"]
+    os.execve(sys.executable, [sys.executable, *arguments], environ)  # noqa: S606 - our own interpreter
+
+
+def _check_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            msg = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another port with --port"
+            raise click.ClickException(msg) from error
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    from threatlens.settings import prepare_data_folder
+    from threatlens.store_schema import HEAD
+    from threatlens.store_schema import migrate as bring_to_head
+
+    settings = _settings()
+    prepare_data_folder(settings)
+    found = bring_to_head(settings)
+    if found == HEAD:
+        click.echo(f"{settings.database_path} is at schema {HEAD} already")
+    else:
+        click.echo(f"{settings.database_path}: schema {found or 'none'} -> {HEAD}")
+
+
+# -- decode, ingest
+
+
+@main.command()
+@click.option("--format", "log_format", default="auto", show_default=True, help="A decoder's name.")
+@click.option("--year", type=click.IntRange(1970, 2100), help="Year of timestamps that carry none.")
+@click.option("--tz", default="UTC", show_default=True, help="Time zone of timestamps that carry none.")
+@click.argument("file")
+def decode(log_format: str, year: int | None, tz: str, file: str) -> None:
+    """Decode FILE (or - for standard input) and print one JSON object per record; stores nothing."""
+    from threatlens.decoders import FORMATS
+    from threatlens.decoders.run import decode_file, serialise
+
+    if log_format != "auto" and log_format not in FORMATS:
+        msg = f"no decoder is named {log_format!r}; there are: auto, {', '.join(sorted(FORMATS))}"
+        raise click.UsageError(msg)
+    _check_zone(tz)
+    out = sys.stdout.buffer
+    try:
+        with _open(file) as stream:
+            for record in decode_file(stream, format=log_format, year=year, timezone=tz, read_at_s=time.time()):
+                out.write(serialise(record))
+        out.flush()
+    except BrokenPipeError:  # `| head`: whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, EOFError) as error:
+        raise _file_problem(file, error) from error
+
+
+def _check_zone(name: str) -> None:
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        msg = f"--tz must be a time zone such as UTC or Europe/Berlin, not {name!r}"
+        raise click.UsageError(msg) from error
+
+
+def _file_problem(file: str, error: Exception) -> click.ClickException:
+    return click.ClickException(f"{file!r} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+@contextmanager
+def _open(file: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file or of standard input, unpacked if they are gzip."""
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    with open(file, "rb") as raw:
+        if raw.read(2) == b"\x1f\x8b":
+            raw.seek(0)
+            with gzip.open(raw) as unpacked:
+                yield cast("IO[bytes]", unpacked)
+        else:
+            raw.seek(0)
+            yield raw
+
+
+@main.command()
+@click.option("--source", "source_name", help="Name of the source.  [default: the file's name]")
+@click.option("--format", "log_format", default="auto", show_default=True, help="A decoder's name.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def ingest(source_name: str | None, log_format: str, files: tuple[str, ...]) -> None:
+    """Run FILES through the whole pipeline into the database; a file that is stored already adds nothing."""
+    from threatlens.decoders import FORMATS
+
+    if log_format != "auto" and log_format not in FORMATS:
+        msg = f"no decoder is named {log_format!r}; there are: auto, {', '.join(sorted(FORMATS))}"
+        raise click.UsageError(msg)
+    for file in files:
+        try:
+            with open(file, "rb"):
+                pass
+        except OSError as error:
+            raise _file_problem(file, error) from error
+    with _services() as services:
+        for index, file in enumerate(files):
+            name = source_name or os.path.basename(file)
+            if source_name and len(files) > 1:
+                name = f"{source_name}-{index + 1}"
+            _ingest_one(services, os.path.realpath(file), name, log_format)
+
+
+def _ingest_one(services: Services, path: str, name: str, log_format: str) -> None:
+    """Follow one file to its end: with our own engine, or by the one that runs already."""
+    store = services.store
+    source_id = store.put_cli_source(name, path, log_format)
+    before = store.source(source_id)
+    if os.path.getsize(path) == 0:
+        click.echo(f"{click.format_filename(path)}: 0 lines, the file is empty")
+        return
+    started = time.monotonic()
+    services.background.start(only_sources=frozenset({source_id}))
+    try:
+        _wait_until_stored(services, source_id, os.path.basename(path))
+    finally:
+        services.background.stop()
+    seconds = time.monotonic() - started
+    after = store.source(source_id)
+    lines, events = after.lines - before.lines, after.events - before.events
+    click.echo(
+        f"{click.format_filename(path)}: {lines} lines, {events} events, {after.unknown - before.unknown} unknown,"
+        f" 0 detections, {lines / seconds:,.0f} lines/s"
+    )
+
+
+def _wait_until_stored(services: Services, source_id: int, label: str) -> None:
+    """Wait for the last byte, with a progress bar on a terminal; raises ClickException when it cannot be read."""
+    with click.progressbar(length=1000, label=label, file=sys.stderr) as bar:
+        shown = 0
+        while True:
+            source, progress = services.store.source(source_id), services.store.stream_progress(source_id)
+            if source.state in {"no_permission", "refused", "error", "missing"}:
+                raise click.ClickException(source.state_reason or source.state)
+            if progress is not None:
+                stored, complete = progress
+                share = 1000 if complete else min(999, stored * 1000 // max(1, source.file_size))
+                bar.update(share - shown)
+                shown = share
+                if complete:
+                    return
+            time.sleep(0.02)
+
+
+# -- sources
+
+
+@main.group()
+def sources() -> None:
+    """What is watched, and what could be."""
+
+
+@sources.command("discover")
+def sources_discover() -> None:
+    """List the logs of this machine with a decoded sample line each, and what is missing to read them."""
+    from threatlens.discovery import discover
+
+    settings = _settings()
+    with _services() as services:
+        roots = services.config.load_config().allowed_roots
+    _print_discovered(discover(roots, forbidden=(settings.data,), decode=_decode_line))
+
+
+def _decode_line(line: str) -> Any:
+    from threatlens.decoders import SourceDecoder
+
+    return SourceDecoder().decode(line, time.time())
+
+
+def _print_discovered(found: list[Any]) -> None:
+    for item in found:
+        click.echo(f"{item.path}  ({item.format or 'not read'}, {item.size:,} bytes)")
+        if item.sample:
+            click.echo("    " + visible(item.sample[:300]))
+            fields = "  ".join(f"{key}={value}" for key, value in list(item.fields.items())[:8])
+            click.echo("    " + visible(fields))
+        if item.remedy:
+            click.echo("    to read it: " + item.remedy)
+    if not found:
+        click.echo("no logs were found; name one with: threatlens sources add NAME PATH")
+
+
+def visible(text: str) -> str:
+    """Log text for a terminal: control, bidi and zero-width characters cannot act, they show."""
+    return "".join(
+        char if char.isprintable() else f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
+        for char in text
+    )
+
+
+@sources.command("add")
+@click.argument("name")
+@click.argument("path")
+@click.option("--format", "log_format", default="auto", show_default=True, help="A decoder's name.")
+@click.option("--start-at", type=click.Choice(["beginning", "end"]), default="beginning", show_default=True)
+@click.option("--file-pattern", help="Which files of a folder.")
+@click.option("--recursive", is_flag=True, help="Folders: those below too.")
+@click.option("--timezone", default="UTC", show_default=True)
+@click.option("--priority", type=click.IntRange(1, 10), default=5, show_default=True)
+def sources_add(name: str, path: str, log_format: str, **options: Any) -> None:
+    """Watch PATH (a file, a folder or a glob) under NAME."""
+    with _services() as services:
+        services.config.add_log_source({"name": name, "path": path, "format": log_format, **options})
+    click.echo(f"{name}: added")
+
+
+@sources.command("list")
+def sources_list() -> None:
+    """Every source with its state."""
+    with _services() as services:
+        rows = services.store.sources()
+    for row in rows:
+        state = row.state if row.enabled else "disabled"
+        click.echo(f"{visible(row.source_name)}\t{state}\t{row.events} events\t{visible(row.path)}")
+        if row.state_reason and row.enabled:
+            click.echo(f"    {row.state_reason}" + (f"; {row.remedy}" if row.remedy else ""))
+    if not rows:
+        click.echo("nothing is watched; see: threatlens sources discover")
+
+
+@sources.command("remove")
+@click.argument("name")
+def sources_remove(name: str) -> None:
+    """Stop watching NAME; its events stay."""
+    with _services() as services:
+        services.config.remove_log_source(name)
+    click.echo(f"{name}: removed")
+
+
+# -- tokens, doctor
+
+
+@main.group()
+def token() -> None:
+    """Bearer tokens for the API."""
+
+
+@token.command("create")
+@click.option("--name", required=True, help="What the token is for.")
+@click.option("--role", required=True, help="viewer, analyst or admin.")
+def token_create(name: str, role: str) -> None:
+    """Make a token and print it, alone, on standard output; it is never shown again."""
+    with _services() as services:
+        click.echo(services.store.create_token(name, role))
+
+
+@main.command()
+def doctor() -> None:
+    """Check everything that ThreatLens depends on; exit 1 with a remedy for each finding that is not well."""
+    from threatlens.doctor import run_checks
+
+    findings = run_checks(_settings())
+    for finding in findings:
+        click.echo(f"{'ok  ' if finding.ok else 'BAD '} {finding.name}: {finding.detail}")
+        if not finding.ok and finding.remedy:
+            click.echo(f"     {finding.remedy}")
+    if not all(finding.ok for finding in findings):
+        sys.exit(1)

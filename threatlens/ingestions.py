@@ -1,0 +1,156 @@
+"""Ingestions: data that the API or the command line hands in.
+
+It is made durable first (a file in the spool, fsynced, moved into place) and acknowledged then; the engine follows the
+spool like any other folder, so the promise of exactly once holds here too, in whichever process the request arrived.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy.exc import IntegrityError
+
+from threatlens.errors import IngestError
+from threatlens.models import now_us
+from threatlens.settings import Settings
+from threatlens.store import EventStore
+
+#: Bytes that may wait in the spool; beyond that the client is asked to come back.
+MAX_SPOOL_BYTES = 1 << 30
+RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Ingestion:
+    """One piece of data handed in."""
+
+    id: str
+    source: str
+    state: str  # accepted, processing, done
+    size: int  # bytes
+    stored: int  # bytes of those that are stored
+    accepted: int  # lines
+    created_at: int  # microseconds since the epoch
+
+
+class Ingestions:
+    """Accept data, and tell how far it has come."""
+
+    def __init__(self, settings: Settings, store: EventStore) -> None:
+        self._settings = settings
+        self._store = store
+
+    def accept(
+        self, chunks: Iterable[bytes], source_name: str, *, log_format: str = "auto", idempotency_key: str | None = None
+    ) -> Ingestion:
+        """Make the data durable and return its ingestion; with a key seen before, the earlier one.
+
+        chunks are whole lines in pieces of any size; a missing last newline is added. Raises IngestError (429 when the
+        spool is full); whatever the iterable raises leaves nothing behind.
+        """
+        if idempotency_key is not None:
+            earlier = self._by_key(idempotency_key)
+            if earlier is not None:
+                return earlier
+        if self.spooled_bytes() > MAX_SPOOL_BYTES:
+            msg = "too much data waits already; come back later"
+            raise IngestError(msg, status=429, retry_after_s=RETRY_AFTER_S)
+        source_id = self._store.put_api_source(source_name, log_format)
+        folder = os.path.join(self._settings.spool, str(source_id))
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        ingestion_id = secrets.token_urlsafe(12)
+        path = os.path.join(folder, ingestion_id + ".log")
+        size, lines = _write_durably(path, chunks)
+        try:
+            self._store.add_ingestion(ingestion_id, source_id, path, size, lines, idempotency_key)
+        except IntegrityError:
+            # The same key at the same time: the other request won.
+            os.unlink(path + ".part")
+            earlier = self._by_key(idempotency_key or "")
+            if earlier is None:
+                raise
+            return earlier
+        with contextlib.suppress(FileNotFoundError):  # the engine may have moved it already
+            os.rename(path + ".part", path)
+        _sync_folder(folder)
+        return Ingestion(ingestion_id, source_name, "accepted", size, 0, lines, now_us())
+
+    def get(self, ingestion_id: str) -> Ingestion | None:
+        """One ingestion and how far it has come; None: unknown."""
+        row = self._store.ingestion("id", ingestion_id)
+        return None if row is None else Ingestion(*row)
+
+    def settle(self) -> None:
+        """Mark what is wholly stored as done and remove its file. Called by the engine."""
+        for ingestion_id, path in self._store.stored_ingestions():
+            if path.startswith(self._settings.spool + os.sep):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            self._store.finish_ingestion(ingestion_id, now_us())
+        self._finish_interrupted()
+
+    def spooled_bytes(self) -> int:
+        """Bytes that wait in the spool."""
+        return sum(entry.stat().st_size for folder in _folders(self._settings.spool) for entry in os.scandir(folder))
+
+    def _by_key(self, key: str) -> Ingestion | None:
+        row = self._store.ingestion("idempotency_key", key)
+        return None if row is None else Ingestion(*row)
+
+    def _finish_interrupted(self) -> None:
+        """A kill between the row and the rename leaves a durable .part of an ingestion that exists: it counts."""
+        for folder in _folders(self._settings.spool):
+            for entry in list(os.scandir(folder)):
+                if not entry.name.endswith(".log.part"):
+                    continue
+                ingestion_id = entry.name.removesuffix(".log.part")
+                if self._store.ingestion("id", ingestion_id) is not None:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.rename(entry.path, entry.path.removesuffix(".part"))
+                elif now_us() / 1e6 - entry.stat().st_mtime > 3600:
+                    os.unlink(entry.path)
+
+
+def _write_durably(path: str, chunks: Iterable[bytes]) -> tuple[int, int]:
+    """Write to path + ".part" and fsync it; (bytes, lines). Nothing is left if anything fails."""
+    part = path + ".part"
+    size = lines = 0
+    last = b"\n"
+    try:
+        with open(part, "wb") as file:
+            for chunk in chunks:
+                if chunk:
+                    file.write(chunk)
+                    size += len(chunk)
+                    lines += chunk.count(b"\n")
+                    last = chunk[-1:]
+            if last != b"\n":
+                file.write(b"\n")
+                size += 1
+                lines += 1
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        if isinstance(error, OSError):
+            msg = f"the data cannot be kept: {error.strerror}"
+            raise IngestError(msg, status=503, retry_after_s=RETRY_AFTER_S) from error
+        raise
+    return size, lines
+
+
+def _folders(spool: str) -> list[str]:
+    return [entry.path for entry in os.scandir(spool) if entry.is_dir()]
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,150 @@
+"""Deployment settings: where things are and what to bind, read once from the environment.
+
+What an operator may change while ThreatLens runs is configuration (config.py), not a setting.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from threatlens.errors import DataFolderError, SettingsError
+
+#: The project's own folder: where wsgi.py, templates/ and static/ are.
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this process is deployed."""
+
+    data: str  # absolute path of the data folder
+    database_url: str  # SQLAlchemy URL
+    secret_key: str = ""  # empty: secret.key in the data folder
+    host: str = "127.0.0.1"
+    port: int = 8000
+    demo: bool = False
+    ws_max_connections: int = 200  # WebSockets of one process
+    threads: int = 0  # of the web server; 0: sockets + 16
+    log_level: str = "INFO"
+
+    @property
+    def yaml_path(self) -> str:
+        return os.path.join(self.data, "threatlens.yaml")
+
+    @property
+    def spool(self) -> str:
+        """Where handed-in data waits, durable, until it is stored."""
+        return os.path.join(self.data, "spool")
+
+    @property
+    def demo_folder(self) -> str:
+        return os.path.join(self.data, "demo")
+
+    @property
+    def lease_path(self) -> str:
+        return os.path.join(self.data, "engine.lock")
+
+    @property
+    def status_path(self) -> str:
+        """What the engine says about itself, for other processes; rewritten every second, never fsynced."""
+        return os.path.join(self.data, "engine.json")
+
+    @property
+    def database_path(self) -> str:
+        """The SQLite file."""
+        return self.database_url.removeprefix("sqlite:///")
+
+    @property
+    def web_threads(self) -> int:
+        """Every open WebSocket holds a thread for as long as it lives, so pages need some beyond the cap."""
+        return self.threads or self.ws_max_connections + 16
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in LOOPBACK or self.host.startswith("127.")
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from environment variables; raises SettingsError naming the variable that cannot be used."""
+    data = os.path.abspath(environ.get("THREATLENS_DATA") or os.path.join(PROJECT, "instance"))
+    database_url = environ.get("THREATLENS_DATABASE_URL") or "sqlite:///" + os.path.join(data, "threatlens.db")
+    if not database_url.startswith("sqlite:////"):
+        msg = f"THREATLENS_DATABASE_URL must be sqlite:////absolute/path, not {database_url.split('@')[-1]!r}"
+        raise SettingsError(msg)
+    level = environ.get("THREATLENS_LOG_LEVEL", "INFO").upper()
+    if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        msg = f"THREATLENS_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {level!r}"
+        raise SettingsError(msg)
+    return Settings(
+        data=data,
+        database_url=database_url,
+        secret_key=environ.get("THREATLENS_SECRET_KEY", ""),
+        host=environ.get("HOST") or "127.0.0.1",
+        port=_number(environ, "PORT", 8000, 1, 65535),
+        demo=environ.get("THREATLENS_DEMO", "") == "1",
+        ws_max_connections=_number(environ, "THREATLENS_WS_MAX_CONNECTIONS", 200, 1, 5000),
+        threads=_number(environ, "THREATLENS_THREADS", 0, 0, 6000),
+        log_level=level,
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        msg = f"{name} must be a whole number from {low} to {high}, not {text!r}"
+        raise SettingsError(msg)
+    return int(text)
+
+
+def prepare_data_folder(settings: Settings) -> None:
+    """Make the data folder and what belongs in it (0700, secret.key 0600); raises DataFolderError."""
+    os.umask(0o077)
+    try:
+        for folder in (settings.data, settings.spool):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        if os.stat(settings.data).st_mode & 0o002:
+            msg = f"the data folder {settings.data} may be written by everybody; run: chmod o-w {settings.data}"
+            raise DataFolderError(msg)
+        if not os.access(settings.data, os.W_OK | os.X_OK):
+            msg = (
+                f"the data folder {settings.data} cannot be written by this user; run: sudo chown $USER {settings.data}"
+            )
+            raise DataFolderError(msg)
+        path = os.path.join(settings.data, "secret.key")
+        if not os.path.exists(path):
+            _write_secret(path)
+    except OSError as error:
+        msg = f"the data folder {settings.data} cannot be used: {error.strerror}"
+        raise DataFolderError(msg) from error
+
+
+def _write_secret(path: str) -> None:
+    """A fresh key, whole or not at all, also when two processes start at once."""
+    temporary = f"{path}.{os.getpid()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(temporary)
+
+
+def secret_key(settings: Settings) -> str:
+    """The key that signs cookies and cursors."""
+    if settings.secret_key:
+        return settings.secret_key
+    try:
+        with open(os.path.join(settings.data, "secret.key")) as file:
+            return file.read().strip()
+    except OSError as error:
+        msg = f"{os.path.join(settings.data, 'secret.key')} cannot be read: {error.strerror}"
+        raise DataFolderError(msg) from error

@@ -1,0 +1,263 @@
+"""EventStore: the transaction that holds events and offsets.
+
+Events, the ledger, the roll-up, the full text and the new position of every stream are committed together, and a
+position moves by compare-and-set: a crash at any instruction neither loses nor repeats a line, and a second writer
+cannot repeat one either, as its batch begins where ours already ended.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from threatlens.errors import NotOurs
+from threatlens.models import now_us
+from threatlens.store_database import Database
+from threatlens.store_reading import EventReading
+from threatlens.store_sources import SourceBook
+from threatlens.store_streams import StreamTable
+from threatlens.store_tokens import TokenBook
+
+#: Runs of bytes that touch are one ledger row as long as they lie in one minute.
+LEDGER_MERGE_US = 60_000_000
+
+
+_INSERT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+
+
+class EventRow(NamedTuple):
+    """One row of `events`, in the order of its columns, without the id."""
+
+    timestamp: int
+    ingested_at: int
+    source_id: int
+    path_id: int
+    format_id: int
+    category_id: int
+    severity: int
+    flags: int
+    template_id: int
+    outcome: int
+    source_ip: str | None
+    user_name: str | None
+    encoding: str | None
+    processing_us: int
+    realtime_processed: int
+    notification_sent: int
+    raw: str | bytes
+
+
+class Move(NamedTuple):
+    """One stream goes from start to end; `events` rows of the batch (in its order) came from those bytes."""
+
+    stream_id: int
+    source_id: int
+    start: int  # bytes
+    end: int  # bytes
+    fingerprint: bytes
+    lines: int
+    blank_lines: int
+    events: int
+    unknown: int
+
+
+class DeadLetter(NamedTuple):
+    """A line that could not become an event."""
+
+    source_id: int
+    stream_id: int
+    file_offset: int
+    path: str
+    raw: bytes
+    encoding: str
+    error: str
+
+
+class EventStore(EventReading, SourceBook, StreamTable, TokenBook):
+    """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(Database(engine))
+        self._names: dict[tuple[str, str], int] = {}
+        self._names_lock = threading.Lock()
+
+    # -- the transaction
+
+    def commit(
+        self,
+        rows: Sequence[EventRow],
+        words: Sequence[str],
+        moves: Sequence[Move],
+        *,
+        dead: Sequence[DeadLetter] = (),
+        templates: Iterable[tuple[int, int]] = (),
+        learned: Iterable[tuple[int, str]] = (),
+        replayed: Sequence[int] = (),
+    ) -> int:
+        """Store a batch and return the id of its first event; the others follow consecutively.
+
+        rows, in the order of the moves, one per event; words: the text of each row for the full-text index; templates:
+        (id, how many more); learned: (source id, JSON list of decoders); replayed: the dead letters that the rows come
+        from, one each. Raises NotOurs naming the streams whose
+        position is not where the batch begins (nothing is stored then) and StoreUnavailable.
+        """
+        with self.database.writing() as connection:
+            first_id = (connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0) + 1
+            self._move(connection, moves)
+            if rows:
+                connection.exec_driver_sql(
+                    _INSERT,
+                    [(event_id, *row) for event_id, row in enumerate(rows, first_id)],
+                )
+                connection.exec_driver_sql(
+                    "INSERT INTO events_fts (rowid, raw) VALUES (?,?)", list(enumerate(words, first_id))
+                )
+                self._roll_up(connection, rows, first_id)
+            self._write_ledger(connection, moves, first_id)
+            if dead:
+                created = now_us()
+                connection.exec_driver_sql(
+                    "INSERT INTO dead_letters (source_id, stream_id, file_offset, path, raw, encoding, error,"
+                    " created_at, replayed_at, event_id) VALUES (?,?,?,?,?,?,?,?,0,0)",
+                    [(*letter, created) for letter in dead],
+                )
+            seen = now_us()
+            for template_id, more in templates:
+                connection.exec_driver_sql(
+                    "UPDATE templates SET n = n + ?, last_seen_us = ? WHERE id = ?", (more, seen, template_id)
+                )
+            for source_id, names in learned:
+                connection.exec_driver_sql("UPDATE log_sources SET learned = ? WHERE id = ?", (names, source_id))
+            for event_id, letter_id in enumerate(replayed, first_id):
+                connection.exec_driver_sql(
+                    "UPDATE dead_letters SET replayed_at = ?, event_id = ? WHERE id = ?", (seen, event_id, letter_id)
+                )
+        return first_id
+
+    def refusal(self, row: EventRow) -> str | None:
+        """Why the database does not take this row, in its words; None: it does. Stores nothing."""
+        try:
+            with self.database.writing() as connection:
+                savepoint = connection.begin_nested()
+                last = connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0
+                connection.exec_driver_sql(_INSERT, (last + 1, *row))
+                savepoint.rollback()
+        except DBAPIError as error:
+            return str(error.orig)
+        return None
+
+    @staticmethod
+    def _move(connection: Connection, moves: Sequence[Move]) -> None:
+        """The compare-and-set of every position; a batch may hold several runs of one stream, one behind the other."""
+        refused = set()
+        now = now_us()
+        for move in moves:
+            moved = connection.exec_driver_sql(
+                "UPDATE log_streams SET position = ?, fingerprint = ?, updated_at = ? WHERE id = ? AND position = ?",
+                (move.end, move.fingerprint, now, move.stream_id, move.start),
+            )
+            if moved.rowcount != 1:
+                refused.add(move.stream_id)
+        if refused:
+            msg = f"another writer has moved {len(refused)} stream(s)"
+            raise NotOurs(msg, stream_ids=frozenset(refused))
+
+    @staticmethod
+    def _roll_up(connection: Connection, rows: Sequence[EventRow], first_id: int) -> None:
+        sums: dict[tuple[int, int, int, int], list[int]] = {}
+        for event_id, row in enumerate(rows, first_id):
+            key = (row[0] // 60_000_000, row[2], row[5], row[6])
+            total = sums.get(key)
+            if total is None:
+                sums[key] = [1, event_id, event_id]
+            else:
+                total[0] += 1
+                total[2] = event_id
+        connection.exec_driver_sql(
+            "INSERT INTO event_minutes (minute, source_id, category_id, severity, n, first_id, last_id)"
+            " VALUES (?,?,?,?,?,?,?) ON CONFLICT (minute, source_id, category_id, severity)"
+            " DO UPDATE SET n = n + excluded.n, last_id = excluded.last_id",
+            [(*key, *total) for key, total in sums.items()],
+        )
+
+    @staticmethod
+    def _write_ledger(connection: Connection, moves: Sequence[Move], first_id: int) -> None:
+        now = now_us()
+        event_id = first_id
+        per_source: dict[int, list[int]] = {}
+        for move in moves:
+            first = event_id if move.events else 0
+            last = event_id + move.events - 1 if move.events else 0
+            event_id += move.events
+            merged = connection.exec_driver_sql(
+                "UPDATE raw_logs SET end_offset = ?, lines = lines + ?, blank_lines = blank_lines + ?,"
+                " first_event_id = CASE WHEN first_event_id = 0 THEN ? ELSE first_event_id END,"
+                " last_event_id = CASE WHEN ? = 0 THEN last_event_id ELSE ? END"
+                " WHERE id = (SELECT id FROM raw_logs WHERE stream_id = ? ORDER BY start_offset DESC LIMIT 1)"
+                " AND end_offset = ? AND ingested_at > ?",
+                (move.end, move.lines, move.blank_lines, first, last, last, move.stream_id, move.start,
+                 now - LEDGER_MERGE_US),
+            )  # fmt: skip
+            if merged.rowcount != 1:
+                connection.exec_driver_sql(
+                    "INSERT INTO raw_logs (stream_id, start_offset, end_offset, lines, blank_lines, first_event_id,"
+                    " last_event_id, ingested_at) VALUES (?,?,?,?,?,?,?,?)",
+                    (move.stream_id, move.start, move.end, move.lines, move.blank_lines, first, last, now),
+                )
+            total = per_source.setdefault(move.source_id, [0, 0, 0, 0, 0])
+            for index, more in enumerate(
+                (move.lines, move.blank_lines, move.events, move.unknown, move.end - move.start)
+            ):
+                total[index] += more
+        for source_id, (lines, blank, events, unknown, size) in per_source.items():
+            connection.exec_driver_sql(
+                "UPDATE log_sources SET lines = lines + ?, blank_lines = blank_lines + ?, events = events + ?,"
+                " unknown = unknown + ?, bytes = bytes + ?, last_offset = last_offset + ?,"
+                " last_event_us = CASE WHEN ? > 0 THEN ? ELSE last_event_us END WHERE id = ?",
+                (lines, blank, events, unknown, size, size, events, now, source_id),
+            )
+
+    # -- words as numbers
+
+    def name_id(self, kind: str, name: str) -> int:
+        """The number that stands for this word (kind: category, format or path); a new word gets one at once."""
+        key = (kind, name)
+        known = self._names.get(key)
+        if known is not None:
+            return known
+        with self._names_lock, self.database.writing() as connection:
+            connection.exec_driver_sql("INSERT OR IGNORE INTO names (kind, name) VALUES (?,?)", key)
+            number = connection.exec_driver_sql("SELECT id FROM names WHERE kind = ? AND name = ?", key).scalar_one()
+            if len(self._names) > 100_000:  # paths of short-lived files: bounded
+                self._names.clear()
+            self._names[key] = int(number)
+        return int(number)
+
+    def template_id(self, text: str, *, sample: str, source_id: int) -> int:
+        """The number of this message shape; 0 once there are more shapes than are kept."""
+        key = ("template", text)
+        known = self._names.get(key)
+        if known is not None:
+            return known
+        with self._names_lock, self.database.writing() as connection:
+            row = connection.exec_driver_sql("SELECT id FROM templates WHERE text = ?", (text,)).scalar()
+            if row is None:
+                many = connection.exec_driver_sql("SELECT count(*) FROM templates").scalar_one()
+                if many >= MAX_TEMPLATES:
+                    return 0
+                now = now_us()
+                row = connection.exec_driver_sql(
+                    "INSERT INTO templates (text, sample, n, first_seen_us, last_seen_us, source_id)"
+                    " VALUES (?,?,0,?,?,?) RETURNING id",
+                    (text, sample[:2_000], now, now, source_id),
+                ).scalar_one()
+            self._names[key] = int(row)
+        return int(row)
+
+
+#: Shapes of undecoded lines that are kept; an attacker can make up as many as he likes.
+MAX_TEMPLATES = 10_000

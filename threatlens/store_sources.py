@@ -1,0 +1,289 @@
+"""Sources in the database: what is configured, how each is doing, and what was handed in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from threatlens.errors import IngestError
+from threatlens.event import SourceStatus
+from threatlens.models import now_us
+from threatlens.settings import Settings
+from threatlens.sources.base import LogSourceConfig
+from threatlens.store_database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """A row of log_sources."""
+
+    id: int
+    source_name: str
+    path: str
+    kind: str  # file, api, cli, demo
+    origin: str  # yaml, ui, api, cli, demo
+    enabled: bool
+    state: str
+    state_reason: str
+    remedy: str
+    last_monitored: int  # microseconds since the epoch
+    file_size: int  # bytes, all its files
+    last_offset: int  # bytes of those that are stored
+    files: int
+    lines: int
+    blank_lines: int
+    events: int
+    unknown: int
+    bytes: int
+    last_event_us: int
+    created_at: int
+    updated_at: int
+    learned: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterView:
+    """A line that could not become an event."""
+
+    id: int
+    source: str
+    path: str
+    raw: str
+    error: str
+    created_at: int
+    replayed_at: int
+    event_id: int
+
+
+#: In dead_letters.replayed_at: somebody asked for another try.
+REPLAY_ASKED = -1
+_PLAIN = (
+    "id, source_name, path, kind, origin, enabled, state, state_reason, remedy, last_monitored, file_size, last_offset,"
+    " files, lines, blank_lines, events, unknown, bytes, last_event_us, created_at, updated_at, learned, settings"
+)
+
+
+class SourceBook:
+    """The tables log_sources, ingestions, dead_letters, processing_metrics and monitoring_config."""
+
+    database: Database
+
+    # -- sources
+
+    def sources(self) -> list[SourceView]:
+        """All sources by name."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(f"SELECT {_PLAIN} FROM log_sources ORDER BY source_name").all()
+        return [
+            SourceView(*row[:5], bool(row[5]), *row[6:21], tuple(json.loads(row[21])), json.loads(row[22]))
+            for row in rows
+        ]
+
+    def source(self, source_id: int) -> SourceView:
+        """One source; raises KeyError for an unknown one."""
+        return {view.id: view for view in self.sources()}[source_id]
+
+    def stream_progress(self, source_id: int) -> tuple[int, bool] | None:
+        """(bytes stored, whether that is all) of a source that is one file; None: not opened yet."""
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT t.position, t.compressed, s.state, s.path FROM log_streams t JOIN log_sources s"
+                " ON s.id = t.source_id WHERE s.id = ? AND NOT t.retired ORDER BY t.id DESC LIMIT 1",
+                (source_id,),
+            ).one_or_none()
+        if row is None:
+            return None
+        complete = row[2] == "flowing" if row[1] else row[0] >= os.path.getsize(row[3])
+        return int(row[0]), complete
+
+    def learned(self) -> dict[int, tuple[str, ...]]:
+        """Which decoders each source is known to speak."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql("SELECT id, learned FROM log_sources")
+            return {row[0]: tuple(json.loads(row[1])) for row in rows}
+
+    def write_source_status(self, statuses: Sequence[SourceStatus]) -> None:
+        """What the monitor says about its sources."""
+        now = now_us()
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE log_sources SET state = ?, state_reason = ?, remedy = ?, files = ?, file_size = ?,"
+                " last_monitored = ? WHERE id = ?",
+                [(s.state, s.reason, s.remedy, s.files, s.bytes_total, now, s.source_id) for s in statuses],
+            )
+
+    # -- sources that no operator configures: the spool, files named on the command line, the demo
+
+    def put_internal_sources(self, names: Mapping[str, str], folder: str, *, kind: str) -> None:
+        """Make sure that these sources (name -> file in the folder) exist and are enabled."""
+        now = now_us()
+        with self.database.writing() as connection:
+            for name, file_name in names.items():
+                connection.exec_driver_sql(
+                    "INSERT INTO log_sources (source_name, path, kind, origin, created_at, updated_at)"
+                    " VALUES (?,?,?,?,?,?) ON CONFLICT (source_name) DO UPDATE SET enabled = 1, path = excluded.path",
+                    (name, os.path.join(folder, file_name), kind, kind, now, now),
+                )
+
+    def put_api_source(self, name: str, log_format: str) -> int:
+        """The source that data handed in under this name belongs to; raises IngestError when the name is taken."""
+        return self._put_handed_in(name, "", "api", {"format": log_format, "file_pattern": "*.log"})
+
+    def put_cli_source(self, name: str, path: str, log_format: str) -> int:
+        """The source of a file that the command line names."""
+        return self._put_handed_in(name, path, "cli", {"format": log_format})
+
+    def _put_handed_in(self, name: str, path: str, kind: str, settings: Mapping[str, Any]) -> int:
+        if not name or len(name) > 100 or not name.isprintable():
+            msg = "the source's name must have 1 to 100 printable characters"
+            raise IngestError(msg)
+        now = now_us()
+        with self.database.writing() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT id, kind, path, settings FROM log_sources WHERE source_name = ?", (name,)
+            ).one_or_none()
+            if row is None:
+                return int(
+                    connection.exec_driver_sql(
+                        "INSERT INTO log_sources (source_name, path, kind, origin, settings, created_at, updated_at)"
+                        " VALUES (?,?,?,?,?,?,?) RETURNING id",
+                        (name, path, kind, kind, json.dumps(settings), now, now),
+                    ).scalar_one()
+                )
+            if row[1] != kind or (kind == "cli" and row[2] != path):
+                msg = f"the name {name!r} belongs to another source; choose another one"
+                raise IngestError(msg, status=422)
+            if json.loads(row[3]) != settings:
+                connection.exec_driver_sql(
+                    "UPDATE log_sources SET settings = ?, enabled = 1, updated_at = ? WHERE id = ?",
+                    (json.dumps(settings), now, row[0]),
+                )
+            return int(row[0])
+
+    def internal_sources(self, settings: Settings) -> list[LogSourceConfig]:
+        """What to follow for them; each may open its own folder only."""
+        configs = []
+        for source in self.sources():
+            if source.kind == "file" or not source.enabled or (source.kind == "demo" and not settings.demo):
+                continue
+            path = os.path.join(settings.spool, str(source.id)) if source.kind == "api" else source.path
+            configs.append(
+                LogSourceConfig(
+                    source.id,
+                    source.source_name,
+                    path,
+                    format=str(source.settings.get("format", "auto")),
+                    file_pattern=source.settings.get("file_pattern"),
+                    roots=(path if source.kind == "api" else os.path.dirname(path),),
+                    whole_files=source.kind != "demo",
+                    polling_interval=1.0,
+                )
+            )
+        return configs
+
+    def internal_version(self) -> tuple[int, int]:
+        """Changes whenever one of them comes, goes or changes."""
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT count(*), coalesce(max(updated_at), 0) FROM log_sources WHERE kind <> 'file' AND enabled"
+            ).one()
+            return int(row[0]), int(row[1])
+
+    # -- ingestions
+
+    def add_ingestion(
+        self, ingestion_id: str, source_id: int, path: str, size: int, lines: int, key: str | None
+    ) -> None:
+        """Remember data that is durable now; raises sqlalchemy's IntegrityError when the key is taken."""
+        now = now_us()
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO ingestions (id, source_id, path, size, accepted, idempotency_key, created_at, updated_at)"
+                " VALUES (?,?,?,?,?,?,?,?)",
+                (ingestion_id, source_id, path, size, lines, key, now, now),
+            )
+
+    def ingestion(self, column: str, value: str) -> tuple[Any, ...] | None:
+        """(id, source, state, size, stored, accepted, created_at) of one ingestion, by id or idempotency_key."""
+        if column not in {"id", "idempotency_key"}:
+            msg = f"ingestions are found by id or idempotency_key, not {column}"
+            raise ValueError(msg)
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT i.id, s.source_name, CASE WHEN i.state = 'accepted' AND t.position > 0 THEN 'processing'"
+                " ELSE i.state END, i.size, CASE WHEN i.state = 'done' THEN i.size ELSE coalesce(t.position, 0) END,"
+                " i.accepted, i.created_at FROM ingestions i JOIN log_sources s ON s.id = i.source_id"
+                f" LEFT JOIN log_streams t ON t.source_id = i.source_id AND t.path = CAST(i.path AS BLOB)"
+                f" WHERE i.{column} = ? ORDER BY t.id DESC LIMIT 1",
+                (value,),
+            ).one_or_none()
+            return None if row is None else tuple(row)
+
+    def stored_ingestions(self) -> list[tuple[str, str]]:
+        """(id, path) of every ingestion whose last byte is stored but that is not marked done yet."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT i.id, i.path FROM ingestions i JOIN log_streams t ON t.source_id = i.source_id"
+                " AND t.path = CAST(i.path AS BLOB) WHERE i.state <> 'done' AND t.position >= i.size"
+            )
+            return [(row[0], row[1]) for row in rows]
+
+    def finish_ingestion(self, ingestion_id: str, at_us: int) -> None:
+        """Its last byte is stored."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE ingestions SET state = 'done', updated_at = ? WHERE id = ?", (at_us, ingestion_id)
+            )
+
+    # -- dead letters
+
+    def dead_letters(self, limit: int = 100) -> list[DeadLetterView]:
+        """Lines that could not become events, the newest first."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT d.id, coalesce(s.source_name, '?'), d.path, d.raw, d.encoding, d.error, d.created_at,"
+                " d.replayed_at, d.event_id FROM dead_letters d LEFT JOIN log_sources s ON s.id = d.source_id"
+                " ORDER BY d.id DESC LIMIT ?",
+                (limit,),
+            ).all()
+        return [DeadLetterView(*row[:3], row[3].decode(row[4], "replace"), *row[5:]) for row in rows]
+
+    def request_replay(self, letter_id: int) -> bool:
+        """Ask the engine to try this dead letter again; False: there is none, or it has become an event already."""
+        with self.database.writing() as connection:
+            asked = connection.exec_driver_sql(
+                "UPDATE dead_letters SET replayed_at = ? WHERE id = ? AND event_id = 0", (REPLAY_ASKED, letter_id)
+            )
+            return asked.rowcount == 1
+
+    def asked_replays(self, limit: int = 100) -> list[tuple[int, int, str, bytes, str]]:
+        """(id, source id, path, raw, encoding) of the dead letters that shall be tried again."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT id, source_id, path, raw, encoding FROM dead_letters WHERE replayed_at = ? LIMIT ?",
+                (REPLAY_ASKED, limit),
+            )
+            return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+
+    def refuse_replay(self, letter_id: int, error: str) -> None:
+        """It failed again, and this is why."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE dead_letters SET replayed_at = 0, error = ? WHERE id = ?", (error, letter_id)
+            )
+
+    # -- measurements
+
+    def write_metrics(self, values: Mapping[str, float], details: Iterable[tuple[str, str]] = ()) -> None:
+        """One measurement of each kind."""
+        now = now_us()
+        metadata = json.dumps(dict(details))
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO processing_metrics (metric_type, metric_value, timestamp, metadata) VALUES (?,?,?,?)",
+                [(kind, value, now, metadata) for kind, value in values.items()],
+            )

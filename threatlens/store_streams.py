@@ -1,0 +1,65 @@
+"""Streams in the database: where every file's life has come to. The StreamBook that sources are handed."""
+
+from __future__ import annotations
+
+from threatlens.models import now_us
+from threatlens.sources.base import StreamState
+from threatlens.store_database import Database
+
+
+class StreamTable:
+    """The table log_streams. Each call is one transaction; positions go forward in EventStore.commit only."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.database = database
+
+    def streams(self) -> list[StreamState]:
+        """All remembered streams."""
+        with self.database.reading(timeout_s=60) as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT id, source_id, path, device, inode, compressed, position, fingerprint, retired FROM log_streams"
+            )
+            return [StreamState(*row[:5], bool(row[5]), row[6], row[7], bool(row[8])) for row in rows]
+
+    def create(self, source_id: int, *, path: bytes, device: int, inode: int, compressed: bool, position: int) -> int:
+        """A new stream at this position; its id."""
+        now = now_us()
+        with self.database.writing() as connection:
+            return int(
+                connection.exec_driver_sql(
+                    "INSERT INTO log_streams (source_id, path, device, inode, compressed, position, fingerprint,"
+                    " retired, created_at, updated_at) VALUES (?,?,?,?,?,?,x'',0,?,?) RETURNING id",
+                    (source_id, path, device, inode, int(compressed), position, now, now),
+                ).scalar_one()
+            )
+
+    def rebind(self, stream_id: int, *, path: bytes, device: int, inode: int, compressed: bool) -> None:
+        """The content goes on in another file, or in none (inode 0)."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE log_streams SET path = ?, device = ?, inode = ?, compressed = ?, updated_at = ? WHERE id = ?",
+                (path, device, inode, int(compressed), now_us(), stream_id),
+            )
+
+    def retire(self, stream_id: int) -> None:
+        """Its file holds other content now."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE log_streams SET retired = 1, inode = 0, updated_at = ? WHERE id = ?", (now_us(), stream_id)
+            )
+
+    def rewind(self, stream_id: int, *, expected: int, position: int, fingerprint: bytes) -> bool:
+        """Move a position back by compare-and-set."""
+        with self.database.writing() as connection:
+            moved = connection.exec_driver_sql(
+                "UPDATE log_streams SET position = ?, fingerprint = ?, updated_at = ? WHERE id = ? AND position = ?",
+                (position, fingerprint, now_us(), stream_id, expected),
+            )
+            return moved.rowcount == 1
+
+    def position(self, stream_id: int) -> int | None:
+        """The committed position in bytes; None: no such stream."""
+        with self.database.reading() as connection:
+            value = connection.exec_driver_sql("SELECT position FROM log_streams WHERE id = ?", (stream_id,)).scalar()
+            return None if value is None else int(value)

@@ -1,0 +1,77 @@
+"""What pages and API work with: the services of the current app."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from flask import current_app
+
+from threatlens.broadcaster import EventBroadcaster
+from threatlens.config import ConfigManager
+from threatlens.errors import ThreatLensError
+from threatlens.ingestions import Ingestions
+from threatlens.settings import Settings
+from threatlens.store import EventStore
+
+#: Seconds after which the engine's own status is too old to be believed.
+STATUS_AGE_S = 5.0
+
+
+class Background(Protocol):
+    """The engine or its follower, as far as the web server and the command line need it."""
+
+    def start(self, only_sources: frozenset[int] | None = None) -> None: ...
+
+    def request_stop(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    @property
+    def is_engine(self) -> bool: ...
+
+    def owner(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that create_app built."""
+
+    settings: Settings
+    store: EventStore
+    config: ConfigManager
+    broadcaster: EventBroadcaster
+    ingestions: Ingestions
+    background: Background
+
+    def engine_status(self) -> dict[str, Any]:
+        """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""
+        try:
+            with open(self.settings.status_path) as file:
+                status = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        if time.time() - status.get("at_us", 0) / 1e6 > STATUS_AGE_S:
+            return {}
+        return cast("dict[str, Any]", status)
+
+    def readiness(self) -> list[str]:
+        """Why this process cannot do its work now, in words; empty: it can."""
+        reasons = []
+        try:
+            self.store.last_id()
+        except ThreatLensError as error:
+            reasons.append(str(error))
+        status = self.engine_status()
+        if not status:
+            reasons.append("no engine runs")
+        elif status.get("unavailable"):
+            reasons.append(f"the database takes no data: {status['unavailable']}")
+        return reasons
+
+
+def services() -> Services:
+    """The services of the app that handles this request or command."""
+    return cast("Services", current_app.extensions["threatlens"])
