@@ -53,7 +53,7 @@ class ConfigTable:
             rows = connection.exec_driver_sql(
                 "SELECT id, source_name, path, kind, origin, enabled, settings FROM log_sources WHERE kind <> 'removed'"
             )
-            return [SavedSource(*row[:5], bool(row[5]), row[6]) for row in rows]
+            return [SavedSource(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in rows]
 
     def put_source(self, source: SavedSource) -> int:
         """Write a source; its id."""

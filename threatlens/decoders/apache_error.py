@@ -16,9 +16,7 @@ _LINE = compiled(
     r" \[(?:([\w-]{0,40}):)?(emerg|alert|crit|error|warn|notice|info|debug|trace[1-8])\](.*)"
 ).fullmatch
 _PID = compiled(r" \[pid ([0-9]{1,10})(?::tid [0-9]{1,20})?\]").match
-_CLIENT = compiled(
-    r"(?: \([^()]{1,20}\)[^\[\]]{0,200}:)?(?: [\w.]{1,60}\([0-9]{1,6}\):)? \[(?:client|remote) ([^\]\s]+)\]"
-).match
+_CLIENT = compiled(r"(?: \([^()]{1,20}\)[^\[\]]{0,200}:)?(?: [\w.]{1,60}\([0-9]{1,6}\):)? \[(?:client|remote) ([^\]\s]+)\]").match
 _PORT = compiled(r"(.*[^:]):([0-9]{1,5})").fullmatch
 _CODE = compiled(r"(AH[0-9]{5}): (.*)").fullmatch
 _LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning", **{f"trace{n}": "debug" for n in range(1, 9)}}
@@ -35,11 +33,7 @@ _MESSAGES = Table(
             row(r"user (?P<user>.*): .*", "http_login", "failure"),
         ],
         "access": [
-            row(
-                r"access to .* failed(?: for [^\s,]+)?, reason: user '(?P<user>[^']*)' does not meet .*",
-                _DENIED,
-                "failure",
-            ),
+            row(r"access to .* failed(?: for [^\s,]+)?, reason: user '(?P<user>[^']*)' does not meet .*", _DENIED, "failure"),
             row(r"access to .* failed, reason: .*", _DENIED, "failure"),
         ],
         "client": [

@@ -144,7 +144,7 @@ def open_line(line: str, clock: Clock) -> Opened | None:
             return UNKNOWN, None, flags, "", line, {}
     fields: Fields = {}
     keys, cut, inexact = _flatten(document, fields)
-    if not flags and (inexact or keys != line.count('":') or " :" in line or "\t:" in line):
+    if not flags and (inexact or keys != line.count('":') or ' :' in line or '\t:' in line):
         exact, flags = _load_exactly(line)
         if exact is not None:
             document = exact

@@ -34,19 +34,8 @@ _MESSAGES = Table(
             row(r"limiting (?:requests|connections)\b.*", "http_rate_limited", "failure", **_WEB),
         ],
         "delaying": [row(r"delaying requests\b.*", "http_rate_limited", **_WEB)],
-        "open()": [
-            row(
-                r'open\(\) "(?P<file>[^"]*)" failed \([0-9]+: (?P<reason>[^)]*)\).*',
-                "http_file_error",
-                "failure",
-                **_WEB,
-            )
-        ],
-        "client": [
-            row(
-                r"client (?P<reason>sent|intended|closed|timed|prematurely)\b.*", "http_client_error", "failure", **_WEB
-            )
-        ],
+        "open()": [row(r'open\(\) "(?P<file>[^"]*)" failed \([0-9]+: (?P<reason>[^)]*)\).*', "http_file_error", "failure", **_WEB)],
+        "client": [row(r"client (?P<reason>sent|intended|closed|timed|prematurely)\b.*", "http_client_error", "failure", **_WEB)],
         "upstream": [row(r"upstream .*", "http_upstream_error", "failure", **_WEB)],
         "connect()": [row(r"connect\(\) failed .*", "http_upstream_error", "failure", **_WEB)],
         "directory": [row(r'directory index of "(?P<file>[^"]*)" is forbidden.*', "http_denied", "failure", **_WEB)],

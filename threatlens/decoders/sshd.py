@@ -24,7 +24,9 @@ _DISCONNECT = "ssh_disconnect"
 _PROBE = "ssh_probe"
 _NET = {"category": "network"}
 
-_accepted = row(rf"Accepted (?P<method>\S+) for (?P<user>.*) from {MAYBE_PORT}(?: ssh[12]?)?{KEY}", _LOGIN, "success")
+_accepted = row(
+    rf"Accepted (?P<method>\S+) for (?P<user>.*) from {MAYBE_PORT}(?: ssh[12]?)?{KEY}", _LOGIN, "success"
+)
 _failed = row(
     rf"Failed (?P<method>\S+) for (?:invalid user |illegal user )?(?P<user>.*) from {MAYBE_PORT}(?: ssh[12]?)?{KEY}"
     + PREAUTH,
@@ -80,7 +82,9 @@ _connection = row(rf"Connection from {AT} on (?P<dst>\S+) port (?P<dport>[0-9]{{
 _connection_old = row(rf"Connection from {AT}", "ssh_connect", **_NET)
 _disconnected = row(rf"Disconnected from {MAYBE_PORT}{PREAUTH}", _DISCONNECT, **_NET)
 _disconnected_user = row(rf"Disconnected from {KIND}user (?P<user>.*) {AT}{PREAUTH}", _DISCONNECT, **_NET)
-_received = row(rf"(?:error: )?Received disconnect from {MAYBE_PORT}: ?[0-9]+: ?(?P<reason>.*)", _DISCONNECT, **_NET)
+_received = row(
+    rf"(?:error: )?Received disconnect from {MAYBE_PORT}: ?[0-9]+: ?(?P<reason>.*)", _DISCONNECT, **_NET
+)
 _disconnecting_many = row(
     rf"Disconnecting {KIND}user (?P<user>.*) {AT}: (?P<reason>Too many authentication failures){PREAUTH}",
     "ssh_max_attempts",
@@ -120,11 +124,7 @@ _reverse = row(
     "ssh_reverse_mapping_failed",
     **_NET,
 )
-_maps = row(
-    r"Address (?P<src>\S+) maps to \S+, but this does not map back to the address.*",
-    "ssh_reverse_mapping_failed",
-    **_NET,
-)
+_maps = row(r"Address (?P<src>\S+) maps to \S+, but this does not map back to the address.*", "ssh_reverse_mapping_failed", **_NET)
 _nasty = row(r'Nasty PTR record "[^"]*" is set up for (?P<src>\S+), ignoring', "ssh_reverse_mapping_failed", **_NET)
 _dropped = row(
     r"(?:error: )?drop connection #[0-9]+ from \[(?P<src>[^\]\s]+)\]:(?P<sport>[0-9]{1,5})"
@@ -204,19 +204,8 @@ TABLE = Table(
         "PAM:": [_pam_error],
         "Read": [_read_failed],
         "Write": [_read_failed],
-        "error:": [
-            _maximum,
-            _pam_error,
-            _received,
-            _banner,
-            _identification,
-            _negotiate,
-            _dispatch,
-            _dropped,
-            _timeout,
-            _throttling,
-            _message_error,
-        ],
+        "error:": [_maximum, _pam_error, _received, _banner, _identification, _negotiate, _dispatch, _dropped, _timeout,
+                   _throttling, _message_error],
         "fatal:": [_timeout, _negotiate, _pam_denied, _dispatch, _message_error],
     }
 )
