@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.models import db
     from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key
     from threatlens.store import EventStore
+    from threatlens.store_config import ConfigTable
     from threatlens.store_database import connect
     from threatlens.store_schema import migrate
     from threatlens.web.context import Services
@@ -47,7 +48,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config.update(SECRET_KEY=secret_key(settings), SQLALCHEMY_DATABASE_URI=settings.database_url)
     db.init_app(app)
     store = EventStore(connect(settings.database_url))
-    config = ConfigManager(settings.yaml_path, book=store, forbidden=(settings.data,), formats=FORMATS)
+    config = ConfigManager(
+        settings.yaml_path, book=ConfigTable(store.database), forbidden=(settings.data,), formats=FORMATS
+    )
     broadcaster = EventBroadcaster()
     ingestions = Ingestions(settings, store)
     background = BackgroundProcessor(settings, store, config, broadcaster, ingestions)

@@ -1,0 +1,485 @@
+"""What a configuration may say: every key, its type, its range, its default.
+
+One table per section, one function per kind of value. The same checks serve threatlens.yaml, the settings saved in
+the database and what a form or the command line hands in. Every mistake is found, not only the first.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import ipaddress
+import math
+import re
+import zoneinfo
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from threatlens.config_file import Entry, Listing, Node, Scalar, Section, is_null, yaml_meaning
+from threatlens.config_paths import PathRules, check_file_pattern, check_root, has_wildcard
+from threatlens.config_urls import Network, check_url
+from threatlens.config_values import (
+    Channel,
+    EmailChannel,
+    LlmConfig,
+    NotificationRule,
+    Secret,
+    SlackChannel,
+    SmtpServer,
+    WebhookChannel,
+)
+from threatlens.errors import ConfigError
+from threatlens.sources.base import LogSourceConfig
+
+_NUMBER = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)")
+_MAIL_ADDRESS = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+")
+_UNFIT_ENCODINGS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
+
+
+@dataclass(slots=True)
+class Reading:
+    """What is known while one origin is checked, and what was found wrong with it."""
+
+    file: str  # named in errors
+    formats: frozenset[str]  # decoder names
+    rules: PathRules
+    networks: tuple[Network, ...] = ()  # that outgoing requests may reach although they are private
+    channels: frozenset[str] = frozenset()  # channel names that other origins define
+    taken: frozenset[str] = frozenset()  # source names that cannot be used
+    whole_file_system: bool = False
+    errors: list[ConfigError] = field(default_factory=list)
+    clear_secrets: list[str] = field(default_factory=list)  # keys
+
+    def refuse(self, place: Node | Entry, key: str, message: str) -> None:
+        """Note a mistake."""
+        self.errors.append(ConfigError(message, file=self.file, line=place.line, column=place.column, key=key))
+
+
+#: Reads one value; `key` is where it stands, dotted. Raises ConfigError, or notes mistakes in parts of it.
+Kind = Callable[[Node, str, Reading], Any]
+
+
+def read_section(
+    node: Node, key: str, reading: Reading, table: Mapping[str, Kind], required: Collection[str] = ()
+) -> dict[str, Any]:
+    """The values of a section's known keys that are right; mistakes are noted. Raises ConfigError if it is none."""
+    if not isinstance(node, Section):
+        raise ConfigError("must be keys with values")
+    values: dict[str, Any] = {}
+    for name in [*(name for name in table if name in node.entries), *(set(node.entries) - set(table))]:
+        entry = node.entries[name]
+        where = f"{key}.{name[:60]}" if key else name[:60]
+        if name not in table:
+            reading.refuse(entry, where, f"unknown key{_nearest(name, table)}")
+        elif not is_null(entry.value):
+            for value in _attempt(table[name], entry.value, where, reading):
+                values[name] = value
+    for name in required:
+        if name not in node.entries or is_null(node.entries[name].value):
+            reading.refuse(node, key, f"{name!r} is missing")
+    return values
+
+
+def _attempt(kind: Kind, node: Node, key: str, reading: Reading) -> list[Any]:
+    """The value, alone in a list; an empty list if it or a part of it is wrong, which is noted."""
+    before = len(reading.errors)
+    try:
+        value = kind(node, key, reading)
+    except ConfigError as error:
+        reading.refuse(node, key, error.message)
+    return [value] if len(reading.errors) == before else []
+
+
+def text(longest: int = 200, check: Callable[[str], str] | None = None) -> Kind:
+    """Text of at most `longest` characters, refined by `check`."""
+
+    def read(node: Node, _key: str, _reading: Reading) -> str:
+        value = _text_of(node)
+        if len(value) > longest:
+            raise ConfigError(f"is longer than {longest} characters")
+        return check(value) if check else value
+
+    return read
+
+
+def whole(lowest: int, highest: int) -> Kind:
+    """A whole number."""
+
+    def read(node: Node, _key: str, _reading: Reading) -> int:
+        wanted = f"must be a whole number from {lowest} to {highest}"
+        if not (isinstance(node, Scalar) and node.plain and len(node.text) <= 20 and _WHOLE.fullmatch(node.text)):
+            raise ConfigError(wanted)
+        if not lowest <= int(node.text) <= highest:
+            raise ConfigError(f"{wanted}, not {node.text}")
+        return int(node.text)
+
+    return read
+
+
+def number(lowest: float, highest: float, unit: str) -> Kind:
+    """A number with or without a fraction."""
+
+    def read(node: Node, _key: str, _reading: Reading) -> float:
+        wanted = f"must be a number from {lowest:g} to {highest:g} ({unit})"
+        if not (isinstance(node, Scalar) and node.plain and len(node.text) <= 40 and _NUMBER.fullmatch(node.text)):
+            raise ConfigError(wanted)
+        value = float(node.text)
+        if not (math.isfinite(value) and lowest <= value <= highest):
+            raise ConfigError(f"{wanted}, not {node.text}")
+        return value
+
+    return read
+
+
+def boolean(node: Node, _key: str, _reading: Reading) -> bool:
+    """true or false."""
+    value = node.text.lower() if isinstance(node, Scalar) and node.plain else ""
+    if value in {"true", "yes", "on"}:
+        return True
+    if value in {"false", "no", "off"}:
+        return False
+    raise ConfigError("must be true or false")
+
+
+def choice(*names: str) -> Kind:
+    """One of some words."""
+
+    def read(node: Node, _key: str, _reading: Reading) -> str:
+        value = _text_of(node)
+        if value not in names:
+            raise ConfigError(f"{value[:60]!r} is not one of: {', '.join(names)}")
+        return value
+
+    return read
+
+
+def listing(kind: Kind) -> Kind:
+    """A list of values of one kind."""
+
+    def read(node: Node, key: str, reading: Reading) -> tuple[Any, ...]:
+        if not isinstance(node, Listing):
+            raise ConfigError("must be a list")
+        values: list[Any] = []
+        for index, item in enumerate(node.items):
+            values += _attempt(kind, item, f"{key}.{index}", reading)
+        return tuple(values)
+
+    return read
+
+
+def named(kind: Kind, what: str) -> Kind:
+    """A list of sections, each with a `name` of its own."""
+
+    def read(node: Node, key: str, reading: Reading) -> tuple[Any, ...]:
+        seen: dict[str, int] = {}
+        for index, item in enumerate(node.items if isinstance(node, Listing) else ()):
+            name = item.entries["name"].value if isinstance(item, Section) and "name" in item.entries else None
+            if not isinstance(name, Scalar):
+                continue
+            if name.text in seen:
+                lines = f": in lines {seen[name.text]} and {name.line}" if name.line else ""
+                reading.refuse(name, f"{key}.{index}.name", f"two {what} are named {name.text[:60]!r}{lines}")
+            seen[name.text] = name.line
+        values: tuple[Any, ...] = listing(kind)(node, key, reading)
+        return values
+
+    return read
+
+
+def _text_of(node: Node) -> str:
+    if not isinstance(node, Scalar):
+        raise ConfigError("must be text")
+    if meaning := yaml_meaning(node):
+        raise ConfigError(f"must be text, but {node.text[:60]} without quotes is {meaning}; write '{node.text[:60]}'")
+    return node.text
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown word: the word that was meant, or all there are."""
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are {', '.join(known)}"
+
+
+# --- checks of single values
+
+
+def _name(value: str) -> str:
+    if not value or value != value.strip() or not value.isprintable():
+        raise ConfigError("must be a name: printable characters, no blank at either end")
+    return value
+
+
+def _timezone(value: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        known = zoneinfo.available_timezones()
+        close = difflib.get_close_matches(value, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ", such as Europe/Berlin or UTC"
+        raise ConfigError(f"{value[:60]!r} is not the name of a time zone{hint}") from error
+    return value
+
+
+def _encoding(value: str) -> str:
+    if value == "auto":
+        return value
+    try:
+        "\n".encode(value)  # refuses codecs that are not of text, such as hex
+        name = codecs.lookup(value).name
+    except (LookupError, ValueError) as error:
+        raise ConfigError(f"{value[:60]!r} is not an encoding of text, such as utf-8 or latin-1") from error
+    if name.replace("_", "-") in _UNFIT_ENCODINGS:
+        raise ConfigError(f"{value!r} is not an encoding of log files")
+    return value
+
+
+def _format(node: Node, _key: str, reading: Reading) -> str:
+    value = _text_of(node)
+    if value != "auto" and value not in reading.formats:
+        close = difflib.get_close_matches(value, reading.formats, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ConfigError(f"{value[:60]!r} is not one of{hint}: auto, {', '.join(sorted(reading.formats))}")
+    return value
+
+
+def _root(node: Node, _key: str, reading: Reading) -> str:
+    return check_root(_text_of(node), whole_file_system=reading.whole_file_system)
+
+
+def _roots(node: Node, key: str, reading: Reading) -> tuple[str, ...]:
+    roots: tuple[str, ...] = listing(_root)(node, key, reading)
+    if isinstance(node, Listing) and not node.items:
+        raise ConfigError("must name at least one folder")
+    return roots
+
+
+def _network(node: Node, _key: str, _reading: Reading) -> Network:
+    value = _text_of(node)
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ConfigError(f"{value[:60]!r} is not a network, such as 10.0.0.0/8") from error
+    if network.is_global:
+        raise ConfigError(f"{network} is not a private network; public addresses need no permission")
+    return network
+
+
+def _mail_address(value: str) -> str:
+    if not _MAIL_ADDRESS.fullmatch(value):
+        raise ConfigError(f"{value[:60]!r} is not a mail address")
+    return value
+
+
+def _url(node: Node, _key: str, reading: Reading) -> str:
+    return check_url(_text_of(node), reading.networks)
+
+
+def _secret(node: Node, key: str, reading: Reading) -> Secret:
+    if not isinstance(node, Scalar) or yaml_meaning(node):
+        raise ConfigError("must be text in quotes, better env:NAME or file:/path")  # the value is never shown
+    if not node.text:
+        raise ConfigError("must not be empty")
+    secret = Secret(node.text)
+    secret.check()
+    if secret.is_clear:
+        reading.clear_secrets.append(key)
+    return secret
+
+
+def _secret_url(node: Node, key: str, reading: Reading) -> Secret:
+    secret = _secret(node, key, reading)
+    if secret.is_clear:
+        check_url(secret.reference, reading.networks)
+    return secret
+
+
+# --- sections
+
+SOURCE_KEYS: Mapping[str, Kind] = {
+    "name": text(100, _name),
+    "path": text(10_000),
+    "format": _format,
+    "enabled": boolean,
+    "start_at": choice("beginning", "end"),
+    "polling_interval": number(0.05, 3600, "seconds"),
+    "file_pattern": text(1000, check_file_pattern),
+    "recursive": boolean,
+    "timezone": text(60, _timezone),
+    "encoding": text(40, _encoding),
+    "priority": whole(1, 10),
+}
+
+
+def read_source(node: Node, key: str, reading: Reading) -> LogSourceConfig | None:
+    """One source; its id is not known here. None: something is wrong with it, and noted."""
+    before = len(reading.errors)
+    values = read_section(node, key, reading, SOURCE_KEYS, required=("name", "path"))
+    entries = node.entries if isinstance(node, Section) else {}
+    if "path" in values:
+        recursive = values.get("recursive", False)
+        try:
+            values["path"] = reading.rules.check(values["path"], recursive=recursive)
+        except ConfigError as error:
+            reading.refuse(entries["path"].value, f"{key}.path", error.message)
+        for name in ("file_pattern", "recursive"):
+            if values.get(name) and has_wildcard(values["path"]):
+                reading.refuse(entries[name], f"{key}.{name}", "is for folders; this path is a glob, let it say it all")
+    if values.get("name") in reading.taken:
+        message = f"{values['name']!r} is the name of another source, which is not read from files"
+        reading.refuse(entries["name"].value, f"{key}.name", message)
+    if len(reading.errors) > before:
+        return None
+    return LogSourceConfig(source_id=0, source_name=values.pop("name"), roots=reading.rules.roots, **values)
+
+
+_SMTP_KEYS: Mapping[str, Kind] = {
+    "host": text(253),
+    "port": whole(1, 65535),
+    "username": text(),
+    "password": _secret,
+    "tls": choice("none", "starttls", "tls"),
+}
+
+
+def _smtp(node: Node, key: str, reading: Reading) -> SmtpServer:
+    return SmtpServer(**read_section(node, key, reading, _SMTP_KEYS))
+
+
+_NAME_AND_TYPE: Mapping[str, Kind] = {"name": text(100, _name), "type": choice("email", "slack", "webhook")}
+_CHANNELS: Mapping[str, tuple[type[Channel], Mapping[str, Kind], tuple[str, ...]]] = {
+    "email": (
+        EmailChannel,
+        {"to": listing(text(254, _mail_address)), "sender": text(254, _mail_address), "smtp": _smtp},
+        ("to",),
+    ),
+    "slack": (SlackChannel, {"url": _secret_url}, ("url",)),
+    "webhook": (WebhookChannel, {"url": _url, "secret": _secret}, ("url",)),
+}
+
+
+def _channel(node: Node, key: str, reading: Reading) -> Channel | None:
+    before = len(reading.errors)
+    entries = node.entries if isinstance(node, Section) else {}
+    type_node = entries["type"].value if "type" in entries else None
+    kind = type_node.text if isinstance(type_node, Scalar) and type_node.text in _CHANNELS else ""
+    if not kind:
+        known = {name: entry for name, entry in entries.items() if name in _NAME_AND_TYPE}
+        read_section(Section(known, node.line, node.column), key, reading, _NAME_AND_TYPE, ("name", "type"))
+        return None
+    build, table, required = _CHANNELS[kind]
+    values = read_section(node, key, reading, {**_NAME_AND_TYPE, **table}, ("name", *required))
+    return build(**values) if len(reading.errors) == before else None
+
+
+_RULE_KEYS: Mapping[str, Kind] = {
+    "name": text(100, _name),
+    "min_severity": whole(1, 10),
+    "max_severity": whole(1, 10),
+    "categories": listing(text(60)),
+    "channels": listing(text(100)),
+    "enabled": boolean,
+}
+
+
+def _rule(node: Node, key: str, reading: Reading) -> NotificationRule | None:
+    before = len(reading.errors)
+    values = read_section(node, key, reading, _RULE_KEYS, required=("name", "channels"))
+    for name in values.get("channels", ()):
+        if name not in reading.channels:
+            reading.refuse(node, f"{key}.channels", f"no channel is named {name!r}{_nearest(name, reading.channels)}")
+    if values.get("min_severity", 1) > values.get("max_severity", 10):
+        reading.refuse(node, f"{key}.min_severity", "must not be above max_severity")
+    return NotificationRule(**values) if len(reading.errors) == before else None
+
+
+_RETENTION_KEYS: Mapping[str, Kind] = {
+    "events_days": whole(1, 36500),
+    "metrics_days": whole(1, 36500),
+    "max_database_gb": number(0.01, 1_000_000, "GB"),
+}
+_LLM_KEYS: Mapping[str, Kind] = {
+    "enabled": boolean,
+    "provider": text(60),
+    "base_url": text(2000),
+    "model": text(),
+    "api_key": _secret,
+}
+
+
+def _retention(node: Node, key: str, reading: Reading) -> dict[str, Any]:
+    return read_section(node, key, reading, _RETENTION_KEYS)
+
+
+def _llm(node: Node, key: str, reading: Reading) -> dict[str, Any]:
+    values = read_section(node, key, reading, _LLM_KEYS)
+    if values.get("base_url"):
+        # Where it may not be reached matters only once it is used.
+        networks = reading.networks if values.get("enabled") else _EVERY_PRIVATE
+        entry = node.entries["base_url"] if isinstance(node, Section) else Entry(node)
+        try:
+            check_url(values["base_url"], networks)
+        except ConfigError as error:
+            reading.refuse(entry.value, f"{key}.base_url", error.message)
+    elif values.get("enabled", LlmConfig().enabled):
+        reading.refuse(node, f"{key}.base_url", "is missing")
+    return values
+
+
+_EVERY_PRIVATE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+LIMIT_KEYS: Mapping[str, Kind] = {
+    "allow_root_filesystem": boolean,
+    "allowed_roots": _roots,
+    "allowed_private_networks": listing(_network),
+}
+SETTING_KEYS: Mapping[str, Kind] = {
+    "processing_batch_size": whole(1, 20_000),
+    "max_queue_size": whole(100, 10_000_000),
+    "health_check_interval": whole(1, 3600),
+    "retention": _retention,
+    "channels": named(_channel, "channels"),
+    "llm": _llm,
+    "notification_rules": named(_rule, "notification rules"),
+}
+DOCUMENT_KEYS: Mapping[str, Kind] = {
+    **LIMIT_KEYS,
+    **SETTING_KEYS,
+    "sources": named(read_source, "sources"),
+}
+
+
+def read_limits(root: Section, reading: Reading) -> dict[str, Any]:
+    """The settings on which the checks of all others depend."""
+    flag = root.entries.get("allow_root_filesystem")
+    reading.whole_file_system = bool(
+        flag
+        and isinstance(flag.value, Scalar)
+        and flag.value.plain
+        and flag.value.text.lower() in {"true", "yes", "on"}
+    )
+    return read_section(_only(root, LIMIT_KEYS), "", reading, LIMIT_KEYS)
+
+
+def read_rest(root: Section, reading: Reading) -> dict[str, Any]:
+    """All settings but the limits, which the reading holds by now; unknown keys are noted."""
+    reading.channels |= names_in(root, "channels")
+    table = {key: kind for key, kind in DOCUMENT_KEYS.items() if key not in LIMIT_KEYS}
+    unknown = {key: entry for key, entry in root.entries.items() if key not in DOCUMENT_KEYS}
+    for key, entry in unknown.items():
+        reading.refuse(entry, key[:60], f"unknown key{_nearest(key, DOCUMENT_KEYS)}")
+    return read_section(_only(root, table), "", reading, table)
+
+
+def names_in(root: Section, key: str) -> frozenset[str]:
+    """The names of the things in a list of named sections, right or wrong."""
+    entry = root.entries.get(key)
+    items = entry.value.items if entry and isinstance(entry.value, Listing) else ()
+    found = [item.entries["name"].value for item in items if isinstance(item, Section) and "name" in item.entries]
+    return frozenset(name.text for name in found if isinstance(name, Scalar))
+
+
+def _only(root: Section, keys: Collection[str]) -> Section:
+    return Section({key: entry for key, entry in root.entries.items() if key in keys}, root.line, root.column)

@@ -1,0 +1,172 @@
+"""The configuration as values: frozen, with the defaults that hold where nothing is said.
+
+A secret is kept as what was written (`env:NAME`, `file:/path` or the secret itself) and resolved only where it is
+used, so that it never stands in a log, an error or a page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from threatlens.errors import ConfigError
+from threatlens.sources.base import LogSourceConfig
+
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MAX_SECRET_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A secret, or where it stands."""
+
+    reference: str
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the reference is the secret itself."""
+        return not self.reference.startswith(("env:", "file:"))
+
+    def check(self) -> None:
+        """Raise ConfigError where the reference cannot be one."""
+        scheme, _, rest = self.reference.partition(":")
+        if scheme == "env" and not _VARIABLE_NAME.fullmatch(rest):
+            raise ConfigError("env: must be followed by the name of an environment variable")
+        if scheme == "file" and (not rest.startswith("/") or rest.startswith("//")):
+            raise ConfigError("file: must be followed by a whole path, from '/' on")
+
+    def resolve(self, environ: Mapping[str, str] = os.environ) -> str:
+        """The secret. Raises ConfigError naming the variable or the file that is missing or empty."""
+        scheme, _, rest = self.reference.partition(":")
+        if self.is_clear:
+            return self.reference
+        if scheme == "env":
+            value = environ.get(rest, "")
+            if not value:
+                raise ConfigError(f"the environment variable {rest} is not set")
+            return value
+        try:
+            with open(rest, encoding="utf-8") as stream:
+                value = stream.read(_MAX_SECRET_BYTES).rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+            raise ConfigError(f"the secret in {rest} cannot be read: {reason}") from error
+        if not value:
+            raise ConfigError(f"the file {rest} holds no secret")
+        return value
+
+    def __repr__(self) -> str:
+        return f"Secret({'...' if self.is_clear else self.reference})"
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long things are kept."""
+
+    events_days: int = 90
+    metrics_days: int = 30
+    max_database_gb: float = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServer:
+    """Where mail is handed in."""
+
+    host: str = "localhost"
+    port: int = 25
+    username: str = ""
+    password: Secret | None = None
+    tls: str = "none"  # or "starttls", "tls"
+
+
+@dataclass(frozen=True, slots=True)
+class EmailChannel:
+    """Notifications by mail."""
+
+    name: str
+    to: tuple[str, ...]
+    sender: str = ""
+    smtp: SmtpServer = field(default_factory=SmtpServer)
+    type: str = "email"
+
+
+@dataclass(frozen=True, slots=True)
+class SlackChannel:
+    """Notifications to a Slack incoming webhook, whose URL is a secret."""
+
+    name: str
+    url: Secret
+    type: str = "slack"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookChannel:
+    """Notifications by a signed request."""
+
+    name: str
+    url: str
+    secret: Secret | None = None
+    type: str = "webhook"
+
+
+Channel = EmailChannel | SlackChannel | WebhookChannel
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationRule:
+    """Which events are told to which channels."""
+
+    name: str
+    channels: tuple[str, ...]
+    min_severity: int = 1
+    max_severity: int = 10
+    categories: tuple[str, ...] = ()  # any of them; empty: all
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LlmConfig:
+    """The language model, if one is used."""
+
+    enabled: bool = False
+    provider: str = "openai"
+    base_url: str = ""
+    model: str = ""
+    api_key: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoringConfig:
+    """Everything an operator may change while ThreatLens runs."""
+
+    allowed_roots: tuple[str, ...] = ("/var/log",)  # real paths
+    allow_root_filesystem: bool = False
+    sources: tuple[LogSourceConfig, ...] = ()  # of files, by id; disabled ones too
+    processing_batch_size: int = 2000  # lines
+    max_queue_size: int = 50_000  # entries
+    health_check_interval: int = 30  # seconds
+    retention: Retention = field(default_factory=Retention)
+    channels: tuple[Channel, ...] = ()
+    notification_rules: tuple[NotificationRule, ...] = ()
+    llm: LlmConfig = field(default_factory=LlmConfig)
+    allowed_private_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+
+def plain(value: Any) -> Any:
+    """A value as a configuration file would say it: secrets stay references, what is empty is left out."""
+    if isinstance(value, Secret):
+        return value.reference
+    if dataclasses.is_dataclass(value):
+        value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items() if item not in ("", None)}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
+        return str(value)
+    return value
