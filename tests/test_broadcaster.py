@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from conftest import NOW_US
+from builders import NOW_US
 
 from threatlens.broadcaster import EventBroadcaster, Place
 from threatlens.event import Event, EventUpdate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from conftest import entry
+from builders import entry
 
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 

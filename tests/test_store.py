@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
-from conftest import NOW_US, Filler
+from builders import NOW_US, Filler
 from sqlalchemy.exc import IntegrityError
 
 from threatlens.errors import NotOurs, StoreUnavailable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from conftest import NOW_US, Filler
+from builders import NOW_US, Filler
 
 from threatlens.errors import QueryTimeout
 from threatlens.event import Event, EventFilter

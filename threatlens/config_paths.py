@@ -20,6 +20,7 @@ MAX_WILDCARDS = 16  # in one path
 SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
 
 _WILDCARD = re.compile(r"[*?[]")
+_SETS = re.compile(r"\[!?\]?[^\]]*\]")  # as in [a-z], [!x] and []]
 _VARIABLE = re.compile(r"\$(\w|\{)")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -126,7 +127,7 @@ def _check_glob(parts: Sequence[str]) -> None:
     for part in parts:
         if "**" in part and part != "**":
             raise ConfigError(f"{_short(part)}: '**' must stand alone between two slashes")
-        if "[" in part and fnmatch.translate(part) == fnmatch.translate(part.replace("[", "[[]")):
+        if "[" in _SETS.sub("", part):
             raise ConfigError(f"{_short(part)}: '[' is never closed; write [[] for the character itself")
     if parts.count("**") > 1:
         raise ConfigError("'**' may stand in a path once")

@@ -32,7 +32,7 @@ from threatlens.config_values import (
 from threatlens.errors import ConfigError
 from threatlens.sources.base import LogSourceConfig
 
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)")
 _MAIL_ADDRESS = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+")
 _UNFIT_ENCODINGS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
@@ -251,7 +251,7 @@ def _root(node: Node, _key: str, reading: Reading) -> str:
 
 def _roots(node: Node, key: str, reading: Reading) -> tuple[str, ...]:
     roots: tuple[str, ...] = listing(_root)(node, key, reading)
-    if not roots:
+    if isinstance(node, Listing) and not node.items:
         raise ConfigError("must name at least one folder")
     return roots
 

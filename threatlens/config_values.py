@@ -37,7 +37,7 @@ class Secret:
         scheme, _, rest = self.reference.partition(":")
         if scheme == "env" and not _VARIABLE_NAME.fullmatch(rest):
             raise ConfigError("env: must be followed by the name of an environment variable")
-        if scheme == "file" and not os.path.isabs(rest):
+        if scheme == "file" and (not rest.startswith("/") or rest.startswith("//")):
             raise ConfigError("file: must be followed by a whole path, from '/' on")
 
     def resolve(self, environ: Mapping[str, str] = os.environ) -> str:

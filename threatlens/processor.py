@@ -211,7 +211,7 @@ class QueueProcessor:
                 severity(decoded),
                 decoded.flags | flags | extra_flags,
                 template_id,
-                OUTCOMES.get(fields.get("event.outcome"), 0),  # type: ignore[call-overload]
+                OUTCOMES.get(fields.get("event.outcome"), 0),  # type: ignore[arg-type]
                 fields.get("source.ip"),  # type: ignore[arg-type]
                 fields.get("user.name"),  # type: ignore[arg-type]
                 encoding,

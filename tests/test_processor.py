@@ -1,0 +1,234 @@
+"""What happens to a line: nothing is dropped, nothing is tried for ever, nothing is written that is not ours."""
+
+from __future__ import annotations
+
+import pytest
+from builders import NOW_US, entry
+
+from threatlens.broadcaster import EventBroadcaster, Place
+from threatlens.errors import StoreUnavailable
+from threatlens.event import BAD_ENCODING, PARSE_ERROR, TRUNCATED, UNTERMINATED, EventFilter
+from threatlens.ingestion_queue import RealtimeIngestionQueue
+from threatlens.processor import QueueProcessor
+from threatlens.sources.base import LogSourceConfig
+
+SSHD = b"Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2\n"
+
+
+class Bench:
+    """A processor over a real store, called as the job would."""
+
+    def __init__(self, store):
+        self.store = store
+        self.queue = RealtimeIngestionQueue()
+        self.ring = EventBroadcaster()
+        self.refused: list[frozenset[int]] = []
+        self.waits: list[float] = []
+        self.give_up_after = 50
+        self.processor = QueueProcessor(
+            self.queue, store, self.ring, on_refused=self.refused.append, wall=lambda: NOW_US / 1e6 + 0.25
+        )
+        self.source_id = store.put_api_source("auth", "auto")
+        self.stream_id = store.create(self.source_id, path=b"/x", device=1, inode=1, compressed=False, position=0)
+        self.processor.set_sources([LogSourceConfig(self.source_id, "auth", "/x")], {})
+
+    def stopped(self, wait_s: float) -> bool:
+        self.waits.append(wait_s)
+        return len(self.waits) > self.give_up_after
+
+    def process(self, *contents: bytes, **changes):
+        start = self.store.position(self.stream_id)
+        entries = []
+        for content in contents:
+            entries.append(entry(content, stream_id=self.stream_id, source_id=self.source_id, start=start, **changes))
+            start = entries[-1].end_offset
+        return self.processor.process(entries, self.stopped)
+
+    def events(self):
+        return self.store.page(EventFilter(), after=0, limit=500)
+
+
+@pytest.fixture
+def bench(store) -> Bench:
+    return Bench(store)
+
+
+def test_a_line_is_decoded_rated_stored_and_announced(bench):
+    result = bench.process(SSHD)
+    assert (result.lines, result.events, result.dead) == (1, 1, 0)
+    (event,) = bench.events()
+    assert (event.format, event.category, event.source, event.severity) == ("sshd", "authentication", "auth", 4)
+    assert event.fields["source.ip"] == "203.0.113.9"
+    assert event.raw == SSHD.decode().rstrip("\n")
+    assert event.processing_time_s == pytest.approx(0.25)
+    (announced,) = bench.ring.wait(Place(0, 0), 0).events
+    assert announced.as_json() == event.as_json()
+
+
+def test_blank_lines_move_the_position_and_carry_no_event(bench):
+    result = bench.process(b"\n   \t \n\n" + SSHD)
+    assert (result.lines, result.events) == (4, 1)
+    assert bench.store.position(bench.stream_id) == 8 + len(SSHD)
+    source = bench.store.source(bench.source_id)
+    assert (source.lines, source.blank_lines, source.events) == (4, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (b"one\r\ntwo\rthree\n", ["one", "two\rthree"]),
+        ("x\u2028y\u2029z\x85w\n".encode(), ["x\u2028y\u2029z\x85w"]),
+        (b"abc\0def\n", ["abc\0def"]),
+        (b"\xef\xbb\xbfOct 11 hello\n", ["\ufeffOct 11 hello"]),
+        (b"\xff\xfe\xfa bad\n", ["\ufffd\ufffd\ufffd bad"]),
+        (b"good\n\xed\xa0\x80 surrogate\nalso good\n", ["good", "\ufffd\ufffd\ufffd surrogate", "also good"]),
+        (b"%s%s%n %(name)s {0.__class__} {}\n", ["%s%s%n %(name)s {0.__class__} {}"]),
+    ],
+)
+def test_lines_are_cut_and_kept_exactly(bench, content, texts):
+    bench.process(content)
+    assert [event.raw for event in bench.events()] == texts
+
+
+def test_bytes_that_are_not_text_come_back_exactly(bench, store):
+    bench.process(b"caf\xe9\n")
+    (event,) = bench.events()
+    assert event.flags & BAD_ENCODING
+    with store.database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT raw FROM events").scalar() == b"caf\xe9"
+
+
+def test_another_encoding_is_read_as_such_and_kept_as_it_was(bench, store):
+    line = "gr\u00fc\u00dfe\n".encode("utf-16-le")
+    bench.process(line, encoding="utf-16-le", lines=1)
+    assert [event.raw for event in bench.events()] == ["gr\u00fc\u00dfe"]
+    with store.database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT raw FROM events").scalar() == line[:-2]
+
+
+def test_flags_of_the_reader_reach_the_event(bench):
+    bench.process(b"A" * 50 + b"\n", flags=TRUNCATED, true_bytes=10**8)
+    bench.process(b"half a line", flags=UNTERMINATED, lines=1)
+    cut, half = bench.events()
+    assert (cut.flag_names, cut.fields.get("event.original_bytes")) == (["truncated"], 10**8)
+    assert half.flag_names == ["unterminated"]
+
+
+def test_a_decoder_that_fails_costs_nothing_but_the_fields(bench, monkeypatch, caplog):
+    def fail(line, read_at_s):
+        raise RecursionError
+
+    monkeypatch.setattr(bench.processor._decoders[bench.source_id], "decode", fail)
+    result = bench.process(b"poison\n")
+    assert result.events == 1
+    (event,) = bench.events()
+    assert (event.raw, event.format) == ("poison", "unknown")
+    assert event.flags & PARSE_ERROR
+    assert "poison" not in caplog.text
+
+
+def test_lines_that_nobody_decodes_are_grouped_by_shape(bench):
+    bench.process(b"zork moved 17 gremlins\nzork moved 99 gremlins\n")
+    (shape,) = bench.store.templates()
+    assert (shape.n, shape.source) == (2, "auth")
+    assert "<*>" in shape.text
+    assert bench.store.source(bench.source_id).unknown == 2
+
+
+def test_what_a_source_has_taught_is_remembered(bench):
+    bench.process(SSHD)
+    assert bench.store.learned()[bench.source_id]
+
+
+def unavailable_for(store, monkeypatch, times: int) -> None:
+    commit = store.commit
+    left = iter(range(times))
+
+    def moody(*args, **kwargs):
+        if next(left, None) is not None:
+            raise StoreUnavailable("locked", reason="busy")
+        return commit(*args, **kwargs)
+
+    monkeypatch.setattr(store, "commit", moody)
+
+
+def test_a_database_that_is_away_makes_the_batch_wait_longer_and_longer(bench, store, monkeypatch):
+    unavailable_for(store, monkeypatch, 8)
+    result = bench.process(SSHD)
+    assert result.events == 1
+    waits = [wait for wait in bench.waits if wait]
+    assert waits == sorted(waits)
+    assert len(waits) == 8
+    assert max(waits) == 5.0
+    assert bench.processor.state.retries == 8
+    assert bench.processor.state.unavailable == ""
+    assert len(bench.events()) == 1
+
+
+def test_stopping_ends_the_waiting_and_stores_nothing(bench, store, monkeypatch):
+    unavailable_for(store, monkeypatch, 10**9)
+    bench.give_up_after = 3
+    assert bench.process(SSHD) is None
+    assert bench.processor.state.unavailable == "busy"
+    assert bench.store.position(bench.stream_id) == 0
+
+
+def test_a_batch_that_is_not_ours_is_given_up_and_the_reader_told(bench):
+    bench.process(SSHD)
+    stale = entry(SSHD, stream_id=bench.stream_id, source_id=bench.source_id, start=0)
+    bench.queue.put(stale)
+    assert bench.processor.process([stale], bench.stopped) is None
+    assert bench.refused == [frozenset({bench.stream_id})]
+    assert bench.queue.stats().entries == 0
+    assert len(bench.events()) == 1
+
+
+def test_the_rest_of_a_batch_survives_a_refused_stream(bench):
+    bench.process(SSHD)
+    other = bench.store.create(bench.source_id, path=b"/y", device=1, inode=2, compressed=False, position=0)
+    stale = entry(SSHD, stream_id=bench.stream_id, source_id=bench.source_id, start=0)
+    fresh = entry(b"fresh line\n", stream_id=other, source_id=bench.source_id, start=0)
+    result = bench.processor.process([stale, fresh], bench.stopped)
+    assert result.events == 1
+    assert [event.raw for event in bench.events()][1:] == ["fresh line"]
+
+
+def poison(store, text: str) -> None:
+    """The database refuses every line that holds this."""
+    with store.database.writing() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER poison BEFORE INSERT ON events WHEN instr(new.raw, '" + text + "') > 0"
+            " BEGIN SELECT raise(ABORT, 'this line is poison'); END"
+        )
+
+
+def test_a_line_that_cannot_be_stored_is_buried_and_the_others_live(bench, store):
+    poison(store, "cyanide")
+    result = bench.process(b"one\ncyanide here\nthree\n")
+    assert (result.events, result.dead, result.lines) == (2, 1, 3)
+    assert [event.raw for event in bench.events()] == ["one", "three"]
+    (letter,) = store.dead_letters()
+    assert (letter.raw, letter.error) == ("cyanide here", "this line is poison")
+    assert bench.store.position(bench.stream_id) == len(b"one\ncyanide here\nthree\n")
+
+
+def test_a_dead_letter_is_tried_again_only_when_asked(bench, store):
+    poison(store, "cyanide")
+    bench.process(b"cyanide here\n")
+    assert bench.processor.replay() == 0
+    (letter,) = store.dead_letters()
+    store.request_replay(letter.id)
+    assert bench.processor.replay() == 0
+    assert store.dead_letters()[0].replayed_at == 0
+    with store.database.writing() as connection:
+        connection.exec_driver_sql("DROP TRIGGER poison")
+    store.request_replay(letter.id)
+    assert bench.processor.replay() == 1
+    assert [event.raw for event in bench.events()] == ["cyanide here"]
+    assert store.dead_letters()[0].event_id == 1
+    assert bench.processor.replay() == 0
+
+
+def test_batches_of_several_runs_keep_the_order_within_a_stream(bench):
+    bench.process(b"1\n2\n", b"3\n", b"4\n5\n")
+    assert [event.raw for event in bench.events()] == list("12345")

@@ -1,0 +1,37 @@
+"""Apache's access log: common, combined and vhost_combined."""
+
+from __future__ import annotations
+
+from threatlens.decoders import clf
+from threatlens.decoders.base import LineDecoder, Opened, compiled, put_port
+from threatlens.decoders.times import Clock
+
+NAME = "apache.access"
+
+_VHOST = compiled(r"([\w.-]+):([0-9]{1,5}) (\S+ .*)").fullmatch
+
+
+def open_line(line: str, clock: Clock) -> Opened | None:
+    """An access log line; nginx's "\\x22" for a quote is refused."""
+    vhost = _VHOST(line)
+    found = clf.LINE(vhost[3]) if vhost is not None else None
+    if found is None:
+        vhost = None
+        found = clf.LINE(line)
+        if found is None:
+            return None
+    if "\\x22" in line:
+        return None
+    timestamp_us, flags, message, fields = clf.read(found, clock)
+    if vhost is not None:
+        fields["url.domain"] = vhost[1]
+        put_port(fields, "url.port", vhost[2])
+    return NAME, timestamp_us, flags, "", message, fields
+
+
+DECODER = LineDecoder(
+    name=NAME,
+    about="Apache access log: common, combined and vhost_combined.",
+    open=open_line,
+    leads=("0", "a", "A", ":"),
+)

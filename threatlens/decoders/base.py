@@ -1,0 +1,237 @@
+"""What every decoder is made of: two kinds of members, tables of patterns, checked values.
+
+A line decoder opens a whole line (a syslog envelope, an access log line, a JSON object). A message decoder reads the
+text that a program wrote inside an envelope. Both are chosen by a dictionary look-up, on the shape of the line's
+beginning or on the program and the first word, so that a line meets one to three patterns however many formats there
+are. Patterns run over untrusted text: they are anchored, hold no nested repeats, and take the *last* place where an
+address can stand behind a name that the other side has chosen.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from threatlens.decoders.times import Clock
+from threatlens.event import FieldValue, Fields
+
+MATCHED_CHARS = 65_536  # no pattern sees more of a line
+VALUE_CHARS = 8_192  # longest value of a field
+MAX_FIELDS = 128  # per line
+LEAD_CHARS = 11  # how much of a line's beginning is looked at to choose its decoders
+UNKNOWN = "unknown"
+#: Opened.program of a line whose message may be of any format (a container's output).
+ANY_PROGRAM = "*"
+
+_FOLD = {**dict.fromkeys(range(48, 58), "0"), **dict.fromkeys(range(65, 91), "A"), **dict.fromkeys(range(97, 123), "a")}
+
+#: What a line decoder found: (format, timestamp_us, flags, program, message, fields). The program is empty when
+#: nothing is inside. A plain tuple, as one is made per line.
+Opened = tuple[str, int | None, int, str, str, Fields]
+Open = Callable[[str, Clock], Opened | None]
+Read = Callable[[str, Fields], bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LineDecoder:
+    """Reads whole lines. `open` gives None for a line that is not of this format."""
+
+    name: str
+    about: str  # one sentence for docs/formats.md
+    open: Open
+    leads: tuple[str, ...]  # how lines may begin: "0" a digit, "A" and "a" letters, else the character; "" anyhow
+    strict: bool = True  # False: recognises a habit rather than a format, so it is asked last
+    inside: bool = True  # may stand inside an envelope too
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MessageDecoder:
+    """Reads the messages of some programs. `read` adds to the fields, or gives False and leaves them alone."""
+
+    name: str
+    about: str
+    read: Read
+    programs: tuple[str, ...]  # empty: of any program, by its own leading word
+
+
+Decoder = LineDecoder | MessageDecoder
+
+
+def lead_shape(line: str) -> str:
+    """The beginning of a line with its digits and letters folded, as written in LineDecoder.leads."""
+    return line[:LEAD_CHARS].translate(_FOLD)
+
+
+class _Addresses(dict[str, str]):
+    """Text -> canonical address, or "" for what is none. Looked up once per text, forgotten when there are many."""
+
+    def __missing__(self, text: str) -> str:
+        address = _canonical(text)
+        if len(self) > 100_000:
+            self.clear()
+        self[text] = address
+        return address
+
+
+def _canonical(text: str) -> str:
+    if not 2 <= len(text) <= 64:
+        return ""
+    if text[0] == "[" and text[-1] == "]":
+        text = text[1:-1]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return str(address)
+
+
+ADDRESSES: Mapping[str, str] = _Addresses()
+
+
+def put_address(fields: Fields, side: str, text: str) -> None:
+    """Set source.ip (or destination.ip, ...) if the text is an address, else source.address."""
+    address = ADDRESSES[text]
+    if address:
+        fields[side + ".ip"] = address
+    elif text not in {"-", "UNKNOWN", "unknown"}:
+        fields[side + ".address"] = text
+
+
+def put_port(fields: Fields, name: str, text: str) -> None:
+    """Set a port if it is one (0..65535)."""
+    if len(text) <= 5 and text.isdecimal() and (port := int(text)) <= 65535:
+        fields[name] = port
+
+
+def _put_source(fields: Fields, text: str, addresses: Mapping[str, str] = ADDRESSES) -> None:
+    address = addresses[text]
+    if address:
+        fields["source.ip"] = address
+    else:
+        put_address(fields, "source", text)
+
+
+def _put_source_port(fields: Fields, text: str) -> None:
+    port = int(text)
+    if port <= 65535:
+        fields["source.port"] = port
+
+
+Put = Callable[[Fields, str], None]
+
+
+def _number(name: str) -> Put:
+    def put(fields: Fields, text: str) -> None:
+        if len(text) <= 18:
+            fields[name] = int(text)
+
+    return put
+
+
+#: Group names in patterns, and where their text goes.
+GROUPS: dict[str, str | Put] = {
+    "src": _put_source,
+    "sport": _put_source_port,
+    "dst": lambda fields, text: put_address(fields, "destination", text),
+    "dport": lambda fields, text: put_port(fields, "destination.port", text),
+    "user": "user.name",
+    "uid": "user.id",
+    "target": "user.target.name",
+    "target_uid": "user.target.id",
+    "effective": "user.effective.name",
+    "by": "user.effective.name",
+    "group": "group.name",
+    "gid": "group.id",
+    "command": "process.command_line",
+    "folder": "process.working_directory",
+    "child_pid": _number("process.pid"),
+    "child": "process.name",
+    "tty": "process.tty",
+    "exit_code": _number("process.exit_code"),
+    "signal": "process.signal",
+    "method": "event.method",
+    "reason": "event.reason",
+    "unit": "service.name",
+    "key": "ssh.key.fingerprint",
+    "session": "session.id",
+    "file": "file.path",
+    "module": "event.module",
+    "count": _number("event.count"),
+    "interface": "observer.ingress.interface.name",
+}
+
+
+class Row(NamedTuple):
+    """One pattern of a table, ready to run."""
+
+    match: Callable[[str], re.Match[str] | None]
+    constants: Fields
+    names: tuple[str, ...]
+    puts: tuple[Put | None, ...]
+
+
+#: All sources of patterns made by `compiled`, for the test that none of them can be made to run long.
+PATTERNS: list[str] = []
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern over untrusted text: ASCII classes, "." takes line breaks too."""
+    PATTERNS.append(pattern)
+    return re.compile(pattern, re.ASCII | re.DOTALL)
+
+
+def row(
+    pattern: str,
+    action: str = "",
+    outcome: str = "",
+    *,
+    category: str = "authentication",
+    level: str = "",
+    more: Mapping[str, FieldValue] | None = None,
+) -> Row:
+    """A row whose pattern covers the whole message; its group names are keys of GROUPS."""
+    expression = compiled(pattern)
+    index = {number: name for name, number in expression.groupindex.items()}
+    targets = [GROUPS[re.sub(r"_?[0-9]$", "", index[number])] for number in range(1, expression.groups + 1)]
+    constants: Fields = {"event.category": category}
+    for name, value in (("event.action", action), ("event.outcome", outcome), ("log.level", level)):
+        if value:
+            constants[name] = value
+    constants.update(more or {})
+    return Row(
+        expression.fullmatch,
+        constants,
+        tuple(target if isinstance(target, str) else "" for target in targets),
+        tuple(None if isinstance(target, str) else target for target in targets),
+    )
+
+
+class Table:
+    """Rows by the first word of the message; the rows under "" are tried when no other fits."""
+
+    __slots__ = ("_any", "_rows")
+
+    def __init__(self, rows: Mapping[str, Iterable[Row]]) -> None:
+        self._any = tuple(rows.get("", ()))
+        self._rows = {word: (*tuple(group), *self._any) for word, group in rows.items() if word}
+
+    def read(self, message: str, fields: Fields) -> bool:
+        """Add what the first row that fits says; False: none fits."""
+        for match, constants, names, puts in self._rows.get(message.partition(" ")[0], self._any):
+            found = match(message)
+            if found is None:
+                continue
+            fields.update(constants)
+            for name, put, text in zip(names, puts, found.groups(), strict=True):
+                if text:
+                    if put is None:
+                        fields[name] = text
+                    else:
+                        put(fields, text)
+            return True
+        return False

@@ -1,0 +1,70 @@
+"""The Common Log Format and its descendants, which nginx and Apache share.
+
+Quoted parts are read by their escaping rules: what a client sends cannot end a quote, so the status stands where the
+server wrote it. The user name is the client's claim; the time behind it is the first one that a quote follows.
+"""
+
+from __future__ import annotations
+
+import re
+
+from threatlens.decoders.base import ADDRESSES, compiled, put_address
+from threatlens.decoders.times import Clock
+from threatlens.event import Fields
+
+_QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
+_REQUEST = r'"(?:([A-Z]{2,20}) ([^\s"\\]*(?:\\.[^\s"\\]*)*)(?: HTTP/([0-9.]{1,4}))?"|([^"\\]*(?:\\.[^"\\]*)*)")'
+_TIME = r"\[([0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4})\]"
+#: Groups: client, ident, user, time, method, url, version, other request, status, bytes, referrer, agent.
+LINE = compiled(
+    rf"(\S+) (\S+) (\S+|.*?) {_TIME} {_REQUEST} ([0-9]{{3}}) ([0-9]{{1,15}}|-)(?: {_QUOTED} {_QUOTED})?"
+).match
+
+_STATUSES = {f"{number:03d}": (number, "failure" if number >= 400 else "success") for number in range(1000)}
+
+
+def read(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str, Fields]:
+    """What a match of LINE says: time, flags, the text from the request on, fields."""
+    client, _, user, time, method, url, version, other, status, size, referrer, agent = found.groups()
+    code, outcome = _STATUSES[status]
+    fields: Fields = {
+        "event.category": "web",
+        "event.action": "http_request",
+        "event.outcome": outcome,
+        "http.response.status_code": code,
+    }
+    address = ADDRESSES[client]
+    if address:
+        fields["source.ip"] = address
+    else:
+        put_address(fields, "source", client)
+    if user != "-" and user != '""' and user:
+        fields["user.name"] = user
+    if method is not None:
+        fields["http.request.method"] = method
+        fields["url.original"] = url
+        if version is not None:
+            fields["http.version"] = version
+    elif other and other != "-":
+        _split_request(other, fields)
+    if size != "-":
+        fields["http.response.body.bytes"] = int(size)
+    if agent is not None:
+        if agent != "-":
+            fields["user_agent.original"] = agent
+        if referrer != "-":
+            fields["http.request.referrer"] = referrer
+    timestamp_us, flags = clock.known(time) or clock.clf(time)
+    return timestamp_us, flags, found.string[found.end(4) + 2 :], fields
+
+
+def _split_request(text: str, fields: Fields) -> None:
+    """A request line that is not "METHOD target HTTP/x": blanks in the target, lower case, or no HTTP at all."""
+    method, _, rest = text.partition(" ")
+    target, _, version = rest.rpartition(" HTTP/")
+    if target and method.isalpha():
+        fields["http.request.method"] = method
+        fields["url.original"] = target
+        fields["http.version"] = version
+    else:
+        fields["url.original"] = text

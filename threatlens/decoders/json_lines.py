@@ -1,0 +1,293 @@
+"""One JSON object per line: ECS documents, container logs, journald exports, and what loggers write.
+
+ECS names and the usual aliases become ECS fields, their values checked; every other key goes under "json.", so that
+no key can pose as something of ours. A key given twice is flagged and the last one wins. Numbers that a 64-bit
+integer or a float cannot hold are kept as text. Objects nest to names with dots; what lies deeper than MAX_DEPTH is
+left in the raw line and flagged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from threatlens.decoders.base import ANY_PROGRAM, MAX_FIELDS, UNKNOWN, LineDecoder, Opened, compiled, put_address
+from threatlens.decoders.priority import LEVELS
+from threatlens.decoders.times import Clock, Moment
+from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, PARSE_ERROR, TIME_ERROR, Fields
+
+NAME = "json"
+MAX_DEPTH = 8
+_MAX_EXACT = 2.0**53
+_BUNYAN = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
+_LEVEL_WORDS = {
+    "warn": "warning", "err": "error", "fatal": "critical", "crit": "critical", "panic": "emergency", "emerg": "emergency",
+    "information": "info", "informational": "info", "dpanic": "critical", "severe": "error",
+}  # fmt: skip
+
+Put = Callable[[Fields, Any], None]
+
+
+def _text(name: str) -> Put:
+    def put(fields: Fields, value: object) -> None:
+        if isinstance(value, str):
+            fields[name] = value
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            fields[name] = str(value)
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            fields[name] = value[0]
+
+    return put
+
+
+def _number(name: str, highest: int) -> Put:
+    def put(fields: Fields, value: object) -> None:
+        if isinstance(value, str) and len(value) <= 18 and value.isdecimal():
+            value = int(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= highest:
+            fields[name] = int(value)
+
+    return put
+
+
+def _address(side: str) -> Put:
+    def put(fields: Fields, value: object) -> None:
+        if isinstance(value, str) and value:
+            put_address(fields, side, value)
+
+    return put
+
+
+def _level(fields: Fields, value: object) -> None:
+    if isinstance(value, str):
+        word = value.lower()
+        fields["log.level"] = _LEVEL_WORDS.get(word, word)
+    elif isinstance(value, int) and value in _BUNYAN:
+        fields["log.level"] = _BUNYAN[value]
+
+
+def _priority(fields: Fields, value: object) -> None:
+    if isinstance(value, str) and len(value) == 1 and value in "01234567":
+        fields["log.level"] = LEVELS[int(value)]
+
+
+def _outcome(fields: Fields, value: object) -> None:
+    if value in ("success", "failure", "unknown"):
+        fields["event.outcome"] = str(value)
+
+
+_PORT = 65535
+_BIG = 2**63 - 1
+_PLAIN = (
+    "event.category event.action event.type event.kind event.code event.reason event.dataset event.module event.provider"
+    " host.hostname process.name process.executable process.command_line process.parent.name process.parent.executable"
+    " process.parent.command_line process.working_directory user.name user.id user.domain user.email user.target.name"
+    " user.effective.name group.name group.id source.domain destination.domain client.domain server.domain"
+    " network.transport network.protocol network.direction network.type http.request.method http.request.referrer"
+    " http.version url.original url.full url.path url.query url.domain url.scheme user_agent.original file.path file.name"
+    " file.hash.sha256 file.hash.md5 dns.question.name dns.question.type service.name service.type log.logger"
+    " error.message error.type error.stack_trace trace.id transaction.id container.id container.name rule.name rule.id"
+).split()
+#: Key, as it stands or with the dots of its nesting -> what it sets.
+_KEYS: dict[str, Put] = {
+    **{name: _text(name) for name in _PLAIN},
+    **{name: _address(name.partition(".")[0]) for name in ("source.ip", "source.address", "destination.ip",
+                                                           "destination.address", "client.ip", "server.ip")},
+    **{name: _number(name, _PORT) for name in ("source.port", "destination.port", "client.port", "server.port")},
+    **{name: _number(name, _BIG) for name in ("process.pid", "process.parent.pid", "process.exit_code", "source.bytes",
+                                              "destination.bytes", "http.response.body.bytes", "http.request.body.bytes",
+                                              "network.bytes", "file.size")},
+    "http.response.status_code": _number("http.response.status_code", 999),
+    "event.outcome": _outcome,
+    "log.level": _level, "level": _level, "levelname": _level, "severity": _level, "lvl": _level, "PRIORITY": _priority,
+    "host.name": _text("host.name"), "host": _text("host.name"), "hostname": _text("host.name"),
+    "_HOSTNAME": _text("host.name"),
+    "pid": _number("process.pid", _BIG), "_PID": _number("process.pid", _BIG),
+    "SYSLOG_IDENTIFIER": _text("process.name"), "_EXE": _text("process.executable"),
+    "_CMDLINE": _text("process.command_line"), "_SYSTEMD_UNIT": _text("service.name"),
+    "logger": _text("log.logger"), "logger_name": _text("log.logger"), "component": _text("log.logger"),
+    "user": _text("user.name"), "username": _text("user.name"), "remote_user": _text("user.name"),
+    "remote_addr": _address("source"), "remote_ip": _address("source"), "client_ip": _address("source"),
+    "clientip": _address("source"), "src_ip": _address("source"), "source_ip": _address("source"),
+    "remote_port": _number("source.port", _PORT), "src_port": _number("source.port", _PORT),
+    "dest_ip": _address("destination"), "dst_ip": _address("destination"),
+    "dest_port": _number("destination.port", _PORT), "dst_port": _number("destination.port", _PORT),
+    "method": _text("http.request.method"), "request_method": _text("http.request.method"),
+    "status": _number("http.response.status_code", 999), "status_code": _number("http.response.status_code", 999),
+    "request_uri": _text("url.original"), "uri": _text("url.original"), "url": _text("url.original"),
+    "path": _text("url.path"),
+    "http_user_agent": _text("user_agent.original"), "user_agent": _text("user_agent.original"),
+    "http_referer": _text("http.request.referrer"), "body_bytes_sent": _number("http.response.body.bytes", _BIG),
+    "error": _text("error.message"), "err": _text("error.message"), "stream": _text("log.iostream"),
+}  # fmt: skip
+_MESSAGES = ("message", "msg", "MESSAGE", "short_message", "log", "event")
+_TIMES = ("@timestamp", "timestamp", "time", "ts", "datetime", "date", "__REALTIME_TIMESTAMP", "asctime", "t")
+_TAKEN = frozenset((*_MESSAGES, *_TIMES))
+_MAX_NAME = 256
+_INFINITE = float("inf")
+_CLF = compiled(r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}").fullmatch
+
+
+def open_line(line: str, clock: Clock) -> Opened | None:
+    """The object's time, message and fields. A line that starts as an object but is none is flagged."""
+    if line[:1] != "{" or line[1:2] not in '" }\t':
+        return None
+    flags = 0
+    try:
+        document = orjson.loads(line)
+    except ValueError:
+        document, flags = _load_exactly(line)
+        if document is None:
+            return UNKNOWN, None, flags, "", line, {}
+    fields: Fields = {}
+    keys, cut, inexact = _flatten(document, fields)
+    if not flags and (inexact or keys != line.count('":') or ' :' in line or '\t:' in line):
+        exact, flags = _load_exactly(line)
+        if exact is not None:
+            document = exact
+            fields = {}
+            _, cut, _ = _flatten(document, fields)
+    timestamp_us, time_flags = _time(document, clock)
+    flags |= time_flags | (FIELDS_CUT if cut else 0)
+    message, program = _message(document, fields)
+    return NAME, timestamp_us, flags, program, message if message is not None else line, fields
+
+
+def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
+    """Put the members into fields. Gives the number of keys, whether something was left out, and whether a number
+    may have lost digits."""
+    keys = 0
+    cut = inexact = False
+    get = _KEYS.get
+    waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, document)]
+    while waiting:
+        prefix, depth, members = waiting.pop()
+        keys += len(members)
+        for key, value in members.items():
+            name = prefix + key if prefix else key
+            if type(value) is not str:
+                if isinstance(value, dict):
+                    if depth < MAX_DEPTH:
+                        waiting.append((name + ".", depth + 1, value))
+                    else:
+                        cut = True
+                        keys += _count_keys(value)
+                    continue
+                if isinstance(value, list):
+                    keys += _count_keys(value)
+                    value = [item if isinstance(item, str) else _as_text(item) for item in value[:MAX_FIELDS]]  # noqa: PLW2901
+                elif value is None:
+                    continue
+                elif not -_MAX_EXACT < value < _MAX_EXACT:
+                    inexact = True
+            put = get(name)
+            if put is not None:
+                put(fields, value)
+            elif name not in _TAKEN:
+                if len(fields) < MAX_FIELDS and len(name) <= _MAX_NAME:
+                    fields["json." + name] = value
+                else:
+                    cut = True
+    return keys, cut, inexact
+
+
+def _count_keys(value: object) -> int:
+    keys = 0
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            keys += len(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return keys
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # nested deeper, or larger, than can be written back
+        return "..."
+
+
+def _load_exactly(line: str) -> tuple[dict[str, Any] | None, int]:
+    """Read again with the slow reader, which sees double keys and keeps the digits of numbers. None: not JSON."""
+    doubles = []
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = {_clean(key): _clean(value) for key, value in pairs}
+        if len(found) < len(pairs):
+            doubles.append(1)
+        return found
+
+    try:
+        document = json.loads(
+            line, object_pairs_hook=members, parse_int=_exact_int, parse_float=_exact_float, parse_constant=str
+        )
+    except (ValueError, RecursionError):
+        return None, TIME_ERROR | PARSE_ERROR
+    return document, DUPLICATE_KEY if doubles else 0
+
+
+def _clean(value: Any) -> Any:
+    """Half of a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    return [_clean(item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+def _exact_int(digits: str) -> int | str:
+    if len(digits) < 19:
+        return int(digits)
+    return int(digits) if len(digits) <= 20 and -(2**63) <= int(digits) < 2**63 else digits
+
+
+def _exact_float(digits: str) -> float | str:
+    number = float(digits)
+    return number if -_INFINITE < number < _INFINITE else digits
+
+
+def _message(document: dict[str, Any], fields: Fields) -> tuple[str | None, str]:
+    """The text that the object carries, and the program that wrote it if that says how to read on."""
+    log = document.get("log")
+    if isinstance(log, str) and "stream" in document:  # Docker's json-file
+        return log.rstrip("\r\n"), ANY_PROGRAM
+    if isinstance(text := document.get("MESSAGE"), str) and "__REALTIME_TIMESTAMP" in document:  # journalctl -o json
+        return text, str(fields.get("process.name", ""))
+    for name in _MESSAGES:
+        if isinstance(text := document.get(name), str) and text:
+            return text, ""
+    return None, ""
+
+
+def _time(document: dict[str, Any], clock: Clock) -> Moment:
+    for name in _TIMES:
+        value = document.get(name)
+        if value is None or isinstance(value, (bool, dict, list)):
+            continue
+        if isinstance(value, str):
+            if len(value) <= 20 and value.replace(".", "", 1).isdecimal():
+                moment = clock.epoch(float(value))
+            elif _CLF(value):
+                moment = clock.clf(value)
+            else:
+                moment = clock.iso(value)
+        else:
+            moment = clock.epoch(value)
+        if moment[0] is not None:
+            return moment
+    return None, TIME_ERROR
+
+
+DECODER = LineDecoder(
+    name=NAME,
+    about="One JSON object per line: ECS, Docker, journald, bunyan, pino, logrus and others.",
+    open=open_line,
+    leads=("{",),
+)

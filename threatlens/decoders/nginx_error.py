@@ -1,0 +1,68 @@
+"""nginx's error log: "2026/11/23 06:51:07 [error] 31#31: *5 text, client: 192.0.2.7, server: _, request: ...".
+
+Text, request and referrer may all hold client text, unescaped. A line with two different "client:" is ambiguous and
+gives no address.
+"""
+
+from __future__ import annotations
+
+from threatlens.decoders.base import LineDecoder, Opened, Table, compiled, put_address, row
+from threatlens.decoders.times import Clock
+from threatlens.event import Fields
+
+NAME = "nginx.error"
+
+_LINE = compiled(
+    r"([0-9]{4}/[0-9]{2}/[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) \[([a-z]{2,8})\] ([0-9]{1,10})#[0-9]{1,10}: "
+    r"(?:\*[0-9]{1,20} )?(.*)"
+).fullmatch
+_CLIENT = compiled(r", client: ([^\s,]+)(?=,|$)").findall
+_CONTEXT = compiled(r', client: [^\s,]+, server: ([^\s,]*), request: "([A-Z]{2,20}) (\S+) HTTP/([0-9.]{1,4})"').search
+_HOST = compiled(r', host: "([\w.:\[\]-]+)"').search
+_LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning"}
+
+_WEB = {"category": "web"}
+_MESSAGES = Table(
+    {
+        "user": [
+            row(r'user "(?P<user>.*)": password mismatch,.*', "http_login", "failure"),
+            row(r'user "(?P<user>.*)" was not found in "[^"]*",.*', "http_login", "failure"),
+        ],
+        "no": [row(r"no user/password was provided for basic authentication,.*", "http_login", "failure")],
+        "access": [row(r"access forbidden by rule,.*", "http_denied", "failure", **_WEB)],
+        "limiting": [
+            row(r"limiting (?:requests|connections)\b.*", "http_rate_limited", "failure", **_WEB),
+        ],
+        "delaying": [row(r"delaying requests\b.*", "http_rate_limited", **_WEB)],
+        "open()": [row(r'open\(\) "(?P<file>[^"]*)" failed \([0-9]+: (?P<reason>[^)]*)\).*', "http_file_error", "failure", **_WEB)],
+        "client": [row(r"client (?P<reason>sent|intended|closed|timed|prematurely)\b.*", "http_client_error", "failure", **_WEB)],
+        "upstream": [row(r"upstream .*", "http_upstream_error", "failure", **_WEB)],
+        "connect()": [row(r"connect\(\) failed .*", "http_upstream_error", "failure", **_WEB)],
+        "directory": [row(r'directory index of "(?P<file>[^"]*)" is forbidden.*', "http_denied", "failure", **_WEB)],
+        "": [row(r'"(?P<file>[^"]*)" is not found \([^)]*\).*', "http_file_error", "failure", **_WEB)],
+    }
+)
+
+
+def open_line(line: str, clock: Clock) -> Opened | None:
+    """The head, the kind of message, and who asked for what."""
+    found = _LINE(line)
+    if found is None:
+        return None
+    time, level, pid, message = found.groups()
+    timestamp_us, flags = clock.known(time) or clock.iso(time)
+    fields: Fields = {"event.category": "web", "log.level": _LEVELS.get(level, level), "process.pid": int(pid)}
+    _MESSAGES.read(message, fields)
+    clients = set(_CLIENT(message))
+    if len(clients) == 1:
+        put_address(fields, "source", clients.pop())
+        context = _CONTEXT(message)
+        if context is not None:
+            _, fields["http.request.method"], fields["url.original"], fields["http.version"] = context.groups()
+            host = _HOST(message, context.end())
+            if host is not None:
+                fields["url.domain"] = host[1]
+    return NAME, timestamp_us, flags, "", message, fields
+
+
+DECODER = LineDecoder(name=NAME, about="nginx error log.", open=open_line, leads=("0000/00/00 ",))

@@ -1,0 +1,77 @@
+"""PAM's own lines in the log of any program: "pam_unix(login:auth): authentication failure; ... rhost=192.0.2.7".
+
+Inside a program that has a decoder the line keeps that program's format. The remote user stands before the host and
+is the client's claim, so the last "rhost=" counts.
+"""
+
+from __future__ import annotations
+
+from threatlens.decoders.base import MessageDecoder, Table, compiled, row
+from threatlens.event import Fields
+
+_TAG = compiled(r"(pam_\w{1,30})(?:\(([\w.-]{1,60}):([\w-]{1,20})\))?(?:\[[0-9]{1,10}\])?: (.*)").fullmatch
+_SESSION = {"category": "session"}
+
+_TABLE = Table(
+    {
+        "authentication": [
+            row(
+                r"authentication failure; logname=\S* uid=[0-9]* euid=[0-9]* tty=(?P<tty>\S*) ruser=.*"
+                r" rhost=(?P<src>\S*)(?:\s+user=(?P<user>\S*))?\s*",
+                "login",
+                "failure",
+            ),
+            row(r"authentication failure[;:].*", "login", "failure"),
+        ],
+        "check": [row(r"check pass; user unknown", "login", "failure")],
+        "bad": [row(r"bad username \[(?P<user>.*)\]", "login", "failure")],
+        "auth": [row(r"auth could not identify password for \[(?P<user>.*)\]", "login", "failure")],
+        "conversation": [row(r"conversation failed", "login", "failure")],
+        "account": [row(r"account (?P<user>\S+) has (?:password changed in future|expired).*", "login_refused", "failure")],
+        "session": [
+            row(
+                r"session opened for user (?P<target>[^\s(]+)(?:\(uid=(?P<target_uid>[0-9]+)\))?"
+                r" by (?P<user>[^\s(]*)(?:\(uid=[0-9]+\))?\s*",
+                "session_opened",
+                "success",
+                **_SESSION,
+            ),
+            row(r"session closed for user (?P<target>\S+)\s*", "session_closed", "success", **_SESSION),
+        ],
+        "password": [row(r"password changed for (?P<target>\S+)", "password_changed", "success", category="iam")],
+        "user": [row(r"user \[(?P<user>.*)\] has blank password; authenticated without it", "login", "success")],
+        "requirement": [row(r"requirement \".*\" (?:not )?met by user \"(?P<user>.*)\"", "login_checked")],
+        "Consecutive": [
+            row(r"Consecutive login failures for user (?P<user>.*) account temporarily locked", "account_locked", "failure")
+        ],
+    }
+)  # fmt: skip
+
+
+def read(message: str, fields: Fields) -> bool:
+    """Read "pam_module(service:type): text"."""
+    if not message.startswith("pam_"):
+        return False
+    tag = _TAG(message)
+    if tag is None:
+        return False
+    module, service, kind, text = tag.groups()
+    if _TABLE.read(text, fields):
+        target = fields.get("user.target.name")
+        if target is not None and not fields.get("user.name"):
+            fields["user.name"] = target
+    else:
+        fields["event.category"] = "authentication"
+    fields["event.module"] = module
+    if service is not None:
+        fields["service.name"] = service
+        fields["pam.type"] = kind
+    return True
+
+
+DECODER = MessageDecoder(
+    name="pam",
+    about="Lines of PAM modules (pam_unix and others) in any program.",
+    read=read,
+    programs=(),
+)

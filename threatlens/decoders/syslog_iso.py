@@ -1,0 +1,50 @@
+"""Syslog with an ISO 8601 time: "2026-11-23T06:51:07.123456+00:00 web1 sshd[4211]: text".
+
+rsyslog writes it by default since Debian 12. The zone is required: without it the line is some program's own log.
+"""
+
+from __future__ import annotations
+
+from threatlens.decoders.base import LineDecoder, Opened, compiled
+from threatlens.decoders.priority import put_priority
+from threatlens.decoders.times import Clock
+from threatlens.event import Fields
+
+NAME = "syslog.iso"
+
+_LINE = compiled(
+    r"(?:<([0-9]{1,3})>)?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:?[0-9]{2})) (\S+)"
+    r" ([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\])?: ?(.*)"
+).fullmatch
+_WORDS = frozenset("TRACE DEBUG INFO NOTICE WARN WARNING ERROR FATAL CRITICAL stdout stderr".split())
+
+
+def open_line(line: str, clock: Clock) -> Opened | None:
+    """The envelope and what is in it."""
+    found = _LINE(line)
+    if found is None:
+        return None
+    priority, time, host, program, pid, message = found.groups()
+    if host in _WORDS or host[0] == "[":
+        return None
+    timestamp_us, flags = clock.iso(time)
+    if program[0] == "/":
+        program = program.rpartition("/")[2] or program
+    fields: Fields = {"host.name": host, "process.name": program}
+    if program[-1] == ")":
+        fields["process.name"] = program.partition("(")[0] or program
+    if pid is not None:
+        fields["process.pid"] = int(pid)
+    if priority is not None:
+        put_priority(fields, int(priority))
+    return NAME, timestamp_us, flags, program, message, fields
+
+
+DECODER = LineDecoder(
+    name=NAME,
+    about="Syslog envelope with an RFC 3339 time, as rsyslog writes it by default since Debian 12.",
+    open=open_line,
+    leads=("0000-00-00T", "<0>0000-00-", "<00>0000-00", "<000>0000-0"),
+    inside=False,
+)

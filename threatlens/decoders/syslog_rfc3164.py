@@ -1,0 +1,84 @@
+"""The classic syslog line: "Nov 23 06:51:07 web1 sshd[4211]: text", with or without <PRI>.
+
+The program is the word up to "[", ":" or "("; the message is all that follows. Lines without a program
+("last message repeated 3 times") keep their host only.
+"""
+
+from __future__ import annotations
+
+from threatlens.decoders.base import LineDecoder, Opened, compiled
+from threatlens.decoders.priority import put_priority
+from threatlens.decoders.times import Clock
+from threatlens.event import Fields
+
+NAME = "syslog.rfc3164"
+
+_COMMON = compiled(
+    r"([A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}) (\S+) ([^\s:\[(]+)(?:\[([0-9]{1,10})\])?: ?(.*)"
+).fullmatch
+_ANY = compiled(
+    r"(?:<([0-9]{1,3})>)?"
+    r"([A-Z][a-z]{2} {1,2}[0-9]{1,2}(?: [0-9]{4})?,? [0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?: [0-9]{4})?):?"
+    r" +(.*)"
+).fullmatch
+_TAG = compiled(r"(?:(\S+) +)?([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\])?: ?(.*)").fullmatch
+_HOST = compiled(r"([\w.:-]+) (.*)").fullmatch
+
+
+def open_line(line: str, clock: Clock) -> Opened | None:
+    """The envelope and what is in it; the program is empty where the line names none."""
+    found = _COMMON(line)
+    if found is None:
+        return _open_unusual(line, clock)
+    time, host, program, pid, message = found.groups()
+    timestamp_us, flags = clock.known(time) or clock.bsd(time)
+    if program[0] == "/":
+        program = program.rpartition("/")[2] or program
+    if pid is None:
+        return NAME, timestamp_us, flags, program, message, {"host.name": host, "process.name": program}
+    return (
+        NAME,
+        timestamp_us,
+        flags,
+        program,
+        message,
+        {"host.name": host, "process.name": program, "process.pid": int(pid)},
+    )
+
+
+def _open_unusual(line: str, clock: Clock) -> Opened | None:
+    """With <PRI>, a year, a fraction, "program(module)", or no program at all."""
+    found = _ANY(line)
+    if found is None:
+        return None
+    priority, time, rest = found.groups()
+    timestamp_us, flags = clock.bsd(time)
+    fields: Fields = {}
+    if priority is not None:
+        put_priority(fields, int(priority))
+    tag = _TAG(rest)
+    program = ""
+    if tag is not None:
+        host, program, pid, message = tag.groups()
+        if host:
+            fields["host.name"] = host
+        if program[0] == "/":
+            program = program.rpartition("/")[2] or program
+        fields["process.name"] = program.partition("(")[0] or program
+        if pid is not None:
+            fields["process.pid"] = int(pid)
+        return NAME, timestamp_us, flags, program, message, fields
+    named = _HOST(rest)
+    if named is None:
+        return NAME, timestamp_us, flags, program, rest, fields
+    fields["host.name"] = named[1]
+    return NAME, timestamp_us, flags, program, named[2], fields
+
+
+DECODER = LineDecoder(
+    name=NAME,
+    about="Classic (BSD) syslog envelope, with or without priority.",
+    open=open_line,
+    leads=("Aaa 00 00", "Aaa  0 00", "Aaa 0 0", "Aaa 00 0", "<0>Aaa ", "<00>Aaa ", "<000>Aaa ", "Aaa 00, ", "Aaa  0, "),
+    inside=False,
+)

@@ -1,0 +1,199 @@
+"""Reading times: what a line's own clock said, as microseconds since the epoch.
+
+Times without a year get the latest year that does not put them more than a day ahead of the reading; times without
+a zone are of the source's zone. Nothing here looks at a clock: the time of reading is told with every line.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from zoneinfo import ZoneInfo
+
+from threatlens.event import TIME_CLAMPED, TIME_ERROR
+
+DAY_US = 86_400_000_000
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+_MICROSECOND = dt.timedelta(microseconds=1)
+_FIRST_US = 0
+_LAST_US = (dt.date(2101, 1, 1).toordinal() - _EPOCH_ORDINAL) * DAY_US - 1
+_YEAR_WINDOW_S = 3600  # yearless times are decided anew this often
+_MAX_CACHED = 20_000
+MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
+    )
+}
+_NO_TIME = (None, TIME_ERROR)
+_OFFSET = re.compile(r"([+-])([0-9]{2}):?([0-9]{2})?", re.ASCII)
+_PARTS = re.compile(
+    r"([0-9]{4})[-/.]?([0-9]{2})[-/.]?([0-9]{2})[T _-]?([0-9]{2})[:.]?([0-9]{2})[:.]?([0-9]{2})(?:[.,]([0-9]{1,9}))?"
+    r" ?(Z|UTC|GMT|[+-][0-9]{2}:?(?:[0-9]{2})?)?",
+    re.ASCII,
+)
+
+#: A time and its flags; the time is None under TIME_ERROR.
+Moment = tuple[int | None, int]
+
+
+class Clock:
+    """The times of one source: its zone, its year if forced, and the time of reading."""
+
+    def __init__(self, timezone: str = "UTC", year: int | None = None) -> None:
+        """Raises ValueError or ZoneInfoNotFoundError (a KeyError) for a name that is no IANA zone."""
+        self._zone = None if timezone in {"UTC", "Etc/UTC", "GMT", "Z"} else ZoneInfo(timezone)
+        self._year = year
+        self._known: dict[str, Moment] = {}
+        self._days: dict[tuple[int, int, int], int] = {}
+        self._window = -1
+        self.read_at_s = float("nan")  # never equal: the first line moves it
+        self.read_at_us = 0
+        self.latest_us = 0  # what lies beyond has not happened
+
+    def move(self, read_at_s: float) -> None:
+        """The time of reading is now this (seconds since the epoch)."""
+        self.read_at_s = read_at_s
+        self.read_at_us = int(read_at_s * 1_000_000)
+        self.latest_us = self.read_at_us + DAY_US
+        window = int(read_at_s // _YEAR_WINDOW_S)
+        if window != self._window:
+            self._window = window
+            self._known.clear()
+
+    def known(self, text: str) -> Moment | None:
+        """What the same text was read as before."""
+        return self._known.get(text)
+
+    def _keep(self, text: str, moment: Moment) -> Moment:
+        if len(self._known) >= _MAX_CACHED:
+            self._known.clear()
+        self._known[text] = moment
+        return moment
+
+    def bsd(self, text: str) -> Moment:
+        """'Nov  3 06:51:07', with a fraction or not, with a year behind the day or at the end or without one."""
+        moment = self._known.get(text)
+        if moment is not None:
+            return moment
+        month, day, *rest = text.replace(",", " ").split()
+        year = next((int(word) for word in rest if len(word) == 4 and word.isdecimal()), None)
+        clock = next((word for word in rest if ":" in word), "")
+        number = MONTHS.get(month[:3].title(), 0)
+        second, _, fraction = clock.partition(".")
+        hms = second.split(":")
+        if not number or len(hms) != 3 or not day.isdecimal():
+            return self._keep(text, _NO_TIME)
+        microsecond = int((fraction + "000000")[:6]) if fraction.isdecimal() else 0
+        h, m, s = (int(part) for part in hms)
+        return self._keep(text, self.wall(year, number, int(day), h, m, s, microsecond))
+
+    def clf(self, text: str) -> Moment:
+        """'23/Nov/2026:06:51:07 +0000', as access logs write it."""
+        moment = self._known.get(text)
+        if moment is not None:
+            return moment
+        offset = self._offset(text[21:]) if len(text) > 21 else None
+        h, m, s = int(text[12:14]), int(text[15:17]), int(text[18:20])
+        moment = self.wall(int(text[7:11]), MONTHS.get(text[3:6], 0), int(text[:2]), h, m, s, 0, offset)
+        return self._keep(text, moment)
+
+    def iso(self, text: str) -> Moment:
+        """ISO 8601 and its neighbours: '2026-11-23T06:51:07.5Z', '2026/11/23 06:51:07', '2026-11-23 06:51:07,123'."""
+        try:
+            moment = dt.datetime.fromisoformat(text)
+        except ValueError:
+            return self._iso_parts(text)
+        if moment.tzinfo is not None:
+            timestamp_us = (moment - _EPOCH) // _MICROSECOND
+            return (timestamp_us, 0) if _FIRST_US <= timestamp_us <= _LAST_US else _clamped(timestamp_us)
+        return self.wall(
+            moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond
+        )
+
+    def _iso_parts(self, text: str) -> Moment:
+        """What fromisoformat refuses: slashes, leap seconds, zone names."""
+        parts = _PARTS.fullmatch(text)
+        if parts is None:
+            return _NO_TIME
+        year, month, day, h, m, s, fraction, zone = parts.groups()
+        microsecond = int((fraction + "000000")[:6]) if fraction else 0
+        offset = self._offset(zone) if zone else None
+        return self.wall(int(year), int(month), int(day), int(h), int(m), int(s), microsecond, offset)
+
+    @staticmethod
+    def _offset(text: str) -> int | None:
+        found = _OFFSET.match(text)
+        if found is None:
+            return 0 if text in {"Z", "UTC", "GMT"} else None
+        sign, hours, minutes = found.groups()
+        return (int(hours) * 60 + int(minutes or 0)) * (-1 if sign == "-" else 1)
+
+    def wall(
+        self,
+        year: int | None,
+        month: int,
+        day: int,
+        hour: int,
+        minute: int,
+        second: int,
+        microsecond: int = 0,
+        offset_minutes: int | None = None,
+    ) -> Moment:
+        """A time from its parts. No year: the latest one possible. No offset: the source's zone."""
+        if hour > 23 or minute > 59 or second > 60 or (offset_minutes is not None and abs(offset_minutes) > 1440):
+            return _NO_TIME
+        inside_day_us = ((hour * 60 + minute) * 60 + second) * 1_000_000 + microsecond
+        if year is None:
+            year = self._year or self._latest_year(month, day, inside_day_us)
+        key = (year, month, day)
+        day_us = self._days.get(key)
+        if day_us is None:
+            try:
+                day_us = (dt.date(year, month, day).toordinal() - _EPOCH_ORDINAL) * DAY_US
+            except ValueError:
+                return _NO_TIME
+            if len(self._days) > 1000:
+                self._days.clear()
+            self._days[key] = day_us
+        local_us = day_us + inside_day_us
+        if offset_minutes is not None:
+            local_us -= offset_minutes * 60_000_000
+        elif self._zone is not None:
+            local_us -= self._zone_offset_us(year, month, day, hour, minute)
+        return (local_us, 0) if _FIRST_US <= local_us <= _LAST_US else _clamped(local_us)
+
+    def _latest_year(self, month: int, day: int, inside_day_us: int) -> int:
+        limit = dt.datetime.fromtimestamp(self._window * _YEAR_WINDOW_S + 86_400, self._zone or dt.UTC)
+        seconds = limit.hour * 3600 + limit.minute * 60 + limit.second
+        later = (month, day, inside_day_us // 1_000_000) > (limit.month, limit.day, seconds + _YEAR_WINDOW_S)
+        return limit.year - later
+
+    def _zone_offset_us(self, year: int, month: int, day: int, hour: int, minute: int) -> int:
+        if self._zone is None or not 2 <= year <= 9998:
+            return 0
+        offset = dt.datetime(year, month, day, hour, minute, tzinfo=self._zone).utcoffset()
+        return offset // _MICROSECOND if offset is not None else 0
+
+    @staticmethod
+    def epoch(number: float) -> Moment:
+        """Seconds, milliseconds, microseconds or nanoseconds since the epoch, told apart by their size."""
+        size = abs(number)
+        if size < 1e11:
+            timestamp_us: int | None = round(number * 1_000_000)
+        elif size < 1e14:
+            timestamp_us = round(number * 1_000)
+        elif size < 1e17:
+            timestamp_us = int(number)
+        elif size < 1e20:
+            timestamp_us = int(number) // 1000
+        else:
+            timestamp_us = None
+        if timestamp_us is None:
+            return _NO_TIME
+        return (timestamp_us, 0) if _FIRST_US <= timestamp_us <= _LAST_US else _clamped(timestamp_us)
+
+
+def _clamped(timestamp_us: int) -> Moment:
+    return (_FIRST_US if timestamp_us < _FIRST_US else _LAST_US), TIME_CLAMPED
