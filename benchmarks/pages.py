@@ -9,6 +9,7 @@ import argparse
 import os
 import threading
 import time
+from typing import Self
 from urllib.parse import quote
 
 from benchmarks import corpus
@@ -48,7 +49,7 @@ class FullRate:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> FullRate:
+    def __enter__(self) -> Self:
         self._begun, self._first = time.monotonic(), self._product.last_id()
         self._thread.start()
         time.sleep(1.5)

@@ -48,13 +48,15 @@ def wait_for(what: str, done: Callable[[], bool], *, timeout_s: float = 60.0, ev
 class Web:
     """A server under measurement: its processes and a connection to it."""
 
-    def __init__(self, command: list[str], port: int, env: dict[str, str], *, ready: str, log: str) -> None:
+    def __init__(
+        self, command: list[str], port: int, env: dict[str, str], *, ready: str, log: str, cwd: str = ROOT
+    ) -> None:
         self.port = port
         self.token = ""
         self._ready = ready
         self._log = log
         with open(log, "ab") as output:
-            self._process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
+            self._process = subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=output)
 
     def wait_ready(self, timeout_s: float = 60.0) -> float:
         """Seconds until it answered 200."""
@@ -204,8 +206,9 @@ def bare_server(folder: str) -> Iterator[Web]:
     """The reference for pages: gunicorn and Flask as we run them, with one page that says hello."""
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "16", "--no-control-socket"]
-    command += ["--bind", f"127.0.0.1:{port}", "benchmarks.hello:app"]
-    web = Web(command, port, dict(os.environ), ready="/", log=os.path.join(folder, "hello.log"))
+    command += ["--bind", f"127.0.0.1:{port}", "--pythonpath", ROOT, "benchmarks.hello:app"]
+    log = os.path.join(folder, "hello.log")
+    web = Web(command, port, dict(os.environ), ready="/", log=log, cwd=folder)  # where no gunicorn.conf.py of ours is
     try:
         web.wait_ready()
         yield web
