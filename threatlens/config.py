@@ -35,12 +35,14 @@ from threatlens.config_values import LlmConfig, MonitoringConfig, Retention, pla
 from threatlens.errors import ConfigError
 from threatlens.sources.base import LogSourceConfig
 
-__all__ = ["ConfigBook", "ConfigManager", "LogSourceConfig", "MonitoringConfig", "SavedSource"]
+__all__ = ["NO_SOURCE", "ConfigBook", "ConfigManager", "LogSourceConfig", "MonitoringConfig", "SavedSource"]
 
 logger = logging.getLogger(__name__)
 
 #: A file written this short a time ago may be written again without its time of change moving on.
 _UNSETTLED_S = 2.0
+#: The warning that everybody gets at first; no fault.
+NO_SOURCE = "no source is enabled: nothing is read"
 _SAVED = "settings saved in the database"
 
 
@@ -451,7 +453,7 @@ def _open_to_others(path: str, status: os.stat_result, clear_secrets: Sequence[s
 def _worth_a_look(config: MonitoringConfig) -> list[str]:
     found = []
     if not any(source.enabled for source in config.sources):
-        found.append("no source is enabled: nothing is read")
+        found.append(NO_SOURCE)
     if "/" in config.allowed_roots:
         found.append("allowed_roots holds '/': every file that ThreatLens may read can become a source")
     by_path: dict[str, str] = {}

@@ -113,8 +113,8 @@ def discover(
     search = _Search(
         roots=tuple(dict.fromkeys(map(os.path.realpath, roots))),
         forbidden=tuple(map(os.path.realpath, forbidden)),
-        user=run_as or _user_name(),
-        can_read=can_read or _can_read,
+        user=run_as or user_name(),
+        can_read=can_read or may_read,
         decode=decode,
         now=time.time() if now is None else now,
         clock=clock,
@@ -130,7 +130,7 @@ def discover(
 
 def permission_remedy(path: str, user: str, can_read: Callable[[str], bool] | None = None) -> str:
     """The command that lets a user read a file, or a folder and all in it: join the group that may, else an ACL."""
-    can_read = can_read or _can_read
+    can_read = can_read or may_read
     who = shlex.quote(user)
     folder = next((each for each in _folders_to(path) if os.path.isdir(each) and not can_read(each)), "")
     obstacle = folder or path
@@ -332,7 +332,8 @@ def last_lines(path: str) -> list[str] | None:
     return [line for line in reversed(lines) if line.strip()]
 
 
-def _can_read(path: str) -> bool:
+def may_read(path: str) -> bool:
+    """Whether this process may read a file, or list a folder and pass it."""
     return os.access(path, os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK, effective_ids=True)
 
 
@@ -363,7 +364,8 @@ def _mtime(path: str) -> float:
         return 0.0
 
 
-def _user_name() -> str:
+def user_name() -> str:
+    """The name of the user who runs this process, its number if it has none."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
