@@ -95,7 +95,12 @@ class Ingestions:
 
     def spooled_bytes(self) -> int:
         """Bytes that wait in the spool."""
-        return sum(entry.stat().st_size for folder in _folders(self._settings.spool) for entry in os.scandir(folder))
+        total = 0
+        for folder in _folders(self._settings.spool):
+            for entry in os.scandir(folder):
+                with contextlib.suppress(FileNotFoundError):  # stored and removed meanwhile
+                    total += entry.stat().st_size
+        return total
 
     def _by_key(self, key: str) -> Ingestion | None:
         row = self._store.ingestion("idempotency_key", key)

@@ -53,7 +53,7 @@ class ConfigTable:
             rows = connection.exec_driver_sql(
                 "SELECT id, source_name, path, kind, origin, enabled, settings FROM log_sources WHERE kind <> 'removed'"
             )
-            return [SavedSource(*row[:5], bool(row[5]), row[6]) for row in rows]
+            return [SavedSource(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in rows]
 
     def put_source(self, source: SavedSource) -> int:
         """Write a source; its id."""
@@ -71,7 +71,8 @@ class ConfigTable:
                 connection.exec_driver_sql(
                     "INSERT INTO log_sources (source_name, path, kind, origin, enabled, settings, updated_at,"
                     " created_at) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (source_name)"
-                    " DO UPDATE SET path = excluded.path, kind = excluded.kind, origin = excluded.origin, enabled = excluded.enabled,"
+                    " DO UPDATE SET path = excluded.path, kind = excluded.kind, origin = excluded.origin,"
+                    " enabled = excluded.enabled,"
                     " settings = excluded.settings, updated_at = excluded.updated_at RETURNING id",
                     (*values, now),
                 ).scalar_one()

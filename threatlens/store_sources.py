@@ -81,7 +81,14 @@ class SourceBook:
                 f"SELECT {_PLAIN} FROM log_sources WHERE kind <> 'removed' ORDER BY source_name"
             ).all()
         return [
-            SourceView(*row[:5], bool(row[5]), *row[6:21], tuple(json.loads(row[21])), json.loads(row[22]))
+            SourceView(
+                **{
+                    **row._mapping,  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+                    "enabled": bool(row.enabled),
+                    "learned": tuple(json.loads(row.learned)),
+                    "settings": json.loads(row.settings),
+                }
+            )
             for row in rows
         ]
 
@@ -253,7 +260,10 @@ class SourceBook:
                 " ORDER BY d.id DESC LIMIT ?",
                 (limit,),
             ).all()
-        return [DeadLetterView(*row[:3], row[3].decode(row[4], "replace"), *row[5:]) for row in rows]
+        return [
+            DeadLetterView(row[0], row[1], row[2], row[3].decode(row[4], "replace"), row[5], row[6], row[7], row[8])
+            for row in rows
+        ]
 
     def request_replay(self, letter_id: int) -> bool:
         """Ask the engine to try this dead letter again; False: there is none, or it has become an event already."""

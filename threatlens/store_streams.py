@@ -20,7 +20,10 @@ class StreamTable:
             rows = connection.exec_driver_sql(
                 "SELECT id, source_id, path, device, inode, compressed, position, fingerprint, retired FROM log_streams"
             )
-            return [StreamState(*row[:5], bool(row[5]), row[6], row[7], bool(row[8])) for row in rows]
+            return [
+                StreamState(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6], row[7], bool(row[8]))
+                for row in rows
+            ]
 
     def create(self, source_id: int, *, path: bytes, device: int, inode: int, compressed: bool, position: int) -> int:
         """A new stream at this position; its id."""

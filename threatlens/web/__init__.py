@@ -1,1 +1,53 @@
-"""Pages and API."""
+"""Pages and API: one module per page. register() puts all of it on an app."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_sock import Sock
+from flask_wtf import CSRFProtect
+
+from threatlens.web import (
+    api,
+    appearance,
+    dashboard,
+    dead_letters,
+    error_pages,
+    event_socket,
+    events,
+    health,
+    live,
+    presentation,
+    security_headers,
+    sources,
+    unknown,
+)
+
+#: Bytes of a form; the ingest interface has a limit of its own.
+MAX_FORM_BYTES = 1 << 20
+
+PAGES = (dashboard, events, sources, unknown, dead_letters, appearance, health)
+
+
+def register(app: Flask) -> None:
+    """Everything that answers HTTP."""
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_FORM_BYTES,
+        MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES,
+        MAX_FORM_PARTS=200,
+        SESSION_COOKIE_NAME="threatlens",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SOCK_SERVER_OPTIONS={"ping_interval": 25, "max_message_size": 65_536},
+        WTF_CSRF_TIME_LIMIT=None,  # as long as the session
+    )
+    sock = Sock(app)
+    csrf = CSRFProtect(app)
+    security_headers.register(app)
+    error_pages.register(app)
+    presentation.register(app)
+    for page in PAGES:
+        app.register_blueprint(page.blueprint)
+    app.register_blueprint(api.blueprint)
+    csrf.exempt(api.blueprint)
+    live.register(app, sock)
+    app.register_blueprint(event_socket.make_blueprint(sock))

@@ -1,0 +1,247 @@
+// What the pages do beyond HTML: state of the live feed, following and pausing, keys, raw and decoded as one thing.
+// Everything works without it except what happens by itself. Text of logs is never touched here.
+(() => {
+  "use strict";
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const cookie = (name, value) => {
+    document.cookie = `${name}=${encodeURIComponent(value)};path=/;max-age=31536000;samesite=lax`;
+  };
+
+  // The viewer's time zone: the server writes times, so it has to know.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
+  const knowsZone = document.cookie.includes(`tz=${encodeURIComponent(zone)}`);
+  if (zone && !knowsZone) {
+    cookie("tz", zone);
+    if (document.documentElement.dataset.zone && document.documentElement.dataset.zone !== zone &&
+        document.cookie.includes("tz=")) location.reload();
+  }
+
+  // Light and dark.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-theme-switch]");
+    if (!button) return;
+    event.preventDefault();
+    const root = document.documentElement;
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    cookie("theme", root.dataset.theme);
+  });
+
+  // The live feed.
+  const connection = $("#connection");
+  const table = $("#events");
+  const pill = $("#pill");
+  const following = $("#following");
+  const detail = $("#detail");
+  const words = { live: "live", reconnecting: "reconnecting", offline: "offline", static: "not live" };
+  let failures = 0;
+
+  function show(state) {
+    if (!connection || connection.dataset.state === state) return;
+    connection.dataset.state = state;
+    $(".words", connection).textContent = words[state];
+    if (following) following.hidden = state !== "live" || paused();
+  }
+
+  const rows = () => (table ? all("tr.event", table) : []);
+  const newestId = () => rows().reduce((most, row) => Math.max(most, Number(row.dataset.id)), 0);
+
+  // htmx's extension connects again to the address it was given; what this page has by now is said in it.
+  htmx.createWebSocket = (address) => {
+    const url = new URL(address);
+    const have = Math.max(newestId(), Number(url.searchParams.get("have") || 0));
+    if (url.searchParams.has("have")) url.searchParams.set("have", String(have));
+    return new WebSocket(url.href, []);
+  };
+  document.addEventListener("htmx:wsOpen", () => { failures = 0; show("live"); });
+  document.addEventListener("htmx:wsClose", (event) => {
+    failures += 1;
+    show(failures > 4 || !navigator.onLine ? "offline" : "reconnecting");
+    // The extension itself comes back after an accident only; a server that stops in order comes back as well.
+    const { event: closing, socketWrapper } = event.detail;
+    if (![1006, 1011, 1012, 1013].includes(closing.code)) {
+      setTimeout(() => socketWrapper.reconnect(), Math.min(1000 * 2 ** failures, 30000) * (0.5 + Math.random() / 2));
+    }
+  });
+  addEventListener("offline", () => show("offline"));
+
+  // What is being done with the keyboard survives the repainting of a panel.
+  let focused = "";
+  document.addEventListener("htmx:wsBeforeMessage", () => {
+    const active = document.activeElement;
+    focused = active && active.closest("#attention, #numbers, #histogram, #knocking, #sources, #source-list, #trust")
+      ? active.getAttribute("href") || (active.name ? `${active.name}=${active.value}` : "") : "";
+  });
+  document.addEventListener("htmx:wsAfterMessage", () => {
+    if (focused && document.activeElement === document.body) {
+      const same = all("a[href], button[name]").find((one) =>
+        (one.getAttribute("href") || `${one.name}=${one.value}`) === focused);
+      if (same) same.focus({ preventScroll: true });
+    }
+    focused = "";
+    settle();
+  });
+
+  // Following: new rows come on top. Whoever reads further down, or has a row open, is not disturbed: new rows wait.
+  const chosen = () => $("tr.chosen", table || document);
+  function paused() {
+    if (!table || !pill) return false;
+    return chosen() !== null || table.getBoundingClientRect().top < 0;
+  }
+  function settle() {
+    if (!table) return;
+    const seen = new Set();
+    for (const batch of all("tbody.batch:not(.settled)", table)) {
+      batch.classList.add("settled", paused() ? "held" : "fresh");
+    }
+    for (const row of rows()) {
+      if (seen.has(row.id)) row.remove();
+      seen.add(row.id);
+    }
+    const longest = Number(table.dataset.longest) || 500;
+    for (const row of rows().slice(longest)) if (!row.classList.contains("chosen")) row.remove();
+    for (const body of all("tbody.settled", table)) if (!body.children.length) body.remove();
+    const last = all("tr", table).pop();
+    if (last && last.classList.contains("gap")) last.remove();
+    const empty = $("#events-empty");
+    if (empty && seen.size) empty.hidden = true;
+    dated();
+    count();
+  }
+  function dated() {
+    table.classList.toggle("dated", rows().some((row) => $("time", row).textContent.length > 8));
+  }
+  function count() {
+    if (!pill) return;
+    const waiting = all("tbody.held", table).reduce((sum, body) => sum + Number(body.dataset.n), 0);
+    pill.hidden = waiting === 0;
+    pill.textContent = `${waiting.toLocaleString("en")} new, press G`;
+    if (following) following.hidden = paused() || connection.dataset.state !== "live";
+  }
+  function release() {
+    for (const body of all("tbody.held", table)) body.classList.replace("held", "fresh");
+    count();
+  }
+  function newest() {
+    if (!table) return;
+    if (new URLSearchParams(location.search).has("before") || new URLSearchParams(location.search).has("after")) {
+      const url = new URL(location.href);
+      url.searchParams.delete("before");
+      url.searchParams.delete("after");
+      location.assign(url.href);
+      return;
+    }
+    close();
+    scrollTo({ top: 0 });
+    release();
+    const first = rows()[0];
+    if (first) $("a", first).focus({ preventScroll: true });
+  }
+  if (pill) pill.addEventListener("click", newest);
+  addEventListener("scroll", () => { if (table && pill && !paused()) release(); else if (table) count(); }, { passive: true });
+
+  // One event, beside the list where there is room.
+  const isWide = () => detail && $(".browse") && matchMedia("(min-width: 1201px)").matches;
+  function choose(row) {
+    for (const other of all("tr.chosen")) other.classList.remove("chosen");
+    if (row) row.classList.add("chosen");
+    if (table) count();
+  }
+  function open(id, address) {
+    if (!isWide()) { location.assign(address); return; }
+    choose(document.getElementById(`e${id}`));
+    htmx.ajax("GET", address, { target: "#detail", swap: "innerHTML" }).then(() => {
+      detail.hidden = false;
+      detail.scrollTop = 0;
+      $(".browse").classList.add("open");
+    });
+  }
+  function close() {
+    choose(null);
+    if (!detail || !$(".browse")) return;
+    detail.hidden = true;
+    $(".browse").classList.remove("open");
+    if (table && !paused()) release();
+  }
+  document.addEventListener("click", (event) => {
+    if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (event.target.closest("[data-close]")) { close(); return; }
+    if (event.target.closest("[data-keys]")) { $("#keys").showModal(); return; }
+    const link = event.target.closest("a");
+    const inside = link && link.dataset.event;
+    if (inside && isWide()) { event.preventDefault(); open(link.dataset.event, link.getAttribute("href")); return; }
+    const row = event.target.closest("tr.event");
+    if (!row || (link && !link.closest(".time")) || String(getSelection())) return;
+    event.preventDefault();
+    open(row.dataset.id, $("a", row).getAttribute("href"));
+  });
+
+  // Raw and decoded are one thing: what is pointed at on one side lights up on both.
+  function light(event, on) {
+    const part = event.target.closest && event.target.closest("[data-fields]");
+    if (!part) return;
+    const names = part.dataset.fields.split(" ");
+    for (const other of all("[data-fields]", part.closest(".detail") || document)) {
+      if (other.dataset.fields.split(" ").some((name) => names.includes(name))) other.classList.toggle("lit", on);
+    }
+  }
+  for (const [type, on] of [["pointerover", true], ["pointerout", false], ["focusin", true], ["focusout", false]]) {
+    document.addEventListener(type, (event) => light(event, on));
+  }
+
+  // Choices of the filter apply at once.
+  document.addEventListener("change", (event) => {
+    if (!event.target.matches("[data-apply]")) return;
+    tidy(event.target.form);
+    event.target.form.requestSubmit();
+  });
+  document.addEventListener("submit", (event) => { if (event.target.method === "get") tidy(event.target); });
+  function tidy(form) {
+    for (const input of form.elements) if (input.name && !input.value) input.disabled = true;
+  }
+  addEventListener("pageshow", () => {
+    for (const input of all(".filter :disabled")) input.disabled = false;
+  });
+
+  // Keys.
+  let went = false;
+  const pages = { d: "/", e: "/events", s: "/sources", u: "/unknown" };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = event.target.closest("input, select, textarea, dialog");
+    if (event.key === "Escape") {
+      if (typing && typing.blur) typing.blur(); else close();
+      return;
+    }
+    if (typing) return;
+    if (went) {
+      went = false;
+      if (pages[event.key]) { event.preventDefault(); location.assign(pages[event.key]); }
+      return;
+    }
+    const search = $("[data-search]");
+    if (event.key === "/") {
+      event.preventDefault();
+      if (search) { search.focus(); search.select(); } else location.assign("/events#q");
+    } else if (event.key === "?") $("#keys").showModal();
+    else if (event.key === "G") newest();
+    else if (event.key === "g") went = true;
+    else if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
+  });
+  function move(step) {
+    const visible = rows().filter((row) => row.offsetParent);
+    if (!visible.length) return;
+    const current = visible.indexOf(chosen() || document.activeElement.closest("tr.event"));
+    const row = visible[Math.min(Math.max(current + step, 0), visible.length - 1)];
+    choose(row);
+    $("a", row).focus({ preventScroll: true });
+    row.scrollIntoView({ block: "nearest" });
+    if (isWide() && !detail.hidden) open(row.dataset.id, $("a", row).getAttribute("href"));
+  }
+
+  const keys = $("[data-keys]");
+  if (keys) keys.hidden = false;
+  if (location.hash === "#q" && $("[data-search]")) $("[data-search]").focus();
+  if (table) settle();
+})();

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from threatlens.errors import QueryError
+from threatlens.event import EventFilter
+from threatlens.query import both, parse_query, parse_time, to_query
+
+NOW_US = 1_795_000_000_000_000
+HOUR_US = 3_600_000_000
+
+
+def parse(text: str) -> EventFilter:
+    return parse_query(text, now_us=NOW_US)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", EventFilter()),
+        (" \t ", EventFilter()),
+        ("failed ROOT", EventFilter(words=("failed", "ROOT"))),
+        ('"failed password" root', EventFilter(words=("failed password", "root"))),
+        (r'"a \"b\" \\c"', EventFilter(words=(r'a "b" \c',))),
+        ('""', EventFilter()),
+        ("severity>=7", EventFilter(min_severity=7)),
+        ("sev>7", EventFilter(min_severity=8)),
+        ("SEVERITY<=3", EventFilter(max_severity=3)),
+        ("severity<3", EventFilter(max_severity=2)),
+        ("severity:5", EventFilter(min_severity=5, max_severity=5)),
+        ("severity=5..7", EventFilter(min_severity=5, max_severity=7)),
+        ("severity>=3 severity<=6", EventFilter(min_severity=3, max_severity=6)),
+        ("source:auth", EventFilter(sources=("auth",))),
+        ('source:"my app"', EventFilter(sources=("my app",))),
+        ("source:(auth,nginx)", EventFilter(sources=("auth", "nginx"))),
+        ("source:( auth , nginx )", EventFilter(sources=("auth", "nginx"))),
+        ("source:auth,nginx", EventFilter(sources=("auth", "nginx"))),
+        ("source:(a,b) source:(b,c)", EventFilter(sources=("b",))),
+        ("category:Web", EventFilter(categories=("web",))),
+        ("after:-2h", EventFilter(start_us=NOW_US - 2 * HOUR_US)),
+        ("before:30m", EventFilter(end_us=NOW_US - HOUR_US // 2)),
+        ("after:1970-01-02", EventFilter(start_us=24 * HOUR_US)),
+        ("after:1970-01-01T02:00:00+01:00", EventFilter(start_us=HOUR_US)),
+        ('before:"1970-01-01 01:00:00.5"', EventFilter(end_us=HOUR_US + 500_000)),
+        ("after:1970-01-01 after:1970-01-02", EventFilter(start_us=24 * HOUR_US)),
+        ("10:20:30 fe80::1 pam_unix(sshd:auth): 1=1-- * %_", EventFilter(
+            words=("10:20:30", "fe80::1", "pam_unix(sshd:auth):", "1=1--", "*", "%_"))),
+        ("NEAR(a b)", EventFilter(words=("NEAR(a", "b)"))),
+    ],
+)  # fmt: skip
+def test_a_query_is_the_filter_it_says(text: str, where: EventFilter) -> None:
+    assert parse(text) == where
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("user:root", "Column 1: unknown field \"user\"; known are severity, category, source, after, before"),
+        ('"unterminated', "Column 1: the quotation mark is never closed"),
+        ('a\nb "c', "Column 5: the quotation mark is never closed"),
+        ("a -b", 'Column 3: leaving out with "-"'),
+        ("NOT a", 'Column 1: "NOT" has no meaning'),
+        ("(a b)", 'Column 1: "(" can only hold a list'),
+        ("severity:eleven", 'Column 10: severity is a whole number from 1 to 10, not "eleven"'),
+        ("severity:11", "Column 10: severity is a whole number"),
+        ("severity:٣", "Column 10: severity is a whole number"),
+        ("severity>10", "no event has severity >10"),
+        ("severity:7..5", "no event has severity :7..5"),
+        ("severity>=5..7", 'a range goes with ":" only'),
+        ("severity:4,6", "Column 12: severity takes one number or a range"),
+        ("source>a", '">" does not go with source'),
+        ("source:a source:b", "No event has two values of source; for any of several write source:(a,b)"),
+        ("source:", "Column 8: a value is missing"),
+        ("source:(a", "a list is not closed"),
+        ("source:()", 'Column 9: ")" cannot stand here; a value'),
+        ('"a"b', 'Column 4: "b" cannot stand here; a space'),
+        ("after:yesterday", 'Column 7: "yesterday" is not a time; write -2h'),
+        ("after:2026-13-01", "is not a time"),
+        ("a\x00b", "Column 2: a character that is not text"),
+        ("\ud800", "Column 1: a character that is not text"),
+        ("x" * 2001, "2001 characters; at most 2000"),
+        ("x " * 51, "51 terms; at most 50"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_answered_with_what_and_where(text: str, says: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        parse(text)
+    assert says in str(caught.value)
+
+
+PIECES = st.sampled_from(
+    ["severity", "sev", ">=", "<", ":", "=", "..", "7", "10", "source", "(", ")", ",", '"', "\\", " ", "-2h", "after",
+     "before", "2026-11-23", "category", "a", "AND", "NOT", "-", "\n", "\x1d", "٣", "9" * 9]
+)  # fmt: skip
+
+
+@given(st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join)))
+def test_any_text_is_a_filter_or_a_query_error(text: str) -> None:
+    try:
+        where = parse(text)
+    except QueryError as error:
+        assert str(error)  # noqa: PT017 - only whether anything else is raised matters
+        return
+    assert parse(to_query(where)) == where
+
+
+@given(
+    st.builds(
+        EventFilter,
+        min_severity=st.integers(1, 10),
+        max_severity=st.integers(1, 10),
+        sources=st.lists(st.text(st.characters(min_codepoint=32, codec="utf-8"), min_size=1, max_size=20),
+                         max_size=3, unique=True).map(tuple),
+        start_us=st.none() | st.integers(0, 4_000_000_000_000_000),
+        end_us=st.none() | st.integers(0, 4_000_000_000_000_000),
+        words=st.lists(st.sampled_from(['a"b', "c\\", "x y", "-z", "AND", "é"]), max_size=3).map(tuple),
+    )
+)  # fmt: skip
+def test_a_filter_written_as_a_query_reads_back_the_same(where: EventFilter) -> None:
+    assert parse(to_query(where)) == where
+
+
+def test_two_filters_together_want_what_both_want() -> None:
+    left = EventFilter(min_severity=3, categories=("web", "network"), start_us=5, words=("a",))
+    right = EventFilter(max_severity=8, categories=("network",), start_us=7, end_us=9, words=("b",))
+
+    assert both(left, right) == EventFilter(3, 8, ("network",), (), 7, 9, ("a", "b"))
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "99999999w"])
+def test_the_ends_of_time_do_not_overflow(text: str) -> None:
+    start_us = parse_time(text, now_us=NOW_US)
+
+    assert parse(to_query(EventFilter(start_us=start_us))).start_us == start_us

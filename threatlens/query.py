@@ -1,0 +1,246 @@
+"""The query language: words, "quoted phrases" and fields, all of which must hold, read into an EventFilter.
+
+The grammar accepts the usual mistakes as tokens of their own, so that each is answered in words that name what is wrong
+and in which column, instead of with a parser's list of expected terminals.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import replace
+from functools import cache
+from typing import NoReturn
+
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from threatlens.errors import QueryError
+from threatlens.event import EventFilter, rfc3339
+
+MAX_LENGTH = 2_000  # characters
+MAX_TERMS = 50
+LAST_US = 253_402_300_799_999_999  # the last microsecond of the year 9999
+FIELDS = ("severity", "category", "source", "after", "before")
+ALIASES = {"sev": "severity"}
+
+GRAMMAR = r"""
+start: _WS? (_term (_WS _term)* _WS?)?
+_term: word | field | mistake
+word: WORD | PHRASE
+field: FIELD (_value ("," _value)* | "(" _WS? _value (_WS? "," _WS? _value)* _WS? ")")
+_value: VALUE | PHRASE
+mistake: NEGATION | UNTERMINATED | GROUP | OPERATOR
+
+FIELD.4: /[A-Za-z_]+(\.[A-Za-z_]+)*(>=|<=|[:=<>])/
+OPERATOR.3: /(AND|OR|NOT)(?=\s|$)/
+PHRASE.3: /"([^"\\]|\\.)*"/s
+UNTERMINATED.2: /"([^"\\]|\\.)*\\?/s
+NEGATION.2: /[-!]\S+/
+GROUP.2: /[()]\S*/
+VALUE.1: /[^\s,()"]+/
+WORD.0: /[^\s"()]\S*/
+_WS: /\s+/
+"""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_RELATIVE = re.compile(r"-?([0-9]{1,9})([smhdw])")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def parse_query(text: str, *, now_us: int) -> EventFilter:
+    """The filter that this query asks for; raises QueryError naming what is wrong and in which column.
+
+    now_us (microseconds since the epoch) is what relative times count from.
+    """
+    if len(text) > MAX_LENGTH:
+        msg = f"The query has {len(text)} characters; at most {MAX_LENGTH} are allowed."
+        raise QueryError(msg, field="q")
+    for column, character in enumerate(text, 1):
+        if (ord(character) < 32 and not character.isspace()) or 0xD800 <= ord(character) < 0xE000:
+            _fail("a character that is not text", column)
+    try:
+        tree = _parser().parse(text)
+    except UnexpectedInput as error:
+        _explain(text, error)
+    if len(tree.children) > MAX_TERMS:
+        msg = f"The query has {len(tree.children)} terms; at most {MAX_TERMS} are allowed."
+        raise QueryError(msg, field="q")
+    where = EventFilter()
+    words: list[str] = []
+    for term in tree.children:
+        assert isinstance(term, Tree)  # noqa: S101 - the grammar gives nothing else
+        first, *values = [token for token in term.children if isinstance(token, Token)]
+        if term.data == "mistake":
+            _explain_mistake(first)
+        elif term.data == "field":
+            where = both(where, _field(first, values, now_us))
+        else:
+            word = _unquoted(first)
+            if word.strip():
+                words.append(word)
+    return replace(where, words=tuple(words))
+
+
+def both(left: EventFilter, right: EventFilter) -> EventFilter:
+    """The filter for events that both filters want; raises QueryError where no event can be both."""
+    starts = [us for us in (left.start_us, right.start_us) if us is not None]
+    ends = [us for us in (left.end_us, right.end_us) if us is not None]
+    return EventFilter(
+        min_severity=max(left.min_severity, right.min_severity),
+        max_severity=min(left.max_severity, right.max_severity),
+        categories=_common("category", left.categories, right.categories),
+        sources=_common("source", left.sources, right.sources),
+        start_us=max(starts, default=None),
+        end_us=min(ends, default=None),
+        words=left.words + right.words,
+    )
+
+
+def parse_time(text: str, *, now_us: int) -> int:
+    """Microseconds since the epoch of a relative time (-2h: s, m, h, d, w) or an ISO 8601 date or date with time.
+
+    Without an offset a time is UTC; one before 1970 counts as 1970. Raises QueryError.
+    """
+    relative = _RELATIVE.fullmatch(text)
+    if relative:
+        return max(0, now_us - int(relative[1]) * _UNITS[relative[2]] * 1_000_000)
+    try:
+        moment = dt.datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=dt.UTC)
+        since = moment - _EPOCH
+    except (ValueError, OverflowError) as error:
+        msg = f"{_shown(text)} is not a time; write -2h, 2026-11-23 or 2026-11-23T06:51:07Z"
+        raise QueryError(msg) from error
+    return min(max(0, since // dt.timedelta(microseconds=1)), LAST_US)
+
+
+def to_query(where: EventFilter) -> str:
+    """The query that means this filter, with absolute times."""
+    terms = []
+    if where.min_severity > 1:
+        terms.append(f"severity>={where.min_severity}")
+    if where.max_severity < 10:
+        terms.append(f"severity<={where.max_severity}")
+    for name, values in (("category", where.categories), ("source", where.sources)):
+        if values:
+            terms.append(f"{name}:({','.join(_quoted(value) for value in values)})")
+    for name, time_us in (("after", where.start_us), ("before", where.end_us)):
+        if time_us is not None:
+            terms.append(f"{name}:{rfc3339(time_us)}")
+    return " ".join([*terms, *(_quoted(word) for word in where.words)])
+
+
+@cache
+def _parser() -> Lark:
+    return Lark(GRAMMAR, parser="lalr", lexer="contextual")
+
+
+def _field(token: Token, values: list[Token], now_us: int) -> EventFilter:
+    match = re.fullmatch(r"(.*?)(>=|<=|[:=<>])", token)
+    assert match is not None  # noqa: S101 - the terminal says so
+    name = ALIASES.get(match[1].lower(), match[1].lower())
+    operator = match[2]
+    if name not in FIELDS:
+        _fail(
+            f'unknown field "{match[1]}"; known are {", ".join(FIELDS)}. To find it as text, put it in quotes',
+            _column(token),
+        )
+    if name != "severity" and operator not in ":=":
+        _fail(f'"{operator}" does not go with {match[1]}; write {match[1]}:', _column(token))
+    texts = [_unquoted(value) for value in values]
+    if name == "category":
+        return EventFilter(categories=tuple(dict.fromkeys(text.lower() for text in texts)))
+    if name == "source":
+        return EventFilter(sources=tuple(dict.fromkeys(texts)))
+    if len(texts) > 1:
+        one = "one number or a range such as 5..7" if name == "severity" else "one time"
+        _fail(f"{match[1]} takes {one}", _column(values[1]))
+    if name == "severity":
+        return _severity(operator, texts[0], _column(values[0]))
+    try:
+        time_us = parse_time(texts[0], now_us=now_us)
+    except QueryError as error:
+        _fail(str(error), _column(values[0]))
+    return EventFilter(start_us=time_us) if name == "after" else EventFilter(end_us=time_us)
+
+
+def _severity(operator: str, text: str, column: int) -> EventFilter:
+    low_text, dots, high_text = text.partition("..")
+    if dots and operator not in ":=":
+        _fail(f'a range goes with ":" only, not with "{operator}"', column)
+    low = _level(low_text, column)
+    high = _level(high_text, column) if dots else low
+    if f"{operator}{low}" in {">10", "<1"} or low > high:
+        _fail(f"no event has severity {operator}{text}", column)
+    if operator == ">":
+        return EventFilter(min_severity=low + 1)
+    if operator == "<":
+        return EventFilter(max_severity=low - 1)
+    if operator == ">=":
+        return EventFilter(min_severity=low)
+    if operator == "<=":
+        return EventFilter(max_severity=low)
+    return EventFilter(min_severity=low, max_severity=high)
+
+
+def _level(text: str, column: int) -> int:
+    if not re.fullmatch(r"[1-9]|10", text):
+        _fail(f"severity is a whole number from 1 to 10, not {_shown(text)}", column)
+    return int(text)
+
+
+def _common(name: str, left: tuple[str, ...], right: tuple[str, ...]) -> tuple[str, ...]:
+    if not left or not right:
+        return left or right
+    found = tuple(value for value in left if value in right)
+    if not found:
+        msg = f"No event has two values of {name}; for any of several write {name}:({','.join([*left, *right][:3])})."
+        raise QueryError(msg, field=name)
+    return found
+
+
+def _column(token: Token) -> int:
+    """Counted from 1 over the whole text; lark's own columns begin again on every line."""
+    return (token.start_pos or 0) + 1
+
+
+def _unquoted(token: Token) -> str:
+    if token.type != "PHRASE":
+        return str(token)
+    return re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _explain_mistake(token: Token) -> NoReturn:
+    text = {
+        "UNTERMINATED": "the quotation mark is never closed",
+        "NEGATION": f'leaving out with "{token[0]}" is not possible; to find the text itself, put it in quotes',
+        "GROUP": f'"{token[0]}" can only hold a list, as in source:(auth,nginx); to find it as text, use quotes',
+        "OPERATOR": f'"{token}" has no meaning here, all terms must hold; to find the word itself, put it in quotes',
+    }
+    _fail(text[token.type], _column(token))
+
+
+def _explain(text: str, error: UnexpectedInput) -> NoReturn:
+    """What the grammar itself cannot take: a field without its value, a list that is not one."""
+    if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+        _fail("a value is missing at the end, or a list is not closed", len(text) + 1)
+    if isinstance(error, (UnexpectedToken, UnexpectedCharacters)):
+        position = error.pos_in_stream or 0
+        expected = "a value or a list" if text[:position].rstrip()[-1:] in ":=<>(," else "a space"
+        _fail(f"{_shown(text[position : position + 20])} cannot stand here; {expected} was expected", position + 1)
+    raise error
+
+
+def _shown(text: str) -> str:
+    return '"' + (text if len(text) <= 40 else text[:40] + "…") + '"'
+
+
+def _fail(what: str, column: int) -> NoReturn:
+    msg = f"Column {column}: {what}."
+    raise QueryError(msg, field="q")

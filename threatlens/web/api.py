@@ -1,0 +1,64 @@
+"""The API under /api/v1: which operations there are, and the gate that every request below /api and /ws goes through.
+
+Nothing below /api answers without a valid token, not even that a path does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
+
+from threatlens.errors import ThreatLensError
+from threatlens.web import api_events, api_ingest, api_sources, api_tokens
+from threatlens.web.auth import authenticate
+from threatlens.web.openapi import document
+from threatlens.web.operations import Operation, operation
+from threatlens.web.problems import ProblemError, answer_problem
+
+blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+blueprint.register_error_handler(Exception, answer_problem)
+
+
+@operation("GET", "/openapi.json", role="viewer", summary="This document")
+def get_openapi() -> dict[str, Any]:
+    """OpenAPI 3.1."""
+    return document(OPERATIONS, "1")
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    api_events.list_events,
+    api_events.get_event,
+    api_events.get_stats,
+    api_ingest.ingest,
+    api_ingest.get_ingestion,
+    api_sources.list_sources,
+    api_sources.get_source,
+    api_sources.create_source,
+    api_sources.change_source,
+    api_sources.delete_source,
+    api_tokens.list_tokens,
+    api_tokens.create_token,
+    api_tokens.delete_token,
+    get_openapi,
+)
+for _each in OPERATIONS:
+    blueprint.add_url_rule(_each.path, _each.name, _each, methods=[_each.method], provide_automatic_options=False)
+
+
+@blueprint.before_app_request
+def check_program() -> Response | None:
+    """Whose request below /api this is; what does not exist below /api and /ws is answered with a problem."""
+    if not request.path.startswith(("/api/", "/ws/")):
+        return None
+    try:
+        if request.path.startswith("/api/"):
+            g.token = authenticate()
+            if request.endpoint and not isinstance(current_app.view_functions[request.endpoint], Operation):
+                raise ProblemError(403, "This is not open to tokens.")
+        if request.routing_exception is not None:
+            raise request.routing_exception
+    except (ThreatLensError, HTTPException) as error:
+        return answer_problem(error)
+    return None

@@ -1,0 +1,224 @@
+"""The API's reading side: events a page at a time, one event, and what the counters say.
+
+A cursor is signed and remembers the listing it belongs to, with the moment that relative times count from: a listing is
+the same filter from its first page to its last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from typing import Annotated, Any
+
+from flask import current_app
+from itsdangerous import BadSignature, URLSafeSerializer
+from pydantic import Field
+
+from threatlens.errors import QueryError
+from threatlens.event import Event, EventFilter
+from threatlens.models import now_us
+from threatlens.query import MAX_LENGTH, both, parse_query, parse_time
+from threatlens.web.context import services
+from threatlens.web.operations import DIGITS, Shape, operation
+from threatlens.web.problems import ProblemError
+
+MAX_PAGE = 500
+LAST_ID = 2**62  # beyond any event, and one more still fits the database's integers
+MAX_CURSOR = 200  # characters
+
+EventId = Annotated[int, Field(ge=0, le=LAST_ID), DIGITS]
+Severity = Annotated[int, Field(ge=1, le=10), DIGITS]
+Names = Annotated[str, Field(max_length=1_000)]
+
+
+class EventsQuery(Shape):
+    """Which events, and how many at a time."""
+
+    q: Annotated[str, Field(max_length=MAX_LENGTH, description="words, phrases and fields: docs/api.md")] = ""
+    min_severity: Severity = 1
+    max_severity: Severity = 10
+    category: Annotated[Names, Field(description="one category, or several with commas")] = ""
+    source: Annotated[Names, Field(description="the name of one source, or several with commas")] = ""
+    start: Annotated[str, Field(description="event time from then on: ISO 8601 or relative (-2h)")] = ""
+    end: Annotated[str, Field(description="event time before then")] = ""
+    after: Annotated[EventId | None, Field(description="ids above this, oldest first: insertion order")] = None
+    before: Annotated[EventId | None, Field(description="ids below this, newest first")] = None
+    cursor: Annotated[str, Field(description="`next` of the page before; the filter stays the same")] = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE), DIGITS] = 100
+
+    def where(self, now: int) -> EventFilter:
+        """The filter, with relative times counted from `now` (microseconds since the epoch); raises QueryError."""
+        named = EventFilter(
+            min_severity=self.min_severity,
+            max_severity=self.max_severity,
+            categories=_names(self.category.lower()),
+            sources=_names(self.source),
+            start_us=_time("start", self.start, now),
+            end_us=_time("end", self.end, now),
+        )
+        return both(parse_query(self.q, now_us=now), named)
+
+    def listing(self) -> str:
+        """What a cursor must belong to: a hash of everything but the place in the listing."""
+        text = self.model_dump_json(exclude={"after", "before", "cursor", "limit"})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class EventShape(Shape):
+    """One event."""
+
+    id: int
+    timestamp: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    ingested_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    source: str
+    path: str
+    category: str
+    severity: Annotated[int, Field(ge=1, le=10)]
+    message: str
+    raw: str
+    format: str
+    fields: Annotated[dict[str, str | int | float | bool | list[str]], Field(description="flat ECS names")]
+    flags: list[str]
+    detections: list[dict[str, Any]]
+    analysis: dict[str, Any] | None
+    processing_time: Annotated[float, Field(description="seconds from read to commit")]
+    realtime_processed: bool
+    notification_sent: bool
+
+
+class EventPage(Shape):
+    """One page of events."""
+
+    events: list[EventShape]
+    next: Annotated[str | None, Field(description="cursor of the next page; null: this is the last")]
+
+
+class Rates(Shape):
+    """Events a second by their own time, averaged over whole minutes."""
+
+    last_5_minutes: float
+    last_hour: float
+
+
+class LedgerLine(Shape):
+    """What came of the lines of one source: lines = blank_lines + events + what is listed as dead letters."""
+
+    source: str
+    lines: int
+    blank_lines: int
+    events: int
+    unknown: Annotated[int, Field(description="events that no decoder knew")]
+    bytes: int
+
+
+class Queue(Shape):
+    """What waits between reading and storing."""
+
+    lines: int
+    bytes: int
+    max_lines: int
+    waiting: Annotated[bool, Field(description="reading pauses until there is room")]
+
+
+class StatsShape(Shape):
+    """What the counters say."""
+
+    total: int
+    by_severity: dict[str, int]
+    by_category: dict[str, int]
+    by_source: dict[str, int]
+    rates: Rates
+    queue: Annotated[Queue | None, Field(description="null: no engine runs")]
+    ledger: list[LedgerLine]
+
+
+@operation("GET", "/events", role="viewer", summary="Events, newest first; with after, in insertion order",
+           query=EventsQuery, answer=EventPage)  # fmt: skip
+def list_events(query: EventsQuery) -> dict[str, Any]:
+    """One page; one event more than asked for is read to know whether there is another page."""
+    if query.after is not None and query.before is not None:
+        raise ProblemError(400, "before and after exclude each other.", code="invalid_parameter", field="before")
+    now = now_us()
+    before, after = query.before, query.after
+    if query.cursor:
+        before, after, now = _read_cursor(query)
+    where = query.where(now)
+    events = services().store.page(where, before=before, after=after, limit=query.limit + 1)
+    more = len(events) > query.limit
+    events = events[: query.limit]
+    return {
+        "events": [event.as_json() for event in events],
+        "next": _write_cursor(query, events[-1], now, forward=after is not None) if more else None,
+    }
+
+
+@operation("GET", "/events/<int:event_id>", role="viewer", summary="One event", answer=EventShape, problems=(404,))
+def get_event(event_id: int) -> dict[str, Any]:
+    """The event with this id."""
+    event = services().store.event(event_id) if event_id <= LAST_ID else None
+    if event is None:
+        raise ProblemError(404, "There is no event with this id.")
+    return event.as_json()
+
+
+@operation("GET", "/stats", role="viewer", summary="Counts, rates, the queue and the ledger", answer=StatsShape)
+def get_stats() -> dict[str, Any]:
+    """Everything from roll-ups and counters: the same cost at any size."""
+    store = services().store
+    counts = store.counts(EventFilter())
+    minute = now_us() // 60_000_000 * 60_000_000
+    return {
+        "total": counts.total,
+        "by_severity": {str(severity): n for severity, n in sorted(counts.by_severity.items())},
+        "by_category": counts.by_category,
+        "by_source": counts.by_source,
+        "rates": {"last_5_minutes": _rate(minute, 5), "last_hour": _rate(minute, 60)},
+        "queue": services().engine_status().get("queue"),
+        "ledger": [
+            {
+                "source": view.source_name,
+                "lines": view.lines,
+                "blank_lines": view.blank_lines,
+                "events": view.events,
+                "unknown": view.unknown,
+                "bytes": view.bytes,
+            }
+            for view in store.sources()
+        ],
+    }
+
+
+def _rate(end_us: int, minutes: int) -> float:
+    bars = services().store.histogram(end_us - minutes * 60_000_000, end_us, 1, EventFilter())
+    return round(sum(sum(bar.values()) for _start, bar in bars) / (60 * minutes), 3)
+
+
+def _time(name: str, text: str, now: int) -> int | None:
+    try:
+        return parse_time(text, now_us=now) if text else None
+    except QueryError as error:
+        raise QueryError(f"{name}: {error}.", field=name) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _signer() -> URLSafeSerializer:
+    return URLSafeSerializer(current_app.secret_key or "", salt="events-cursor")
+
+
+def _write_cursor(query: EventsQuery, last: Event, now: int, *, forward: bool) -> str:
+    return str(_signer().dumps([int(forward), last.id, now, query.listing()]))
+
+
+def _read_cursor(query: EventsQuery) -> tuple[int | None, int | None, int]:
+    """(before, after, the moment the listing began); raises ProblemError (400)."""
+    listing = None
+    if len(query.cursor) <= MAX_CURSOR:
+        with suppress(BadSignature):
+            forward, event_id, now, listing = _signer().loads(query.cursor)
+    if listing != query.listing():
+        raise ProblemError(400, "This cursor does not belong to this listing; begin again without it.",
+                           code="invalid_cursor", field="cursor")  # fmt: skip
+    return (None, event_id, now) if forward else (event_id, None, now)

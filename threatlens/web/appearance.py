@@ -1,0 +1,32 @@
+"""Light or dark, for browsers without scripts; with them static/threatlens.js sets the same cookie at once."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Blueprint, redirect, request
+from werkzeug.wrappers import Response
+
+from threatlens.web.presentation import theme
+
+YEAR_S = 31_536_000
+
+blueprint = Blueprint("appearance", __name__)
+
+
+@blueprint.post("/appearance")
+def switch() -> Response:
+    """Change to the theme asked for and go back to where the switch was used."""
+    answer = redirect(local_path(request.form.get("next", "")), 303)
+    chosen = request.form.get("theme", "")
+    if chosen in ("light", "dark", "system") and chosen != theme():
+        answer.set_cookie("theme", chosen, max_age=YEAR_S, samesite="Lax", secure=request.is_secure)
+    return answer
+
+
+def local_path(target: str) -> str:
+    """The target if it is a path of this site, else the dashboard."""
+    parts = urlsplit(target) if target.isprintable() and "\\" not in target else None
+    if parts is None or parts.scheme or parts.netloc or not target.startswith("/") or target.startswith("//"):
+        return "/"
+    return target

@@ -1,0 +1,33 @@
+"""Lines that could not be stored as events: kept raw, listed here, replayed when asked."""
+
+from __future__ import annotations
+
+from flask import Blueprint, abort, flash, redirect, render_template, url_for
+from werkzeug.wrappers import Response
+
+from threatlens.web.context import services
+from threatlens.web.event_filter import MAX_ID
+from threatlens.web.overview import trust
+from threatlens.web.security_headers import remember_browser
+
+blueprint = Blueprint("dead_letters", __name__)
+blueprint.before_request(remember_browser)
+
+
+@blueprint.get("/dead-letters")
+def index() -> str:
+    """The newest of them."""
+    return render_template("dead_letters/index.html", letters=services().store.dead_letters(limit=200), trust=trust())
+
+
+@blueprint.post("/dead-letters/<int:letter_id>/replay")
+def replay(letter_id: int) -> Response:
+    """Try once more to store a line as an event."""
+    if letter_id > MAX_ID:
+        abort(404)
+    event_id = services().store.replay_dead_letter(letter_id)
+    if event_id is None:
+        flash("That line still cannot be stored; its error is shown below.", "error")
+        return redirect(url_for("dead_letters.index"), 303)
+    flash("The line is now an event.", "done")
+    return redirect(url_for("events.detail", event_id=event_id), 303)

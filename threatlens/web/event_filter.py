@@ -1,0 +1,153 @@
+"""The filter in the address bar: read from a URL, shown in a form, written into links, applied to a feed.
+
+The URL is the only state of the events page, so that any view can be shared and the same words filter page and feed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flask import url_for
+from werkzeug.datastructures import MultiDict
+
+from threatlens.errors import QueryError
+from threatlens.event import EventFilter
+from threatlens.query import parse_query
+from threatlens.web.presentation import moment, zone
+
+#: Presets of the time range: word in the URL, seconds, words on the page.
+RANGES = {
+    "15m": (900, "Last 15 minutes"),
+    "1h": (3_600, "Last hour"),
+    "24h": (86_400, "Last 24 hours"),
+    "7d": (604_800, "Last 7 days"),
+    "30d": (2_592_000, "Last 30 days"),
+}
+MAX_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way of looking at the events, as a URL says it."""
+
+    where: EventFilter
+    params: dict[str, Any]  # what the URL says, cleaned, without the place in the list
+    before: int | None = None  # keyset: the page of events older than this id
+    after: int | None = None  # keyset: the page of events newer than this id
+    errors: tuple[str, ...] = ()  # sentences; the parts of the URL they are about are ignored
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether this is the top of the list, where new events arrive."""
+        return self.before is None and self.after is None
+
+    def url(self, **changes: Any) -> str:
+        """This view with some things changed; None takes one away."""
+        return url_for("events.index", **_without_none({**self.params, **changes}))
+
+    def narrowed(self, word: object) -> str:
+        """This view's URL with a text added to what is searched; a text no query can hold leads to the view itself."""
+        query = f"{self.params.get('q', '')} {quoted(word)}".strip()
+        return self.url(q=query) if quoted(word) else self.url()
+
+
+def quoted(word: object) -> str:
+    """A text as a quoted phrase of the query language."""
+    text = str(word).encode("utf-8", "replace").decode().replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"' if text.strip() else ""
+
+
+def read_view(args: MultiDict[str, str], now_us: int) -> View:
+    """What a URL asks for. Never raises: what cannot be understood becomes a sentence in errors."""
+    errors: list[str] = []
+    params: dict[str, Any] = {}
+    where = EventFilter()
+    text = args.get("q", "").strip()
+    if text:
+        params["q"] = text
+        try:
+            where = parse_query(text, now_us=now_us)
+        except QueryError as error:
+            errors.append(f"The search could not be read: {error}")
+    where = _read_severity(args, where, params, errors)
+    for name, field in (("category", "categories"), ("source", "sources")):
+        chosen = tuple(value for value in args.getlist(name) if value)
+        if chosen:
+            params[name] = list(chosen)
+            where = replace(where, **{field: _both(getattr(where, field), chosen)})
+    where = _read_times(args, where, params, errors, now_us)
+    before, after = (_read_id(args, name, errors) for name in ("before", "after"))
+    return View(where, params, before, None if before else after, tuple(errors))
+
+
+def _read_severity(
+    args: MultiDict[str, str], where: EventFilter, params: dict[str, Any], errors: list[str]
+) -> EventFilter:
+    for name, tighter in (("min_severity", max), ("max_severity", min)):
+        text = args.get(name, "")
+        if not text:
+            continue
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= 10:
+            params[name] = int(text)
+            where = replace(where, **{name: tighter(getattr(where, name), int(text))})
+        else:
+            errors.append(f"A severity is a number from 1 to 10, not “{text[:20]}”.")
+    return where
+
+
+def _read_times(
+    args: MultiDict[str, str], where: EventFilter, params: dict[str, Any], errors: list[str], now_us: int
+) -> EventFilter:
+    starts = [where.start_us] if where.start_us is not None else []
+    ends = [where.end_us] if where.end_us is not None else []
+    preset = args.get("range", "")
+    if preset in RANGES:
+        params["range"] = preset
+        starts.append(now_us - RANGES[preset][0] * 1_000_000)
+    for name, times in (("start", starts), ("end", ends)):
+        text = args.get(name, "").strip()
+        if not text:
+            continue
+        try:
+            times.append(_read_time(text))
+            params[name] = text
+        except (ValueError, OverflowError):
+            errors.append(f"“{text[:40]}” is not a time; write it like 2026-11-23 14:05.")
+    return replace(where, start_us=max(starts, default=None), end_us=min(ends, default=None))
+
+
+def _read_time(text: str) -> int:
+    """A time in ISO form, in the viewer's zone where it names none, as microseconds."""
+    then = dt.datetime.fromisoformat(text)
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=zone())
+    return int((then - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
+
+
+def _read_id(args: MultiDict[str, str], name: str, errors: list[str]) -> int | None:
+    text = args.get(name, "")
+    if not text:
+        return None
+    if text.isascii() and text.isdigit() and 0 < int(text[:20]) <= MAX_ID:
+        return int(text)
+    errors.append(f"“{text[:20]}” is not the number of an event.")
+    return None
+
+
+def _both(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    """What both ask for. Two that exclude each other leave a name nothing has, as an empty tuple means all."""
+    if not first:
+        return second
+    return tuple(name for name in first if name in second) or ("",)
+
+
+def field_value(params: dict[str, Any], name: str) -> str:
+    """A time of the URL as a datetime-local input shows it: in the viewer's zone."""
+    text = params.get(name, "")
+    return moment(_read_time(text)).strftime("%Y-%m-%dT%H:%M:%S") if text else ""
+
+
+def _without_none(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value not in (None, "", [])}

@@ -1,0 +1,291 @@
+"""/ws/events: what happens, as JSON, for programs.
+
+A connection keeps its own place. Behind the ring it reads the database page by page, on the ring it waits for news;
+what it has sent moves the place, so nothing is missed and nothing is sent twice, however slow the client is. Who is
+asking is settled before the handshake is answered.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+from flask import Blueprint, request
+from flask_sock import Sock
+from simple_websocket import ConnectionClosed, Server
+
+from threatlens.broadcaster import EventBroadcaster, Place
+from threatlens.errors import QueryTimeout, StoreUnavailable
+from threatlens.event import EventFilter
+from threatlens.models import now_us
+from threatlens.query import to_query
+from threatlens.store import EventStore
+from threatlens.web.auth import authenticate, bearer_token, may
+from threatlens.web.context import services
+from threatlens.web.event_messages import (
+    FrameCache,
+    Message,
+    MessageError,
+    Subscribe,
+    Unsubscribe,
+    event_frame,
+    frame,
+    read_message,
+    update_frame,
+)
+from threatlens.web.problems import ProblemError, answer_problem
+from threatlens.web.socket_writer import SocketWriter
+
+MAX_MESSAGE_BYTES = 4_096
+MAX_ERRORS = 5
+MESSAGES_PER_S = 10
+MESSAGES_BURST = 20
+PAGE = 500  # events read at once from the database
+WAIT_S = 0.25  # between two looks at what the client says
+CHECK_S = 1.0  # between two looks whether its token still holds
+
+GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG, TRY_AGAIN, UNAUTHORISED = 1001, 1003, 1008, 1009, 1013, 4401
+
+
+T = TypeVar("T")
+
+
+class ClosingError(Exception):
+    """The connection ends, with this code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Link(Protocol):
+    """A WebSocket as the feed needs it. Both raise ConnectionClosed or OSError when the client is gone."""
+
+    def receive(self, timeout: float) -> str | bytes | None:
+        """The next message; None when there is none after `timeout` seconds."""
+
+    def send_frames(self, frames: bytes) -> None:
+        """Send these frames; waits for a slow client."""
+
+
+class EventFeed:
+    """One connection: what the client wants, and how far it has come."""
+
+    def __init__(
+        self,
+        link: Link,
+        store: EventStore,
+        broadcaster: EventBroadcaster,
+        cache: FrameCache,
+        *,
+        authorised: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._link = link
+        self._store = store
+        self._broadcaster = broadcaster
+        self._cache = cache
+        self._authorised = authorised
+        self._clock = clock
+        self._types: frozenset[str] = frozenset()
+        self._where = EventFilter()
+        self._place = Place(0, 0)
+        self._behind = False  # the next events are in the database, not on the ring
+        self._errors = 0
+        self._credit = float(MESSAGES_BURST)
+        self._credit_at = self._checked_at = clock()
+
+    def run(self, *, full: bool = False) -> None:
+        """Serve the connection until the client goes; raises ClosingError when it must be closed, at once if full."""
+        if full:
+            raise ClosingError(TRY_AGAIN, "too many connections")
+        while True:
+            self.hear(0 if self._types else WAIT_S)
+            if self._broadcaster.closed:
+                raise ClosingError(GOING_AWAY, "the server stops")
+            if self._clock() - self._checked_at >= CHECK_S:
+                self._checked_at = self._clock()
+                if not self._authorised():
+                    raise ClosingError(UNAUTHORISED, "the token is no longer valid")
+            if self._types:
+                self.tell()
+
+    # -- what the client says
+
+    def hear(self, timeout_s: float) -> None:
+        """Take everything that has come in; wait at most timeout_s for the first message."""
+        message = self._link.receive(timeout_s)
+        while message is not None:
+            self._take(message)
+            message = self._link.receive(0)
+
+    def _take(self, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            raise ClosingError(UNSUPPORTED, "text only")
+        if len(message.encode()) > MAX_MESSAGE_BYTES:
+            raise ClosingError(TOO_BIG, f"at most {MAX_MESSAGE_BYTES} bytes")
+        now = self._clock()
+        self._credit = min(MESSAGES_BURST, self._credit + (now - self._credit_at) * MESSAGES_PER_S) - 1
+        self._credit_at = now
+        if self._credit < 0:
+            self._say("error", {"code": "rate_limited", "message": f"At most {MESSAGES_PER_S} messages a second."})
+            raise ClosingError(POLICY, "too many messages")
+        try:
+            self._act(read_message(message, now_us=now_us()))
+        except MessageError as error:
+            self._say("error", {"code": error.code, "message": str(error)})
+            self._errors += 1
+            if self._errors >= MAX_ERRORS:
+                raise ClosingError(POLICY, "too many errors") from error
+
+    def _act(self, message: Message) -> None:
+        if isinstance(message, Subscribe):
+            self._subscribe(message)
+        elif isinstance(message, Unsubscribe):
+            self._types -= message.event_types
+            self._say("unsubscribed", {"event_types": sorted(self._types)})
+        else:
+            self._say("pong", {})
+
+    def _subscribe(self, wanted: Subscribe) -> None:
+        """A second subscription replaces types and filter and never moves the place back: nothing comes twice."""
+        now = self._broadcaster.place()
+        last_id = now.event_id
+        if wanted.after is not None and wanted.after > last_id:
+            last_id = self._patiently(self._store.last_id)
+        if wanted.after is not None and wanted.after <= last_id:
+            self._place = Place(max(wanted.after, self._place.event_id), now.update_seq)
+        elif not self._types:
+            self._place = now
+        self._types, self._where = wanted.event_types, wanted.where
+        self._say(
+            "subscribed",
+            {
+                "event_types": sorted(self._types),
+                "filter": to_query(self._where),
+                "after": self._place.event_id,
+            },
+        )
+        if wanted.after is not None and wanted.after > last_id:
+            text = "There is no event with this id yet; only what comes from now on is sent."
+            self._say("system_status", {"code": "after_beyond_last", "message": text, "last_id": last_id})
+
+    # -- what the client is told
+
+    def tell(self) -> None:
+        """Send what is new, waiting a moment for it."""
+        if self._behind and "new_event" in self._types:
+            self._replay()
+            return
+        batch = self._broadcaster.wait(self._place, WAIT_S)
+        frames = [update_frame(update) for update in batch.updates if update.event_type in self._types]
+        if "new_event" in self._types:
+            frames += [self._cache.frame(event) for event in batch.events if self._where.matches(event)]
+        if frames:
+            self._link.send_frames(b"".join(frames))
+        self._place, self._behind = batch.place, batch.lapsed
+        if batch.lapsed and "new_event" not in self._types:
+            self._place, self._behind = self._broadcaster.place(), False
+
+    def _replay(self) -> None:
+        """One page from the database. The ring's end is noted first: a page that is not full reaches at least there."""
+        end = self._broadcaster.place()
+        events = self._patiently(lambda: self._store.page(self._where, after=self._place.event_id, limit=PAGE))
+        if events:
+            self._link.send_frames(b"".join(event_frame(event) for event in events))
+            self._place = self._place._replace(event_id=events[-1].id)
+        if len(events) < PAGE:
+            self._place = self._place._replace(event_id=max(self._place.event_id, end.event_id))
+            self._behind = False
+
+    def _patiently(self, read: Callable[[], T]) -> T:
+        try:
+            return read()
+        except (QueryTimeout, StoreUnavailable) as error:
+            self._say("error", {"code": "unavailable", "message": "The events cannot be read now; come back later."})
+            raise ClosingError(TRY_AGAIN, "the events cannot be read now") from error
+
+    def _say(self, event_type: str, data: dict[str, object]) -> None:
+        self._link.send_frames(frame(event_type, data, now_us()))
+
+
+class _Connection:
+    """The library's WebSocket with our writer under it."""
+
+    def __init__(self, ws: Server) -> None:
+        self._ws = ws
+        self._writer: SocketWriter = ws.sock
+
+    def receive(self, timeout: float) -> str | bytes | None:
+        message: str | bytes | None = self._ws.receive(timeout=timeout)
+        if message is None:
+            self._writer.heard()
+        return message
+
+    def send_frames(self, frames: bytes) -> None:
+        if not self._ws.connected:
+            raise ConnectionClosed(self._ws.close_reason, self._ws.close_message)
+        self._writer.send(frames)
+
+    def close(self, code: int, reason: str) -> None:
+        self._ws.close(code, reason)
+
+    def finish(self) -> None:
+        self._writer.finish(self._ws.thread)
+
+
+def make_blueprint(sock: Sock) -> Blueprint:
+    """The route /ws/events, on a blueprint of its own for each app."""
+    blueprint = Blueprint("event_socket", __name__)
+    blueprint.register_error_handler(Exception, answer_problem)
+    cache = FrameCache()
+    lock = threading.Lock()
+    connections: set[_Connection] = set()
+
+    @blueprint.before_request
+    def check_client() -> None:
+        """Everything that can be refused is refused before the handshake is answered."""
+        if request.query_string:
+            raise ProblemError(400, "This address takes no parameters; the token goes into the Authorization header.")
+        origin = request.headers.get("Origin")
+        if origin is not None and origin.lower() != f"{request.scheme}://{request.host}".lower():
+            raise ProblemError(403, "Pages of other origins may not connect.")
+        if not may(authenticate(), "viewer"):
+            raise ProblemError(403, "This token may not read events.")
+        broadcaster = services().broadcaster
+        for key in ("gunicorn.socket", "werkzeug.socket"):
+            if key in request.environ:
+                request.environ[key] = SocketWriter(request.environ[key], lambda: broadcaster.closed)
+        # Compressed messages cost memory and time on both sides, and may be bombs: the extension is not offered.
+        request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+
+    def events(ws: Server) -> None:
+        found, token = services(), bearer_token() or ""
+        connection = _Connection(ws)
+        with lock:
+            full = len(connections) >= found.settings.ws_max_connections
+            connections.add(connection)
+        feed = EventFeed(
+            connection,
+            found.store,
+            found.broadcaster,
+            cache,
+            authorised=lambda: found.store.check_token(token) is not None,
+        )
+        try:
+            feed.run(full=full)
+        except ClosingError as closing:
+            with suppress(ConnectionClosed, OSError):
+                connection.close(closing.code, str(closing))
+        except (ConnectionClosed, OSError):
+            pass  # the client is gone
+        finally:
+            with lock:
+                connections.discard(connection)
+            connection.finish()
+
+    sock.route("/ws/events", bp=blueprint)(events)
+    return blueprint

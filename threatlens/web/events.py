@@ -1,0 +1,105 @@
+"""The events page and the page of one event."""
+
+from __future__ import annotations
+
+from flask import Blueprint, abort, render_template, request
+
+from threatlens.event import Event, EventFilter
+from threatlens.models import now_us
+from threatlens.web.context import services
+from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view
+from threatlens.web.overview import histogram_bars, trust
+from threatlens.web.security_headers import remember_browser
+from threatlens.web.spans import pieces
+
+PAGE_ROWS = 100
+CONTEXT_LINES = 6  # of the same source, before and after
+#: Fields whose value is worth a search of its own.
+SEARCHED = ("source.ip", "source.address", "user.name", "host.name", "process.name", "url.original", "event.action")
+BARS = 90
+MAX_CHART_US = 30 * 86_400_000_000
+
+blueprint = Blueprint("events", __name__)
+blueprint.before_request(remember_browser)
+
+
+@blueprint.get("/events")
+def index() -> str:
+    """A page of events, newest first, as the URL filters them."""
+    view = read_view(request.args, now_us())
+    last_id = services().store.last_id()
+    events, newer, older = _page(view, last_id)
+    counts = services().store.counts(view.where)
+    bars, highest = _bars(view)
+    return render_template(
+        "events/index.html",
+        view=view,
+        events=events,
+        newer=newer,
+        older=older,
+        last_id=last_id,
+        counts=counts,
+        bars=bars,
+        highest=highest,
+        ranges=RANGES,
+        times={name: field_value(view.params, name) for name in ("start", "end")},
+        sources=sorted(source.source_name for source in services().store.sources()),
+        trust=trust(),
+    )
+
+
+@blueprint.get("/events/<int:event_id>")
+def detail(event_id: int) -> str:
+    """One event: raw and decoded as one thing, and what stands around it."""
+    event = services().store.event(event_id) if event_id <= MAX_ID else None
+    if event is None:
+        abort(404)
+    template = "events/_detail.html" if request.headers.get("HX-Request") == "true" else "events/detail.html"
+    same_source = EventFilter(sources=(event.source,))
+    store = services().store
+    before = store.page(same_source, before=event.id, limit=CONTEXT_LINES)
+    behind = store.page(same_source, after=event.id, limit=CONTEXT_LINES)
+    return render_template(
+        template,
+        event=event,
+        pieces=pieces(event.raw, event.fields),
+        fields=_fields(event),
+        around=[*reversed(behind), event, *before],
+        older=next(iter(store.page(EventFilter(), before=event.id, limit=1)), None),
+        newer=next(iter(store.page(EventFilter(), after=event.id, limit=1)), None),
+        trust=trust(),
+    )
+
+
+def _page(view: View, last_id: int) -> tuple[list[Event], int | None, int | None]:
+    """The events of this page; below its links: the `after` of the newer page and the `before` of the older one."""
+    store = services().store
+    if view.after is not None:
+        found = store.page(view.where, after=view.after, limit=PAGE_ROWS + 1)
+        more = len(found) > PAGE_ROWS
+        events = found[:PAGE_ROWS][::-1]
+        return events, events[0].id if events and more else None, events[-1].id if events else None
+    found = store.page(view.where, before=view.before or last_id + 1, limit=PAGE_ROWS + 1)
+    events = found[:PAGE_ROWS]
+    newer = events[0].id if events and view.before else None
+    return events, newer, events[-1].id if len(found) > PAGE_ROWS else None
+
+
+def _bars(view: View) -> tuple[object, int]:
+    """The histogram of the filter; none where words are searched, which the roll-up does not know."""
+    if view.where.words:
+        return (), 0
+    end = min(view.where.end_us or now_us(), now_us())
+    start = view.where.start_us if view.where.start_us is not None else end - 86_400_000_000
+    if not 0 < end - start <= MAX_CHART_US:
+        start = end - MAX_CHART_US
+    return histogram_bars(view.where, start, end, BARS)
+
+
+def _fields(event: Event) -> list[tuple[str, str, str]]:
+    """Name, value and, where the value is worth it, the search for it."""
+    rows = []
+    for name, value in event.fields.items():
+        text = ", ".join(str(part) for part in value) if isinstance(value, list) else str(value)
+        rows.append((name, text, quoted(text) if name in SEARCHED else ""))
+    return rows

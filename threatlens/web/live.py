@@ -1,0 +1,231 @@
+"""/ws/ui: the pages, kept up to date as fragments of HTML for the htmx ws extension.
+
+On connecting, a page is painted as it is now; afterwards only what changed is sent: rows of new events on top of a
+list, and panels whose HTML differs from what this browser was sent last. A browser that was away says the last event
+it has, and gets the rest; one that was away too long gets the newest rows and a marked gap with a link to what lies
+in it. One mechanism covers first load, reconnects, sleeping laptops and slow clients.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Blueprint, Flask, abort, current_app, render_template, request
+from simple_websocket import ConnectionClosed
+
+from threatlens.broadcaster import Batch, Place
+from threatlens.errors import QueryTimeout, StoreUnavailable
+from threatlens.event import Event
+from threatlens.models import now_us
+from threatlens.web import dashboard, sources
+from threatlens.web.context import services
+from threatlens.web.event_filter import read_view
+from threatlens.web.overview import trust
+from threatlens.web.presentation import moment, zone_name
+from threatlens.web.security_headers import is_known_browser, is_own_origin
+
+FRAME_S = 0.25  # between two frames to one browser
+FRAME_ROWS = 50
+PANELS_S = 1.0  # between two looks at the panels
+PANELS_IDLE_S = 5.0  # without new events: states change and relative times grow old
+MAX_MESSAGES = 10  # from a browser between two frames; a page sends none
+GOING_AWAY, UNACCEPTABLE, TRY_LATER, BROKEN = 1001, 1008, 1013, 1011
+
+Panels = dict[str, str]  # id of an element: its inner HTML
+
+
+def _trust_panel() -> Panels:
+    return {"trust": render_template("_trust.html", trust=trust())}
+
+
+#: What is kept up to date on which page, beside rows of events.
+PANELS: dict[str, tuple[Callable[[], Panels], ...]] = {
+    "dashboard": (dashboard.panels, _trust_panel),
+    "sources": (sources.panels, _trust_panel),
+    "events": (_trust_panel,),
+    "other": (_trust_panel,),
+}
+
+
+@dataclass
+class LivePages:
+    """What all browsers of one process share: how many there are, and what was rendered for any of them."""
+
+    seats: int
+    taken: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    rows: OrderedDict[tuple[int, str, str], str] = field(default_factory=OrderedDict)
+    panels: dict[tuple[str, ...], tuple[float, float, int, Panels]] = field(default_factory=dict)
+
+    def sit_down(self) -> bool:
+        """Take a seat; False when all are taken."""
+        with self.lock:
+            if self.taken >= self.seats:
+                return False
+            self.taken += 1
+            return True
+
+    def leave(self) -> None:
+        """Give the seat back."""
+        with self.lock:
+            self.taken -= 1
+
+    def row(self, event: Event) -> str:
+        """The HTML of one row, rendered once for everybody who sees it in the same zone on the same day."""
+        key = (event.id, zone_name(), moment(now_us()).date().isoformat())
+        with self.lock:
+            known = self.rows.get(key)
+        if known is None:
+            known = render_template("events/_row.html", event=event)
+            with self.lock:
+                self.rows[key] = known
+                while len(self.rows) > 2_000:
+                    self.rows.popitem(last=False)
+        return known
+
+    def painted(self, page: str, range_name: str, last_id: int) -> Panels:
+        """The panels of a page, rendered once for all who look at it; less often where that is expensive."""
+        key = (page, range_name, zone_name())
+        now = time.monotonic()
+        with self.lock:
+            painted_s, cost_s, seen_id, panels = self.panels.get(key, (float("-inf"), 0.0, -1, {}))
+            age_s = now - painted_s
+            if age_s < max(PANELS_S, 20 * cost_s) or (seen_id == last_id and age_s < PANELS_IDLE_S):
+                return panels
+            # Whoever comes while it is painted takes the old one.
+            self.panels[key] = (now, cost_s, last_id, panels)
+        panels = {name: html for paint in PANELS[page] for name, html in paint().items()}
+        with self.lock:
+            self.panels[key] = (now, time.monotonic() - now, last_id, panels)
+        return panels
+
+
+def register(app: Flask, sock: Any) -> None:
+    """Add the socket to an application. `sock` is its flask_sock.Sock."""
+    blueprint = Blueprint("live", __name__)
+    blueprint.before_request(check_handshake)
+    sock.route("/ws/ui", bp=blueprint)(ui)
+    app.register_blueprint(blueprint)
+
+
+def _shared() -> LivePages:
+    shared: LivePages = current_app.extensions.setdefault(
+        "threatlens_live", LivePages(services().settings.ws_max_connections)
+    )
+    return shared
+
+
+def check_handshake() -> None:
+    """Refuse, before the connection is upgraded, what does not come from one of our own pages."""
+    if not is_own_origin(request):
+        abort(403, "The live feed is for the pages of this ThreatLens.")
+    if not is_known_browser():
+        abort(401)
+
+
+def ui(ws: Any) -> None:
+    """One browser's live feed, until it leaves or the server stops."""
+    shared = _shared()
+    if not shared.sit_down():
+        ws.close(TRY_LATER, "too many live pages are open")
+        return
+    try:
+        _Feed(ws, shared).run()
+    except (QueryTimeout, StoreUnavailable):
+        ws.close(BROKEN, "the database is busy")
+    finally:
+        shared.leave()
+
+
+class _Feed:
+    """What one browser looks at, and what it has."""
+
+    def __init__(self, ws: Any, shared: LivePages) -> None:
+        self.ws = ws
+        self.shared = shared
+        page = request.args.get("page", "")
+        self.page = page if page in PANELS else "other"
+        self.range_name = dashboard.range_name()
+        self.view = dashboard.severe_view() if self.page == "dashboard" else read_view(request.args, now_us())
+        self.has_rows = self.page in ("dashboard", "events")
+        self.sent: dict[str, int] = {}  # panel: hash of its HTML
+        self.looked_s = float("-inf")
+
+    def run(self) -> None:
+        """Send what changes, at most one frame in FRAME_S."""
+        broadcaster = services().broadcaster
+        place = broadcaster.place()
+        frame = self.missed(have_id(request.args.get("have", "")), place.event_id) if self.has_rows else ""
+        while not broadcaster.closed:
+            frame += self.changed_panels(place.event_id)
+            if frame:
+                self.ws.send(frame)
+                self.rest(FRAME_S)
+            if self.has_rows:
+                batch = broadcaster.wait(place, PANELS_S)
+                place, frame = self.take(batch, place)
+            else:
+                self.rest(PANELS_S)
+                place, frame = broadcaster.place(), ""
+        self.ws.close(GOING_AWAY, "the server is stopping")
+
+    def take(self, batch: Batch, place: Place) -> tuple[Place, str]:
+        """The rows of a batch, and the new place."""
+        if batch.lapsed:
+            now = services().broadcaster.place()
+            return now, self.missed(place.event_id, now.event_id)
+        if not batch.events:
+            self.rest(0)
+            return batch.place, ""
+        found = [event for event in reversed(batch.events) if self.view.where.matches(event)]
+        if not found:
+            self.rest(FRAME_S)
+        return batch.place, self.rows(found[:FRAME_ROWS], more=max(len(found) - FRAME_ROWS, 0))
+
+    def missed(self, have: int | None, upto: int) -> str:
+        """Rows of what is stored after `have`, up to `upto`; the newest of them where they are too many."""
+        if have is None or have >= upto:
+            return ""
+        newest = services().store.page(self.view.where, before=upto + 1, limit=FRAME_ROWS + 1)
+        found = [event for event in newest if event.id > have]
+        return self.rows(found[:FRAME_ROWS], more=-1 if len(found) > FRAME_ROWS else 0)
+
+    def rows(self, events: Sequence[Event], *, more: int) -> str:
+        """A frame with these events, newest first; more: how many are left out, -1 for nobody counted them."""
+        if not events:
+            return ""
+        html = "".join(self.shared.row(event) for event in events)
+        older = self.view.url(before=events[-1].id)
+        return render_template("events/_batch.html", rows=html, n=len(events), more=more, older=older)
+
+    def changed_panels(self, last_id: int) -> str:
+        """The panels that differ from what this browser was sent last."""
+        if time.monotonic() - self.looked_s < PANELS_S:
+            return ""
+        self.looked_s = time.monotonic()
+        changed = []
+        for name, html in self.shared.painted(self.page, self.range_name, last_id).items():
+            if self.sent.get(name) != hash(html):
+                self.sent[name] = hash(html)
+                changed.append(f'<div id="{name}" hx-swap-oob="innerHTML">{html}</div>')
+        return "".join(changed)
+
+    def rest(self, seconds: float) -> None:
+        """Wait, reading what the browser sends, which should be nothing."""
+        until_s = time.monotonic() + seconds
+        for _ in range(MAX_MESSAGES + 1):
+            left_s = until_s - time.monotonic()
+            if self.ws.receive(timeout=max(left_s, 0)) is None:
+                return
+        self.ws.close(UNACCEPTABLE, "too many messages")
+        raise ConnectionClosed(UNACCEPTABLE)
+
+
+def have_id(text: str) -> int | None:
+    """The last event a browser says it has."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

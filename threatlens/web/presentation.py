@@ -1,0 +1,204 @@
+"""How values look on a page: text made safe to read, times, numbers, severity.
+
+Everything here returns plain text and leaves escaping to the templates, so there is no way round it: a log line is
+written by somebody who may be an attacker, and this module only makes what it does visible.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import zoneinfo
+from typing import Any
+
+from flask import Flask, current_app, g, request, url_for
+
+from threatlens.event import rfc3339
+from threatlens.models import now_us
+
+#: Flags of an event, explained (threatlens.event.FLAG_NAMES).
+FLAG_WORDS = {
+    "truncated": "The line was longer than can be kept; its end is cut off.",
+    "unterminated": "The file ended in the middle of this line and nobody finished it.",
+    "decode_error": "Some bytes are not text in the source's encoding; they are shown as \ufffd and kept as they are.",
+    "parse_error": "A decoder failed on this line; it is kept as it was read.",
+    "time_error": "The line carries no usable time; the time of reading stands in.",
+    "time_clamped": "The line's time cannot be true; it was moved to the nearest time that can.",
+    "duplicate_key": "The line names a key twice; the last value won.",
+    "fields_cut": "The line has more fields than are taken out of it; the rest is in the raw line.",
+}
+
+#: What each state of a source means (threatlens.event.SOURCE_STATES), and how its dot looks.
+STATE_WORDS = {
+    "starting": ("Starting", "idle"),
+    "flowing": ("Flowing", "ok"),
+    "reading": ("Catching up", "busy"),
+    "waiting": ("Waiting for the queue", "busy"),
+    "missing": ("Nothing there", "warn"),
+    "no_permission": ("No permission", "bad"),
+    "refused": ("Refused", "bad"),
+    "error": ("Read error", "bad"),
+    "disabled": ("Off", "idle"),
+    "paused": ("Paused", "idle"),
+}
+
+
+def _visible_table() -> dict[int, str]:
+    table = {code: chr(0x2400 + code) for code in range(0x20) if code != 0x09}
+    table[0x7F] = "\u2421"
+    hidden = [*range(0x80, 0xA0), 0xAD, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, *range(0x200B, 0x2010)]
+    hidden += [*range(0x2028, 0x202F), *range(0x2060, 0x2070), 0x3164, 0xFEFF, 0xFFA0, *range(0xFFF9, 0xFFFC)]
+    hidden += range(0xE0000, 0xE0080)
+    table.update({code: f"[U+{code:04X}]" for code in hidden})
+    table.update(dict.fromkeys(range(0xD800, 0xE000), "\ufffd"))
+    return table
+
+
+_VISIBLE = _visible_table()
+
+
+def visible(text: object) -> str:
+    """The text with everything that hides, moves or controls shown as a symbol: ESC as ␛, U+202E as [U+202E]."""
+    return str(text).translate(_VISIBLE)
+
+
+def zone() -> dt.tzinfo:
+    """The time zone of the person looking: what the browser says, else the machine's own."""
+    if "zone" not in g:
+        g.zone = _zone_named(request.cookies.get("tz", ""))
+    found: dt.tzinfo = g.zone
+    return found
+
+
+def zone_name() -> str:
+    """The zone in words, for the foot of the page and for cache keys."""
+    found = zone()
+    return found.key if isinstance(found, zoneinfo.ZoneInfo) else dt.datetime.now(found).tzname() or "local time"
+
+
+def _zone_named(name: str) -> dt.tzinfo:
+    if name and len(name) < 64:
+        try:
+            return zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            pass
+    return dt.datetime.now().astimezone().tzinfo or dt.UTC
+
+
+def moment(timestamp_us: int) -> dt.datetime:
+    """Microseconds since the epoch in the viewer's zone."""
+    return (dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=timestamp_us)).astimezone(zone())
+
+
+def clock(timestamp_us: int) -> str:
+    """HH:MM:SS, with the day when it is not today and with the year when it is not this year."""
+    if not timestamp_us:
+        return "never"
+    then, today = moment(timestamp_us), moment(now_us())
+    if then.date() == today.date():
+        return f"{then:%H:%M:%S}"
+    return f"{then.day} {then:%b %H:%M:%S}" if then.year == today.year else f"{then.day} {then:%b %Y %H:%M:%S}"
+
+
+def minute_clock(timestamp_us: int) -> str:
+    """HH:MM, with the day when it is not today: the axis of a chart."""
+    return clock(timestamp_us)[:-3]
+
+
+def utc(timestamp_us: int) -> str:
+    """The exact time in UTC, for a title."""
+    return rfc3339(timestamp_us).replace("T", " ").replace("+00:00", " UTC") if timestamp_us else ""
+
+
+def ago(timestamp_us: int) -> str:
+    """How long ago, in the largest unit that says enough."""
+    if not timestamp_us:
+        return "never"
+    seconds = (now_us() - timestamp_us) // 1_000_000
+    if seconds < 5:
+        return "just now"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:,} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def size(number: int) -> str:
+    """Bytes in the unit a person would choose."""
+    amount = float(number)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def count(number: int) -> str:
+    """2,143,908."""
+    return f"{number:,}"
+
+
+def compact(number: int) -> str:
+    """2.1 M: for places where only the order of size matters."""
+    if number < 10_000:
+        return f"{number:,}"
+    return f"{number / 1000:.0f} k" if number < 1_000_000 else f"{number / 1_000_000:.1f} M"
+
+
+def percent(part: int, whole: int) -> str:
+    """99.2 %; never rounded up to 100 nor down to 0 where that would lie."""
+    share = 100 * part / whole if whole else 0.0
+    if 0 < part < whole:
+        share = min(max(share, 0.1), 99.9)
+    return f"{share:.0f} %" if share in (0, 100) else f"{share:.1f} %"
+
+
+def band(severity: int) -> int:
+    """Which of the five shapes and colours a severity of 1-10 has."""
+    return (severity + 1) // 2
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """"1 line", "1,284 lines"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its start and a full stop at its end."""
+    text = text.strip()
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def asset(filename: str) -> str:
+    """The address of a static file; it changes with the content, so browsers may keep it for ever."""
+    known: dict[str, str] = current_app.extensions.setdefault("threatlens_assets", {})
+    if filename not in known or current_app.debug:
+        path = os.path.join(current_app.static_folder or "", filename)
+        with open(path, "rb") as file:
+            known[filename] = hashlib.sha256(file.read()).hexdigest()[:12]
+    return url_for("static", filename=filename, v=known[filename])
+
+
+def theme() -> str:
+    """light, dark, or nothing: the system decides."""
+    chosen = request.cookies.get("theme", "")
+    return chosen if chosen in ("light", "dark") else ""
+
+
+def register(app: Flask) -> None:
+    """Give the templates their filters and globals."""
+    shown: tuple[Any, ...] = (visible, clock, minute_clock, utc, ago, size, count, compact, band, sentence)
+    for each in shown:
+        app.add_template_filter(each)
+    app.add_template_filter(rfc3339)
+    app.add_template_global(percent)
+    app.add_template_global(plural)
+    app.add_template_global(asset)
+    app.add_template_global(theme)
+    app.add_template_global(zone_name)
+    app.jinja_env.globals.update(FLAG_WORDS=FLAG_WORDS, STATE_WORDS=STATE_WORDS)
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True

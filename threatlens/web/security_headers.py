@@ -1,0 +1,81 @@
+"""What every answer says to the browser, and which requests come from our own pages.
+
+The content security policy has no exception anywhere: no inline script, no inline style, nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from flask import Flask, Request, Response, abort, request, session
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "object-src 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+STATIC_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+def register(app: Flask) -> None:
+    """Put the headers on every answer and refuse changes that another site's page asks for."""
+    app.before_request(refuse_other_sites)
+    app.after_request(add_headers)
+
+
+def add_headers(response: Response) -> Response:
+    """Headers for every answer, errors included."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.endpoint == "static" and response.status_code in (200, 304) and "v" in request.args:
+        response.headers["Cache-Control"] = STATIC_FOR_EVER
+    elif request.endpoint != "static":
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.vary.add("Cookie")
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+    return response
+
+
+def refuse_other_sites() -> None:
+    """A change must come from our own pages; programs that carry a token and no cookie are not browsers."""
+    if request.method in SAFE_METHODS or (request.authorization is not None and not request.cookies):
+        return
+    site = request.headers.get("Sec-Fetch-Site", "")
+    origin = request.headers.get("Origin")
+    if site in ("cross-site", "same-site") or (origin is not None and not is_own_origin(request)):
+        abort(403, "This change was asked for by another site.")
+
+
+def is_own_origin(asked: Request) -> bool:
+    """Whether the request's Origin is exactly the scheme, host and port it was sent to."""
+    return asked.headers.get("Origin") == f"{asked.scheme}://{asked.host}"
+
+
+def remember_browser() -> None:
+    """Give a browser that reads a page the session that its live feed must show."""
+    if "browser" not in session:
+        session["browser"] = secrets.token_urlsafe(24)
+
+
+def is_known_browser() -> bool:
+    """Whether this request carries the session that a page gave it."""
+    return bool(session.get("browser"))
