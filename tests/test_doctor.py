@@ -126,7 +126,7 @@ def test_before_the_first_start_nothing_is_wrong(place):
     ("mode", "probes", "detail", "remedy"),
     [
         (0o700, {"user_id": lambda: 99_999}, "another user", "sudo chown -R lena {data}"),
-        (0o720, {}, "written by other users", "chmod 700 {data}"),
+        (0o702, {}, "written by every user", "chmod 700 {data}"),
         (0o700, {"file_system": lambda _folder: "nfs4"}, "lies on nfs4", "THREATLENS_DATA"),
     ],
 )

@@ -94,6 +94,7 @@ class ConfigManager:
         self._lock = threading.RLock()
         self._signatures: tuple[Signature, ...] = ()
         self._settled = False  # whether an unchanged signature proves an unchanged file
+        self._stale = True  # whether the last reading was broken off, as the book could not be used
         self._book_version: int | None = None
         self._good: _Declared | None = None
         self._config = MonitoringConfig()
@@ -148,7 +149,12 @@ class ConfigManager:
         True if the configuration in force is not the one of the last poll (or of the first load_config).
         """
         with self._lock:
-            if not self._settled or self._look() != self._signatures or self._book.version() != self._book_version:
+            if (
+                self._stale
+                or not self._settled
+                or self._look() != self._signatures
+                or self._book.version() != self._book_version
+            ):
                 self._reload()
             changed = self._revision != self._told
             self._told = self._revision
@@ -248,6 +254,7 @@ class ConfigManager:
 
     def _reload(self) -> None:
         """Read the file and what was saved, and put what is good in force."""
+        self._stale = True
         self._book_version = self._book.version()
         rows = self._rows()
         errors: list[ConfigError] = []
@@ -268,6 +275,7 @@ class ConfigManager:
         sources, self._origins = self._sources_in_force(good, rows, reading)
         config = _config_of(values, sources)
         self._put_in_force(config, errors + reading.errors, warnings + _worth_a_look(config))
+        self._stale = False
 
     def _saved_section(self, errors: list[ConfigError]) -> Section:
         text = self._book.load()

@@ -151,7 +151,7 @@ def _data_folder(deployment: Deployment, probes: Probes) -> Iterator[Finding]:
         before += 1
         yield found
     if not before:
-        others = "; other users may list it" if status.st_mode & 0o077 else ""
+        others = "; others may look into it" if status.st_mode & 0o077 else ""
         yield Finding(name, True, folder + others, f"chmod 700 {quoted}" if others else "")
 
 
@@ -163,8 +163,8 @@ def _data_folder_faults(folder: str, quoted: str, status: os.stat_result, probes
     if status.st_uid != probes.user_id():
         who = shlex.quote(probes.user())
         yield Finding(name, False, f"{folder} belongs to another user", f"sudo chown -R {who} {quoted}")
-    if status.st_mode & 0o022:
-        yield Finding(name, False, f"{folder} may be written by other users", f"chmod 700 {quoted}")
+    if status.st_mode & stat.S_IWOTH:
+        yield Finding(name, False, f"{folder} may be written by every user", f"chmod 700 {quoted}")
     if (kind := probes.file_system(folder)) in _NETWORK:
         remedy = "set THREATLENS_DATA to a folder on a local disk"
         yield Finding(name, False, f"{folder} lies on {kind}, where SQLite can lose data", remedy)
