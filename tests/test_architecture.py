@@ -25,7 +25,7 @@ LAYERS = {
     0: "errors event",
     1: "analyzers broadcaster decoders demo discovery ingestion_queue logs query settings sources",
     2: "config migrations models store",
-    3: "health ingestions processor",
+    3: "doctor health ingestions processor",
     4: "background web",
     5: "__init__",  # create_app()
     6: "__main__ cli",  # like wsgi.py, they start what create_app() has built

@@ -213,7 +213,7 @@ class BackgroundProcessor:
         monitoring = self._config.load_config()
         queue = RealtimeIngestionQueue(max_lines=monitoring.max_queue_size)
         processor = QueueProcessor(queue, self._store, self._broadcaster, on_refused=self._forget_streams)
-        monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=(self._settings.data,))
+        monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=self._settings.own_files)
         engine = _Engine(queue, processor, monitor)
         self._apply_config(engine)
         self._engine = engine
@@ -246,7 +246,7 @@ class BackgroundProcessor:
                 engine.monitor.reset_stream(stream_id)
 
     def _apply_config(self, engine: _Engine) -> None:
-        monitoring = self._config.load_config()
+        monitoring = self._config.config
         engine.internal = self._store.internal_version()
         sources = [*self._config.get_log_sources(), *self._store.internal_sources(self._settings)]
         if self._only is not None:
