@@ -23,7 +23,7 @@ from threatlens.broadcaster import Batch, Place
 from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import Event
 from threatlens.models import now_us
-from threatlens.web import dashboard, sources
+from threatlens.web import dashboard, events, sources
 from threatlens.web.context import services
 from threatlens.web.event_filter import read_view
 from threatlens.web.overview import trust
@@ -37,6 +37,7 @@ FRAME_ROWS = 50
 PANELS_S = 1.0  # between two looks at the panels
 PANELS_IDLE_S = 5.0  # without new events: states change and relative times grow old
 LINGER_S = 1.0  # for a browser to read why it is closed
+MAX_PAINTED = 500  # different views whose panels are remembered
 MAX_MESSAGES = 10  # from a browser between two frames; a page sends none
 GOING_AWAY, UNACCEPTABLE, TRY_LATER, BROKEN = 1001, 1008, 1013, 1011
 
@@ -47,11 +48,14 @@ def _trust_panel() -> Panels:
     return {"trust": render_template("_trust.html", trust=trust())}
 
 
+#: The parameters of a page that decide what its panels show.
+SHOWN_BY = frozenset(("range", "q", "min_severity", "max_severity", "category", "source", "start", "end"))
+
 #: What is kept up to date on which page, beside rows of events.
 PANELS: dict[str, tuple[Callable[[], Panels], ...]] = {
     "dashboard": (dashboard.panels, _trust_panel),
     "sources": (sources.panels, _trust_panel),
-    "events": (_trust_panel,),
+    "events": (events.panels, _trust_panel),
     "other": (_trust_panel,),
 }
 
@@ -77,9 +81,10 @@ class LivePages:
                     self.rows.popitem(last=False)
         return known
 
-    def painted(self, page: str, range_name: str, last_id: int) -> Panels:
-        """The panels of a page, rendered once for all who look at it; less often where that is expensive."""
-        key = (page, range_name, zone_name())
+    def painted(self, page: str, last_id: int) -> Panels:
+        """The panels of a page, rendered once for all who look at it alike; less often where that is expensive."""
+        shown = sorted((name, value) for name, value in request.args.items(multi=True) if name in SHOWN_BY)
+        key = (page, zone_name(), repr(shown))
         now = time.monotonic()
         with self.lock:
             painted_s, cost_s, seen_id, panels = self.panels.get(key, (float("-inf"), 0.0, -1, {}))
@@ -91,6 +96,8 @@ class LivePages:
         panels = {name: html for paint in PANELS[page] for name, html in paint().items()}
         with self.lock:
             self.panels[key] = (now, time.monotonic() - now, last_id, panels)
+            while len(self.panels) > MAX_PAINTED:
+                self.panels.pop(next(iter(self.panels)))
         return panels
 
 
@@ -149,7 +156,6 @@ class _Feed:
         self.shared = shared
         page = request.args.get("page", "")
         self.page = page if page in PANELS else "other"
-        self.range_name = dashboard.range_name()
         self.view = dashboard.severe_view() if self.page == "dashboard" else read_view(request.args, now_us())
         self.has_rows = self.page in ("dashboard", "events")
         self.sent: dict[str, int] = {}  # panel: hash of its HTML
@@ -212,7 +218,7 @@ class _Feed:
             return ""
         self.looked_s = time.monotonic()
         changed = []
-        for name, html in self.shared.painted(self.page, self.range_name, last_id).items():
+        for name, html in self.shared.painted(self.page, last_id).items():
             if self.sent.get(name) != hash(html):
                 self.sent[name] = hash(html)
                 changed.append(f'<div id="{name}" hx-swap-oob="innerHTML">{html}</div>')
