@@ -5,16 +5,15 @@
   const $ = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const cookie = (name, value) => {
-    document.cookie = `${name}=${encodeURIComponent(value)};path=/;max-age=31536000;samesite=lax`;
+    document.cookie = `${name}=${value};path=/;max-age=31536000;samesite=lax`;
   };
 
   // The viewer's time zone: the server writes times, so it has to know.
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
-  const knowsZone = document.cookie.includes(`tz=${encodeURIComponent(zone)}`);
-  if (zone && !knowsZone) {
+  if (zone && !document.cookie.split("; ").includes(`tz=${zone}`)) {
     cookie("tz", zone);
-    if (document.documentElement.dataset.zone && document.documentElement.dataset.zone !== zone &&
-        document.cookie.includes("tz=")) location.reload();
+    // Once, on the first visit; where cookies are refused, times stay in the server's zone.
+    if (document.documentElement.dataset.zone !== zone && document.cookie.includes(`tz=${zone}`)) location.reload();
   }
 
   // Light and dark.

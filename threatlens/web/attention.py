@@ -42,12 +42,18 @@ class Item:
 class SourceState(Protocol):
     """What is asked of a source: a row of log_sources."""
 
-    source_name: str
-    state: str
-    state_reason: str
-    remedy: str
-    events: int
-    unknown: int
+    @property
+    def source_name(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def state_reason(self) -> str: ...
+    @property
+    def remedy(self) -> str: ...
+    @property
+    def events(self) -> int: ...
+    @property
+    def unknown(self) -> int: ...
 
 
 def attention(

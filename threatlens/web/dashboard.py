@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.decoders import SourceDecoder
 from threatlens.discovery import Discovered, discover
 from threatlens.errors import ConfigError
 from threatlens.event import EventFilter
@@ -56,8 +59,13 @@ def start_watching() -> Response:
 
 
 def discovered() -> list[Discovered]:
-    """The logs on this machine: those that can be read first."""
-    return sorted(discover(), key=lambda log: not log.readable)
+    """The logs on this machine."""
+    found = services()
+    return discover(
+        found.config.config.allowed_roots,
+        decode=lambda line: SourceDecoder().decode(line, time.time()),
+        forbidden=(found.settings.data,),
+    )
 
 
 def range_name() -> str:

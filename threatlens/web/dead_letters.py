@@ -22,12 +22,10 @@ def index() -> str:
 
 @blueprint.post("/dead-letters/<int:letter_id>/replay")
 def replay(letter_id: int) -> Response:
-    """Try once more to store a line as an event."""
+    """Ask the engine to try once more to store a line as an event."""
     if letter_id > MAX_ID:
         abort(404)
-    event_id = services().store.replay_dead_letter(letter_id)
-    if event_id is None:
-        flash("That line still cannot be stored; its error is shown below.", "error")
-        return redirect(url_for("dead_letters.index"), 303)
-    flash("The line is now an event.", "done")
-    return redirect(url_for("events.detail", event_id=event_id), 303)
+    if not services().store.request_replay(letter_id):
+        abort(404)
+    flash("The engine tries it again now. Load the page again to see what came of it.", "done")
+    return redirect(url_for("dead_letters.index"), 303)

@@ -72,14 +72,21 @@ def read_view(args: MultiDict[str, str], now_us: int) -> View:
         except QueryError as error:
             errors.append(f"The search could not be read: {error}")
     where = _read_severity(args, where, params, errors)
-    for name, field in (("category", "categories"), ("source", "sources")):
-        chosen = tuple(value for value in args.getlist(name) if value)
-        if chosen:
-            params[name] = list(chosen)
-            where = replace(where, **{field: _both(getattr(where, field), chosen)})
+    where = replace(
+        where,
+        categories=_both(where.categories, _names(args, "category", params)),
+        sources=_both(where.sources, _names(args, "source", params)),
+    )
     where = _read_times(args, where, params, errors, now_us)
     before, after = (_read_id(args, name, errors) for name in ("before", "after"))
     return View(where, params, before, None if before else after, tuple(errors))
+
+
+def _names(args: MultiDict[str, str], name: str, params: dict[str, Any]) -> tuple[str, ...]:
+    chosen = tuple(value for value in args.getlist(name) if value)
+    if chosen:
+        params[name] = list(chosen)
+    return chosen
 
 
 def _read_severity(
@@ -138,8 +145,8 @@ def _read_id(args: MultiDict[str, str], name: str, errors: list[str]) -> int | N
 
 def _both(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
     """What both ask for. Two that exclude each other leave a name nothing has, as an empty tuple means all."""
-    if not first:
-        return second
+    if not first or not second:
+        return first or second
     return tuple(name for name in first if name in second) or ("",)
 
 

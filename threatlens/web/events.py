@@ -29,18 +29,13 @@ def index() -> str:
     view = read_view(request.args, now_us())
     last_id = services().store.last_id()
     events, newer, older = _page(view, last_id)
-    counts = services().store.counts(view.where)
-    bars, highest = _bars(view)
     return render_template(
         "events/index.html",
-        view=view,
         events=events,
         newer=newer,
         older=older,
         last_id=last_id,
-        counts=counts,
-        bars=bars,
-        highest=highest,
+        **_summary(view),
         ranges=RANGES,
         times={name: field_value(view.params, name) for name in ("start", "end")},
         sources=sorted(source.source_name for source in services().store.sources()),
@@ -69,6 +64,20 @@ def detail(event_id: int) -> str:
         newer=next(iter(store.page(EventFilter(), after=event.id, limit=1)), None),
         trust=trust(),
     )
+
+
+def panels() -> dict[str, str]:
+    """The parts of the list's page that are kept up to date, beside the rows themselves."""
+    summary = _summary(read_view(request.args, now_us()))
+    return {
+        "events-total": render_template("events/_total.html", **summary),
+        "events-summary": render_template("events/_summary.html", **summary),
+    }
+
+
+def _summary(view: View) -> dict[str, object]:
+    bars, highest = _bars(view)
+    return {"view": view, "counts": services().store.counts(view.where), "bars": bars, "highest": highest}
 
 
 def _page(view: View, last_id: int) -> tuple[list[Event], int | None, int | None]:

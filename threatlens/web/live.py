@@ -12,27 +12,32 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Blueprint, Flask, abort, current_app, render_template, request
+from flask import Blueprint, Flask, abort, render_template, request
 from simple_websocket import ConnectionClosed
 
 from threatlens.broadcaster import Batch, Place
 from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import Event
 from threatlens.models import now_us
-from threatlens.web import dashboard, sources
+from threatlens.web import dashboard, events, sources
 from threatlens.web.context import services
 from threatlens.web.event_filter import read_view
 from threatlens.web.overview import trust
 from threatlens.web.presentation import moment, zone_name
+from threatlens.web.seats import seats
 from threatlens.web.security_headers import is_known_browser, is_own_origin
+from threatlens.web.socket_writer import SocketWriter
 
 FRAME_S = 0.25  # between two frames to one browser
 FRAME_ROWS = 50
 PANELS_S = 1.0  # between two looks at the panels
 PANELS_IDLE_S = 5.0  # without new events: states change and relative times grow old
+LINGER_S = 1.0  # for a browser to read why it is closed
+MAX_PAINTED = 500  # different views whose panels are remembered
 MAX_MESSAGES = 10  # from a browser between two frames; a page sends none
 GOING_AWAY, UNACCEPTABLE, TRY_LATER, BROKEN = 1001, 1008, 1013, 1011
 
@@ -43,37 +48,25 @@ def _trust_panel() -> Panels:
     return {"trust": render_template("_trust.html", trust=trust())}
 
 
+#: The parameters of a page that decide what its panels show.
+SHOWN_BY = frozenset(("range", "q", "min_severity", "max_severity", "category", "source", "start", "end"))
+
 #: What is kept up to date on which page, beside rows of events.
 PANELS: dict[str, tuple[Callable[[], Panels], ...]] = {
     "dashboard": (dashboard.panels, _trust_panel),
     "sources": (sources.panels, _trust_panel),
-    "events": (_trust_panel,),
+    "events": (events.panels, _trust_panel),
     "other": (_trust_panel,),
 }
 
 
 @dataclass
 class LivePages:
-    """What all browsers of one process share: how many there are, and what was rendered for any of them."""
+    """What all browsers of one process share: what was rendered for any of them."""
 
-    seats: int
-    taken: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     rows: OrderedDict[tuple[int, str, str], str] = field(default_factory=OrderedDict)
     panels: dict[tuple[str, ...], tuple[float, float, int, Panels]] = field(default_factory=dict)
-
-    def sit_down(self) -> bool:
-        """Take a seat; False when all are taken."""
-        with self.lock:
-            if self.taken >= self.seats:
-                return False
-            self.taken += 1
-            return True
-
-    def leave(self) -> None:
-        """Give the seat back."""
-        with self.lock:
-            self.taken -= 1
 
     def row(self, event: Event) -> str:
         """The HTML of one row, rendered once for everybody who sees it in the same zone on the same day."""
@@ -88,9 +81,10 @@ class LivePages:
                     self.rows.popitem(last=False)
         return known
 
-    def painted(self, page: str, range_name: str, last_id: int) -> Panels:
-        """The panels of a page, rendered once for all who look at it; less often where that is expensive."""
-        key = (page, range_name, zone_name())
+    def painted(self, page: str, last_id: int) -> Panels:
+        """The panels of a page, rendered once for all who look at it alike; less often where that is expensive."""
+        shown = sorted((name, value) for name, value in request.args.items(multi=True) if name in SHOWN_BY)
+        key = (page, zone_name(), repr(shown))
         now = time.monotonic()
         with self.lock:
             painted_s, cost_s, seen_id, panels = self.panels.get(key, (float("-inf"), 0.0, -1, {}))
@@ -102,6 +96,8 @@ class LivePages:
         panels = {name: html for paint in PANELS[page] for name, html in paint().items()}
         with self.lock:
             self.panels[key] = (now, time.monotonic() - now, last_id, panels)
+            while len(self.panels) > MAX_PAINTED:
+                self.panels.pop(next(iter(self.panels)))
         return panels
 
 
@@ -109,15 +105,13 @@ def register(app: Flask, sock: Any) -> None:
     """Add the socket to an application. `sock` is its flask_sock.Sock."""
     blueprint = Blueprint("live", __name__)
     blueprint.before_request(check_handshake)
+    shared = LivePages()
+
+    def ui(ws: Any) -> None:
+        serve(ws, shared)
+
     sock.route("/ws/ui", bp=blueprint)(ui)
     app.register_blueprint(blueprint)
-
-
-def _shared() -> LivePages:
-    shared: LivePages = current_app.extensions.setdefault(
-        "threatlens_live", LivePages(services().settings.ws_max_connections)
-    )
-    return shared
 
 
 def check_handshake() -> None:
@@ -126,20 +120,32 @@ def check_handshake() -> None:
         abort(403, "The live feed is for the pages of this ThreatLens.")
     if not is_known_browser():
         abort(401)
+    broadcaster = services().broadcaster
+    for key in ("gunicorn.socket", "werkzeug.socket"):
+        if key in request.environ:
+            request.environ[key] = SocketWriter(request.environ[key], lambda: broadcaster.closed)
+    # Compressed messages cost memory and time on both sides, and may be bombs: the extension is not offered.
+    request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
 
 
-def ui(ws: Any) -> None:
+def serve(ws: Any, shared: LivePages) -> None:
     """One browser's live feed, until it leaves or the server stops."""
-    shared = _shared()
-    if not shared.sit_down():
-        ws.close(TRY_LATER, "too many live pages are open")
-        return
+    room = seats()
+    seated = room.take()
     try:
-        _Feed(ws, shared).run()
+        if seated:
+            _Feed(ws, shared).run()
+        else:
+            ws.close(TRY_LATER, "too many live pages are open")
     except (QueryTimeout, StoreUnavailable):
-        ws.close(BROKEN, "the database is busy")
+        with suppress(ConnectionClosed, OSError):
+            ws.close(BROKEN, "the database is busy")
+    except (ConnectionClosed, OSError):
+        pass  # the browser is gone
     finally:
-        shared.leave()
+        if seated:
+            room.leave()
+        ws.sock.finish(ws.thread, LINGER_S if seated else 0)
 
 
 class _Feed:
@@ -150,7 +156,6 @@ class _Feed:
         self.shared = shared
         page = request.args.get("page", "")
         self.page = page if page in PANELS else "other"
-        self.range_name = dashboard.range_name()
         self.view = dashboard.severe_view() if self.page == "dashboard" else read_view(request.args, now_us())
         self.has_rows = self.page in ("dashboard", "events")
         self.sent: dict[str, int] = {}  # panel: hash of its HTML
@@ -199,9 +204,13 @@ class _Feed:
         """A frame with these events, newest first; more: how many are left out, -1 for nobody counted them."""
         if not events:
             return ""
-        html = "".join(self.shared.row(event) for event in events)
-        older = self.view.url(before=events[-1].id)
-        return render_template("events/_batch.html", rows=html, n=len(events), more=more, older=older)
+        n = len(events)
+        parts = [f'<table hx-swap-oob="afterend:#events-head"><tbody class="batch" data-n="{n + max(more, 0)}">']
+        parts += [self.shared.row(event) for event in events]
+        if more:
+            older = self.view.url(before=events[-1].id)
+            parts.append(render_template("events/_gap.html", n=n, more=more, older=older))
+        return "".join([*parts, "</tbody></table>"])
 
     def changed_panels(self, last_id: int) -> str:
         """The panels that differ from what this browser was sent last."""
@@ -209,7 +218,7 @@ class _Feed:
             return ""
         self.looked_s = time.monotonic()
         changed = []
-        for name, html in self.shared.painted(self.page, self.range_name, last_id).items():
+        for name, html in self.shared.painted(self.page, last_id).items():
             if self.sent.get(name) != hash(html):
                 self.sent[name] = hash(html)
                 changed.append(f'<div id="{name}" hx-swap-oob="innerHTML">{html}</div>')
@@ -219,8 +228,8 @@ class _Feed:
         """Wait, reading what the browser sends, which should be nothing."""
         until_s = time.monotonic() + seconds
         for _ in range(MAX_MESSAGES + 1):
-            left_s = until_s - time.monotonic()
-            if self.ws.receive(timeout=max(left_s, 0)) is None:
+            if self.ws.receive(timeout=max(until_s - time.monotonic(), 0)) is None:
+                self.ws.sock.heard()
                 return
         self.ws.close(UNACCEPTABLE, "too many messages")
         raise ConnectionClosed(UNACCEPTABLE)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from threatlens.event import Event, EventFilter
+from threatlens.event import EventFilter
 from threatlens.models import now_us
-from threatlens.web.attention import BROKEN_STATES, Item, Knock, attention, verdict
+from threatlens.web.attention import BROKEN_STATES, Item, Knock, SourceState, attention, verdict
 from threatlens.web.context import services
 from threatlens.web.event_filter import RANGES
 from threatlens.web.presentation import count, percent, plural, size
@@ -48,7 +48,7 @@ class Overview:
     range_name: str
     items: list[Item]
     total: int
-    rate: int  # lines a minute, over the last five whole minutes
+    rate: int  # lines a minute, now
     peak: int  # of one bar, as lines a minute
     severe: int  # severity 5 and up
     unknown: int
@@ -69,18 +69,16 @@ def overview(range_name: str) -> Overview:
     logins = store.top("source_ip", EventFilter(start_us=since, categories=("authentication",)), limit=50)
     known = {knock[0]: knock for knock in logins}
     bars, highest = histogram_bars(where, now - seconds * 1_000_000, now, BARS[range_name])
-    minutes = [sum(found.values()) for _, found in store.histogram(now - 6 * MINUTE_US, now, 6, EventFilter())][:5]
+    rate = round(60 * services().engine_status().get("lines_per_s", 0))
     width_minutes = max(1, (bars[0].end_us - bars[0].start_us) // MINUTE_US) if bars else 1
     severe = store.page(EventFilter(min_severity=7, start_us=since), limit=200)
-    items = attention(
-        severe, logins, sources, dead_letters=len(store.dead_letters(limit=100)), range_name=range_name
-    )
+    items = attention(severe, logins, sources, dead_letters=sum(not letter.event_id for letter in store.dead_letters(limit=100)), range_name=range_name)
     return Overview(
         range_name=range_name,
         items=items,
         total=counts.total,
-        rate=sum(minutes) // 5,
-        peak=max(highest // width_minutes, *minutes, 0),
+        rate=rate,
+        peak=max(highest // width_minutes, rate),
         severe=sum(n for severity, n in counts.by_severity.items() if severity >= 5),
         unknown=sum(source.unknown for source in sources),
         bars=bars,
@@ -113,31 +111,41 @@ def histogram_bars(where: EventFilter, start_us: int, end_us: int, buckets: int)
 
 def trust() -> Trust:
     """Whether every source flows, how much is understood, and how far behind we are."""
-    sources = [source for source in services().store.sources() if source.kind != "cli"]
-    watched = [source for source in sources if source.enabled]
-    broken = [source for source in watched if source.state in BROKEN_STATES]
-    behind = sum(max(source.file_size - source.last_offset, 0) for source in watched if source.kind == "file")
-    catching_up = [source for source in watched if source.state in ("reading", "waiting")]
-    events = sum(source.events for source in sources)
-    unknown = sum(source.unknown for source in sources)
-    if not watched:
-        words = "Nothing is watched yet" if not sources else "All sources are paused"
-    elif broken:
-        words = f"{len(broken)} of {plural(len(watched), 'source')} {'needs' if len(broken) == 1 else 'need'} you"
-    elif catching_up:
-        words = f"{plural(len(catching_up), 'source')} catching up"
-    elif len(watched) == 1:
-        words = "The source is flowing"
-    else:
-        words = f"All {len(watched)} sources flowing"
+    sources = services().store.sources()
+    watched = [source for source in sources if source.enabled and source.kind != "cli"]
+    engine = services().engine_status()
+    trouble = _trouble(engine, watched)
+    events, unknown = sum(source.events for source in sources), sum(source.unknown for source in sources)
     return Trust(
-        tone="watch" if broken or services().config.errors else "good" if watched else "idle",
-        headline=words,
-        decoded=f"{percent(events - unknown, events)} of {count(events)} lines decoded" if events else "no lines yet",
-        lag=f"{size(behind)} still to read" if behind > BEHIND_BYTES or catching_up else "nothing waiting to be read",
+        tone="watch" if trouble else "good" if watched else "idle",
+        headline=trouble or _flowing(watched, bool(sources)),
+        decoded=f"{percent(events - unknown, events)} of {count(events)} decoded" if events else "no lines yet",
+        lag=_lag(engine),
     )
 
 
-def newest_severe(limit: int = SEVERE_ROWS) -> list[Event]:
-    """The newest events that are worth a look even when nothing burns."""
-    return services().store.page(EventFilter(min_severity=5), limit=limit)
+def _trouble(engine: Mapping[str, Any], watched: Sequence[SourceState]) -> str:
+    """What stands in the way, in few words."""
+    broken = sum(source.state in BROKEN_STATES for source in watched)
+    if not engine:
+        return "The engine is not running"
+    if engine.get("unavailable"):
+        return "The database takes no data"
+    if services().config.errors:
+        return "The configuration has mistakes"
+    return f"{broken} of {plural(len(watched), 'source')} {'needs' if broken == 1 else 'need'} you" if broken else ""
+
+
+def _flowing(watched: Sequence[SourceState], any_source: bool) -> str:
+    behind = sum(source.state in ("reading", "waiting") for source in watched)
+    if not watched:
+        return "All sources are paused" if any_source else "Nothing is watched yet"
+    if behind:
+        return f"{plural(behind, 'source')} catching up"
+    return "The source is flowing" if len(watched) == 1 else f"All {len(watched)} sources flowing"
+
+
+def _lag(engine: Mapping[str, Any]) -> str:
+    if engine.get("behind_bytes", 0) > BEHIND_BYTES:
+        return f"{size(engine['behind_bytes'])} still to read"
+    return f"lag {1000 * engine.get('last_batch_s', 0):.0f} ms" if engine else ""

@@ -160,7 +160,7 @@ def band(severity: int) -> int:
 
 
 def plural(number: int, one: str, many: str = "") -> str:
-    """"1 line", "1,284 lines"."""
+    """ "1 line", "1,284 lines"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

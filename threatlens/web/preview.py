@@ -70,7 +70,7 @@ def preview(config: LogSourceConfig, forbidden: tuple[str, ...]) -> Preview:
 
 def _files(listing: Listing, most: int) -> list[tuple[float, int, str]]:
     """Time of the last change, size and path of the files in one folder."""
-    found = []
+    found: list[tuple[float, int, str]] = []
     for name in [listing.pattern] if listing.literal else sorted(os.listdir(listing.folder)):
         path = os.path.join(listing.folder, name)
         if len(found) < most and listing.matches(name) and os.path.isfile(path):

@@ -99,10 +99,10 @@ def remove(source_id: int) -> Response:
 
 
 def _source(source_id: int) -> SourceView:
-    for source in services().store.sources():
-        if source.id == source_id:
-            return source
-    abort(404)
+    found = [source for source in services().store.sources() if source.id == source_id]
+    if not found:
+        abort(404)
+    return found[0]
 
 
 def _tested(form: SourceForm) -> Preview | None:
