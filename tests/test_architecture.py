@@ -45,7 +45,8 @@ CATCH_ALL = {
 EXTENSIONS = {"Blueprint", "CSRFProtect", "SQLAlchemy", "Sock"}
 VALUES = {"Decimal", "Fraction", "MappingProxyType", "NewType", "Path", "ParamSpec", "Struct", "TypeVar", "ZoneInfo"}
 VALUES |= {"AfterValidator", "BeforeValidator", "Field", "StringConstraints", "TypeAdapter"}  # pydantic's annotations
-VALUES |= {"Table"}  # decoders: rows of patterns, complete when made
+VALUES |= {"Registry", "Table"}  # decoders: members and rows of patterns, complete when made
+FILLED_ON_IMPORT = {"decoders.base.PATTERNS"}  # every pattern over untrusted text, for the test that tries them all
 CONTAINERS = {"Counter", "OrderedDict", "defaultdict", "deque", "dict", "list", "set"}
 
 STARTS_WORK = {"Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "Process", "start_new_thread"}
@@ -200,8 +201,10 @@ def starts_no_work(module: Module) -> Iterator[str]:
         if name.split(".")[0] in WORK_MODULES or name.split(".")[-1] in STARTS_WORK:
             yield module.at(node, f"imports {name}: threads and scheduled jobs start in background.py only")
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Attribute) and dotted(node).startswith("threading.") and node.attr in STARTS_WORK:
-            yield module.at(node, f"uses {dotted(node)}: offer a blocking run() and let background.py run it")
+        made = [node.func] if isinstance(node, ast.Call) else node.bases if isinstance(node, ast.ClassDef) else []
+        for name in map(dotted, made):
+            if name.startswith("threading.") and name.split(".")[-1] in STARTS_WORK:
+                yield module.at(node, f"makes a {name}: offer a blocking run() and let background.py run it")
 
 
 def catches_what_it_knows(module: Module) -> Iterator[str]:
@@ -303,7 +306,7 @@ def holds_values_only(module: Module) -> Iterator[str]:
             yield module.at(node, f"global {', '.join(node.names)}: state belongs to an object that create_app() makes")
     for statement in module.tree.body:
         value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
-        if value is None:
+        if value is None or assigned(module, statement) & FILLED_ON_IMPORT:
             continue
         if (isinstance(value, ast.Dict) and not value.keys) or (
             isinstance(value, ast.List | ast.Set) and not value.elts
@@ -315,6 +318,11 @@ def holds_values_only(module: Module) -> Iterator[str]:
                 yield module.at(call, "an empty container at module level is state: give it to an object")
             elif name[:1].isupper() and not name.isupper() and name not in allowed and name not in CONTAINERS:
                 yield module.at(call, f"an instance of {name} at module level: make it in create_app() and hand it in")
+
+
+def assigned(module: Module, statement: ast.stmt) -> set[str]:
+    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+    return {f"{module.name}.{target.id}" for target in targets if isinstance(target, ast.Name)}
 
 
 def calls_nothing_unsafe(module: Module) -> Iterator[str]:
@@ -387,6 +395,7 @@ VIOLATIONS = [
     (knows_flask_only_above, "broadcaster", "import flask_sock"),
     (starts_no_work, "processor", "import threading\nt = threading.Thread()"),
     (starts_no_work, "processor", "from threading import Timer"),
+    (starts_no_work, "processor", "import threading\nclass Worker(threading.Thread): pass"),
     (starts_no_work, "web.pages", "from apscheduler.schedulers.background import BackgroundScheduler"),
     (starts_no_work, "store", "import concurrent.futures"),
     (catches_what_it_knows, "store", "try:\n    f()\nexcept Exception:\n    pass"),
@@ -440,7 +449,7 @@ ALLOWED = [
         "from threatlens.decoders.syslog import Envelope\nfrom threatlens.event import Decoded\nimport re",
     ),
     ("store_rows", "from threatlens.store import EventStore\nQ = 'SELECT id FROM events'\nimport sqlite3"),
-    ("processor", "import threading\ndef f():\n    return threading.Condition()"),
+    ("processor", "import threading\ndef f(reader: threading.Thread):\n    return threading.Condition()"),
     ("config", "try:\n    f()\nexcept BaseException:\n    clean()\n    raise"),
     ("config", "import re, logging\nLOG = logging.getLogger('x')\nWORD = re.compile('x')\nALL = frozenset({'a'})"),
     ("models", "db = SQLAlchemy(model_class=Base)"),

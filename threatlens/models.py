@@ -101,11 +101,12 @@ class EventRecord(Base):
     source_ip: Mapped[str | None] = mapped_column(Text)
     user_name: Mapped[str | None] = mapped_column(Text)
     encoding: Mapped[str | None] = mapped_column(Text)  # only where raw is not UTF-8
+    original_bytes: Mapped[int | None] = mapped_column(BigInteger)  # only where the line was cut: its true length
     processing_us: Mapped[int] = mapped_column(Integer)  # from read to commit
     realtime_processed: Mapped[int] = mapped_column(SmallInteger)
     notification_sent: Mapped[int] = mapped_column(SmallInteger)
     raw: Mapped[str] = mapped_column(Text)  # text where the line is UTF-8, else its exact bytes as a blob
-    __table_args__ = (Index("ix_events_severity_id", "severity", "id", sqlite_where=text("severity >= 4")),)
+    __table_args__ = (Index("ix_events_severity_id", "severity", "id", sqlite_where=text("severity >= 5")),)
 
 
 class EventMinuteRecord(Base):

@@ -73,12 +73,13 @@ CREATE TABLE events (
     source_ip TEXT,
     user_name TEXT,
     encoding TEXT,
+    original_bytes BIGINT,
     processing_us INTEGER NOT NULL,
     realtime_processed SMALLINT NOT NULL,
     notification_sent SMALLINT NOT NULL,
     raw TEXT NOT NULL
 );
-CREATE INDEX ix_events_severity_id ON events (severity, id) WHERE severity >= 4;
+CREATE INDEX ix_events_severity_id ON events (severity, id) WHERE severity >= 5;
 CREATE VIRTUAL TABLE events_fts USING fts5 (
     raw, content='', columnsize=0, detail=none, tokenize="unicode61 tokenchars '.-_@'"
 );
