@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-from flask import Blueprint, Flask, request
+from flask import Blueprint, request
 from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 
@@ -239,14 +239,14 @@ class _Connection:
         self._writer.finish(self._ws.thread.join, linger_s, said_goodbye=self._said_goodbye)
 
 
-def register(app: Flask, sock: Sock) -> None:
-    """Add /ws/events to an app; `sock` is the app's."""
+def make_blueprint(sock: Sock) -> Blueprint:
+    """/ws/events, on a blueprint of its own for each app; `sock` is the app's."""
     blueprint = Blueprint("event_socket", __name__)
     blueprint.register_error_handler(Exception, answer_problem)
     blueprint.before_request(check_client)
     cache = FrameCache()
     sock.route("/ws/events", bp=blueprint)(lambda ws: serve(ws, cache))
-    app.register_blueprint(blueprint)
+    return blueprint
 
 
 def check_client() -> None:
