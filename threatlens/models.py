@@ -105,7 +105,7 @@ class EventRecord(Base):
     realtime_processed: Mapped[int] = mapped_column(SmallInteger)
     notification_sent: Mapped[int] = mapped_column(SmallInteger)
     raw: Mapped[str] = mapped_column(Text)  # text where the line is UTF-8, else its exact bytes as a blob
-    __table_args__ = (Index("ix_events_severity_id", "severity", "id", sqlite_where=text("severity >= 4")),)
+    __table_args__ = (Index("ix_events_severity_id", "severity", "id", sqlite_where=text("severity >= 5")),)
 
 
 class EventMinuteRecord(Base):

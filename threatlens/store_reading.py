@@ -181,7 +181,7 @@ class _Page:
             return self._by_words()
         if self.where == EventFilter():
             return self._read(self.low, self.high, self.limit)
-        if self.where.min_severity >= 4:
+        if self.where.min_severity >= 5:
             return self._by_severity()
         found: list[Any] = []
         for low, high in self._ranges():
@@ -204,7 +204,7 @@ class _Page:
         found: list[Any] = []
         for severity in range(self.where.min_severity, self.where.max_severity + 1):
             found += self.connection.exec_driver_sql(
-                f"SELECT {_COLUMNS} FROM events e WHERE e.severity = ? AND e.severity >= 4 AND e.id >= ? AND e.id <= ?"
+                f"SELECT {_COLUMNS} FROM events e WHERE e.severity = ? AND e.severity >= 5 AND e.id >= ? AND e.id <= ?"
                 f" AND {self.tests} ORDER BY e.id {self.order} LIMIT ?",
                 (severity, self.low, self.high, *self.values, self.limit),
             )

@@ -19,15 +19,15 @@ from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
 from threatlens.query import MAX_LENGTH, both, parse_query, parse_time
 from threatlens.web.context import services
-from threatlens.web.operations import Shape, WholeNumber, operation
+from threatlens.web.operations import DIGITS, Shape, operation
 from threatlens.web.problems import ProblemError
 
 MAX_PAGE = 500
 LAST_ID = 2**62  # beyond any event, and one more still fits the database's integers
 MAX_CURSOR = 200  # characters
 
-EventId = Annotated[WholeNumber, Field(ge=0, le=LAST_ID)]
-Severity = Annotated[WholeNumber, Field(ge=1, le=10)]
+EventId = Annotated[int, Field(ge=0, le=LAST_ID), DIGITS]
+Severity = Annotated[int, Field(ge=1, le=10), DIGITS]
 Names = Annotated[str, Field(max_length=1_000)]
 
 
@@ -44,7 +44,7 @@ class EventsQuery(Shape):
     after: Annotated[EventId | None, Field(description="ids above this, oldest first: insertion order")] = None
     before: Annotated[EventId | None, Field(description="ids below this, newest first")] = None
     cursor: Annotated[str, Field(description="`next` of the page before; the filter stays the same")] = ""
-    limit: Annotated[WholeNumber, Field(ge=1, le=MAX_PAGE)] = 100
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE), DIGITS] = 100
 
     def where(self, now: int) -> EventFilter:
         """The filter, with relative times counted from `now` (microseconds since the epoch); raises QueryError."""

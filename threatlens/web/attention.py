@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from threatlens.event import Event
-from threatlens.web.presentation import percent, plural
+from threatlens.web.presentation import percent, plural, sentence
 
 #: States of a source in which it cannot do its work, and how much that matters.
 BROKEN_STATES = {"no_permission": 7, "refused": 6, "error": 6, "missing": 5}
@@ -18,7 +18,6 @@ MANY_FAILURES = 50  # of one address: worth a sentence even if nothing got throu
 SUSPICIOUS_FAILURES = 5  # of one address that also got in
 UNDECODED_SHARE = 0.2
 UNDECODED_EVENTS = 50
-MAX_ITEMS = 6
 
 #: (value, events, failures, successes), as the store counts them.
 Knock = tuple[str, int, int, int]
@@ -32,6 +31,7 @@ class Item:
     subject: str  # what it is about, often a value from a log: shown as such
     title: str  # the rest of the sentence
     detail: str = ""
+    remedy: str = ""  # a sentence or an exact command
     sample: str = ""  # a log message
     when_us: int = 0
     query: dict[str, object] = field(default_factory=dict)  # of the events page, which explains it
@@ -58,7 +58,7 @@ def attention(
     dead_letters: int,
     range_name: str,
 ) -> list[Item]:
-    """The most pressing things first, at most MAX_ITEMS.
+    """The most pressing things first.
 
     severe: events of severity 7 or more, newest first; logins: who tried to log in, from the same time range.
     """
@@ -71,22 +71,23 @@ def attention(
         items.append(
             Item(
                 6,
-                plural(dead_letters, "line"),
-                "could not be stored as events",
-                "They are kept as they were read. Look at the error, then replay them.",
+                "",
+                f"{plural(dead_letters, 'line')} could not be stored",
+                "Nothing is lost: look at the error, then replay.",
                 endpoint="dead_letters.index",
                 link="Show the lines",
             )
         )
     items.sort(key=lambda item: (-item.severity, -item.when_us))
-    return items[:MAX_ITEMS]
+    return items
 
 
 def headline(items: Sequence[Item]) -> str:
     """The first words of the dashboard."""
-    numbers = ("Nothing needs", "One thing needs", "Two things need", "Three things need", "Four things need")
-    numbers += ("Five things need", "Six things need")
-    return f"{numbers[min(len(items), MAX_ITEMS)]} you"
+    numbers = ("Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+    if len(items) < 2:
+        return "One thing needs you" if items else "Nothing needs you"
+    return f"{numbers[len(items) - 2] if len(items) < 10 else len(items)} things need you"
 
 
 def _severe_items(severe: Sequence[Event], knocks: dict[str, Knock], range_name: str) -> list[Item]:
@@ -103,10 +104,9 @@ def _severe_items(severe: Sequence[Event], knocks: dict[str, Knock], range_name:
                 max(event.severity for event in events),
                 subject,
                 _severe_title(kind, len(events), knocks.get(subject)),
-                "",
-                newest.message,
-                newest.timestamp_us,
-                query,
+                sample=newest.message.strip(),
+                when_us=newest.timestamp_us,
+                query=query,
             )
         )
     return items
@@ -162,7 +162,6 @@ def _source_items(sources: Iterable[SourceState]) -> list[Item]:
     items = []
     for source in sources:
         if source.state in BROKEN_STATES:
-            reason = source.state_reason or "It cannot be read."
             items.append(
                 Item(
                     BROKEN_STATES[source.state],
@@ -172,7 +171,8 @@ def _source_items(sources: Iterable[SourceState]) -> list[Item]:
                         "refused": "is refused",
                         "missing": "is not there",
                     }.get(source.state, "could not be read"),
-                    f"{reason} {source.remedy}".strip(),
+                    sentence(source.state_reason),
+                    source.remedy,
                     endpoint="sources.index",
                     link="Show the sources",
                 )

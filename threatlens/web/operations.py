@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from flask import Response, g, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -30,8 +30,8 @@ def _digits(value: object) -> object:
     return value
 
 
-#: A whole number in a query string: digits and nothing else.
-WholeNumber = Annotated[int, BeforeValidator(_digits)]
+#: For a whole number in a query string, behind its bounds: digits and nothing else.
+DIGITS = BeforeValidator(_digits)
 
 
 class Shape(BaseModel):

@@ -35,7 +35,7 @@ class Bar:
 class Trust:
     """Whether what one sees is all there is, in three short lines."""
 
-    good: bool
+    tone: str  # good, watch, idle
     headline: str
     decoded: str
     lag: str
@@ -131,7 +131,7 @@ def trust() -> Trust:
     else:
         words = f"All {len(watched)} sources flowing"
     return Trust(
-        good=bool(watched) and not broken and not services().config.errors,
+        tone="watch" if broken or services().config.errors else "good" if watched else "idle",
         headline=words,
         decoded=f"{percent(events - unknown, events)} of {count(events)} lines decoded" if events else "no lines yet",
         lag=f"{size(behind)} still to read" if behind > BEHIND_BYTES or catching_up else "nothing waiting to be read",

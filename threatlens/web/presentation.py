@@ -164,6 +164,14 @@ def plural(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def sentence(text: str) -> str:
+    """The text with a capital at its start and a full stop at its end."""
+    text = text.strip()
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
 def asset(filename: str) -> str:
     """The address of a static file; it changes with the content, so browsers may keep it for ever."""
     known: dict[str, str] = current_app.extensions.setdefault("threatlens_assets", {})
@@ -182,7 +190,7 @@ def theme() -> str:
 
 def register(app: Flask) -> None:
     """Give the templates their filters and globals."""
-    shown: tuple[Any, ...] = (visible, clock, minute_clock, utc, ago, size, count, compact, band)
+    shown: tuple[Any, ...] = (visible, clock, minute_clock, utc, ago, size, count, compact, band, sentence)
     for each in shown:
         app.add_template_filter(each)
     app.add_template_filter(rfc3339)

@@ -78,7 +78,7 @@ CREATE TABLE events (
     notification_sent SMALLINT NOT NULL,
     raw TEXT NOT NULL
 );
-CREATE INDEX ix_events_severity_id ON events (severity, id) WHERE severity >= 4;
+CREATE INDEX ix_events_severity_id ON events (severity, id) WHERE severity >= 5;
 CREATE VIRTUAL TABLE events_fts USING fts5 (
     raw, content='', columnsize=0, detail=none, tokenize="unicode61 tokenchars '.-_@'"
 );

@@ -1,0 +1,461 @@
+"""LogFileMonitor: follows the files of all sources and emits their lines, none lost and none twice.
+
+One thread does everything: `run` blocks until `stop`. inotify wakes it; looking again every polling interval is the
+safety net and the truth. Positions are kept in a StreamBook and move only when what was read has been stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVarTuple, Unpack
+
+from threatlens.errors import SourceError, StoreUnavailable
+from threatlens.event import SourceStatus
+from threatlens.sources.base import Emit, LogSourceConfig, StreamBook
+from threatlens.sources.follower import Follower
+from threatlens.sources.paths import Listing, display, explain, family, listings, require_regular
+from threatlens.sources.source import FollowedSource
+from threatlens.sources.stream import Limits, Stream
+from threatlens.sources.table import default_open_limit
+from threatlens.sources.watch import FileChangeEvent, Watcher
+
+__all__ = ["FileChangeEvent", "LogFileMonitor", "LogSourceConfig"]
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT_S = 60.0
+_BUSY_PAUSE_S = 0.001  # between turns when changes come in faster than this
+_WAITING_AFTER_S = 0.25  # an emit that takes longer shows as "waiting"
+_LOOK_SHARE_WATCHED = 0.02  # of the time may go into looking, where inotify reports changes anyway
+_LOOK_SHARE = 0.2
+Arguments = TypeVarTuple("Arguments")
+Unjudged = tuple[str, str, os.stat_result]  # (as configured, resolved, status)
+
+
+class LogFileMonitor:
+    """Follows log files. Everything but `run`, `step` and `scan` may be called from any thread."""
+
+    def __init__(
+        self,
+        *,
+        emit: Emit,
+        book: StreamBook,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        forbidden: tuple[str, ...] = (),
+        max_line_bytes: int = 1 << 20,
+        max_unpacked_bytes: int = 64 << 30,
+        quiet_s: float = 60.0,
+        max_open: int | None = None,
+        use_inotify: bool = True,
+    ) -> None:
+        """forbidden: folders never read although a root holds them. quiet_s: until a lone last line is a line."""
+        self._clock = clock
+        self._forbidden = tuple(os.path.realpath(folder) for folder in forbidden)
+        self._follower = Follower(
+            emit=emit,
+            book=book,
+            clock=clock,
+            wall=wall,
+            limits=Limits(max_line_bytes, max_unpacked_bytes),
+            quiet_s=quiet_s,
+            max_open=max_open or default_open_limit(),
+        )
+        self._sources: dict[int, FollowedSource] = {}
+        self._watcher = Watcher(use_inotify=use_inotify)
+        self._loaded = False
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._new_configs: list[LogSourceConfig] | None = None
+        self._resets: set[int] = set()
+        self._by_folder: dict[str, list[tuple[FollowedSource, str]]] = {}
+        self._statuses: tuple[tuple[SourceStatus, SourceStatus], ...] = ()  # (as it is, while emit waits)
+
+    # -- from any thread
+
+    def start(self) -> None:
+        """Allow `run` (again) after `stop`."""
+        self._stop.clear()
+
+    def stop(self) -> None:
+        """Let `run` return soon. What was emitted but not stored is read again next time."""
+        self._stop.set()
+        self._watcher.wake()
+
+    def set_sources(self, configs: Iterable[LogSourceConfig]) -> None:
+        """Follow exactly these sources from the next turn on."""
+        with self._lock:
+            self._new_configs = list(configs)
+        self._watcher.wake()
+
+    def reset_stream(self, stream_id: int) -> None:
+        """Forget how far a stream was read and take its committed position again, at the next turn."""
+        with self._lock:
+            self._resets.add(stream_id)
+        self._watcher.wake()
+
+    def statuses(self) -> list[SourceStatus]:
+        """How every source is doing; never waits."""
+        since = self._follower.emitting
+        waiting = since is not None and self._clock() - since > _WAITING_AFTER_S
+        return [pair[waiting] for pair in self._statuses]
+
+    # -- the monitor's own thread
+
+    def run(self) -> None:
+        """Follow until `stop`."""
+        while not self._stop.is_set():
+            self.step(_LONGEST_WAIT_S)
+        self._follower.table.close_all()
+        self._publish()
+
+    def close(self) -> None:
+        """Give all descriptors back; after this the monitor cannot be used."""
+        self._follower.table.close_all()
+        self._watcher.close()
+
+    def scan(self) -> None:
+        """Look at every source now and read all there is; for tests and for one-off reading."""
+        for source in self._sources.values():
+            source.next_look = 0.0
+        self._turn(look_at_all=True)
+
+    def step(self, timeout_s: float) -> None:
+        """Wait for a change, at most this long or until a source is due, then take one turn."""
+        started = self._clock()
+        due = min((s.next_look for s in self._sources.values() if s.config.enabled), default=started + _LONGEST_WAIT_S)
+        busy = self._follower.ready or self._follower.touched or self._new_configs is not None or self._resets
+        if not busy or self._follower.refused:
+            self._watcher.wait(min(timeout_s, max(0.0, due - started)))
+        if not self._stop.is_set():
+            self._turn()
+
+    def _turn(self, *, look_at_all: bool = False) -> None:
+        self._follower.refused = False
+        self._take_orders()
+        if self._load():
+            self._take_events()
+            self._look(everything=look_at_all)
+            self._read_ready()
+        self._publish()
+
+    def _load(self) -> bool:
+        if not self._loaded:
+            try:
+                self._follower.load(self._sources)
+            except StoreUnavailable as error:
+                log.warning("the streams cannot be loaded yet: %s", error)
+                for source in self._sources.values():
+                    source.next_look = self._clock() + source.config.polling_interval
+                return False
+            self._loaded = True
+        return True
+
+    def _take_orders(self) -> None:
+        with self._lock:
+            configs, self._new_configs = self._new_configs, None
+            resets, self._resets = self._resets, set()
+        if configs is not None:
+            self._apply(configs)
+        for stream_id in resets:
+            try:
+                self._follower.reset(stream_id)
+            except StoreUnavailable:
+                with self._lock:
+                    self._resets.add(stream_id)
+
+    def _apply(self, configs: list[LogSourceConfig]) -> None:
+        wanted = {config.source_id: config for config in configs}
+        for number, source in list(self._sources.items()):
+            if wanted.get(number) != source.config:
+                self._let_go(source)
+                del self._sources[number]
+        for number, config in wanted.items():
+            if number not in self._sources:
+                source = FollowedSource(config, self._forbidden)
+                self._sources[number] = source
+                self._adopt(source)
+
+    def _let_go(self, source: FollowedSource) -> None:
+        follower = self._follower
+        for stream in list(source.streams):
+            follower.no_reading(stream)
+            follower.table.close(stream)
+            stream.source = None
+            stream.seen = (-1, 0, 0)
+        source.streams.clear()
+
+    def _adopt(self, source: FollowedSource) -> None:
+        """Give a source its streams back that are in memory already."""
+        for stream in self._follower.table.by_id.values():
+            if stream.source is None and stream.owner == source.config.source_id:
+                source.looked = True
+                if source.config.enabled:
+                    stream.source = source
+                    if stream.alive:
+                        source.streams.add(stream)
+
+    # -- looking
+
+    def _look(self, *, everything: bool) -> None:
+        """Look at every source that is due, and at what has been touched since."""
+        now = self._clock()
+        due = [s for s in self._sources.values() if s.config.enabled and (everything or s.next_look <= now)]
+        unjudged: list[tuple[FollowedSource, list[Unjudged]]] = []
+        for source in due:
+            files: list[Unjudged] = []
+            self._supervised(source, "", self._look_at, source, files)
+            unjudged.append((source, files))
+        for source, files in unjudged:
+            for shown, real, status in sorted(files, key=lambda f: f[2].st_mtime_ns):
+                self._supervised(source, shown, self._judge, source, (shown, real, status))
+            self._supervised(source, "", self._after_look, source)
+            self._next_look(source, now)
+        if due:
+            self._watch()
+        self._look_at_touched()
+
+    def _next_look(self, source: FollowedSource, started: float) -> None:
+        now = self._clock()
+        watched = not self._watcher.problem and all(self._watcher.watches(f) for f in source.folders)
+        share = _LOOK_SHARE_WATCHED if watched else _LOOK_SHARE
+        source.next_look = now + max(source.config.polling_interval, (now - started) / share)
+
+    def _supervised(
+        self, source: FollowedSource, path: str, work: Callable[[Unpack[Arguments]], object], *args: *Arguments
+    ) -> None:
+        """Do one piece of a source's work; whatever goes wrong stays with this source and is shown on it."""
+        try:
+            work(*args)
+        except StoreUnavailable as error:
+            source.warnings["book"] = f"the database is not available ({error}); trying again"
+        except SourceError as error:
+            source.problems[path] = error
+        except OSError as error:
+            source.problems[path] = explain(error, path or source.config.path)
+        except Exception as error:
+            source.failures += 1
+            source.failure = f"{type(error).__name__}: {error}"
+            log.exception("source %s: an unforeseen error", source.config.source_name)
+        else:
+            if path:
+                source.problems.pop(path, None)
+
+    def _look_at(self, source: FollowedSource, unjudged: list[Unjudged]) -> None:
+        """Find the source's files; those already known are looked at, the others collected."""
+        source.problems = {path: p for path, p in source.problems.items() if p.state == "error" and path}
+        source.failure = ""
+        source.warnings.pop("book", None)
+        for stream in source.streams:
+            stream.listed = False
+        source.listings = listings(source.config)
+        source.folders = set()
+        for listing in source.listings:
+            folder = os.path.realpath(listing.folder)
+            if not os.path.isdir(folder):
+                self._missing(source, listing.folder)
+                continue
+            source.folders.add(folder)
+            for name in [listing.pattern] if listing.literal else _names(folder, listing):
+                shown = os.path.join(listing.folder, name)
+                quiet = not listing.literal and not source.config.path.endswith(listing.pattern)
+                self._supervised(source, shown, self._file, source, (shown, folder, name), unjudged, quiet)
+        if not source.listings:
+            self._missing(source, source.config.path)
+        for stream in list(source.streams):
+            if not stream.listed:
+                self._supervised(source, stream.path, self._follower.recheck, stream)
+
+    def _missing(self, source: FollowedSource, path: str) -> None:
+        source.problems[path] = SourceError(f"{display(path)} does not exist", state="missing")
+        folder = os.path.realpath(os.path.dirname(path))
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        source.folders.add(folder)
+
+    def _file(self, source: FollowedSource, place: tuple[str, str, str], unjudged: list[Unjudged], quiet: bool) -> None:
+        """One file that the pattern names. quiet: folders among the files need no mention."""
+        shown, folder, name = place  # as configured, resolved folder, name in it
+        real = os.path.join(folder, name)
+        status = os.stat(real, follow_symlinks=False)
+        if (status.st_mode & 0o170000) == 0o120000:
+            real = os.path.realpath(real, strict=True)
+            status = os.stat(real, follow_symlinks=False)
+            source.folders.add(os.path.dirname(real))
+        if quiet and (status.st_mode & 0o170000) == 0o040000:
+            return
+        source.fence.root_of(real)
+        require_regular(status, shown)
+        if not self._follower.found(source, shown, real, status):
+            unjudged.append((shown, real, status))
+
+    def _judge(self, source: FollowedSource, file: Unjudged) -> None:
+        shown, real, status = file
+        try:
+            if not self._follower.found(source, shown, real, status):
+                self._follower.judge(source, shown, real, status)
+        except FileNotFoundError:
+            source.vanished += 1
+
+    def _after_look(self, source: FollowedSource) -> None:
+        """Look after the files that have ended, and at the first time after those that are gone."""
+        follower = self._follower
+        for stream in list(source.streams):
+            if stream.ended and not stream.dirty and stream.alive:
+                self._supervised(source, stream.path, follower.settle, stream)
+        if not source.looked:
+            source.looked = True
+            self._search_rests(source)
+        source.recount()
+
+    def _search_rests(self, source: FollowedSource) -> None:
+        """After a start: what happened to the streams whose files are gone?"""
+        families: dict[str, set[str]] = {}
+        for stream in self._follower.table.by_id.values():
+            if stream.source is source and not stream.alive:
+                folder, name = os.path.split(stream.path)
+                families.setdefault(folder, set()).add(family(name))
+        for folder, names in families.items():
+            self._follower.search_siblings(source, folder, names)
+
+    # -- what inotify says
+
+    def _watch(self) -> None:
+        by_folder: dict[str, list[tuple[FollowedSource, str]]] = {}
+        wanted: set[str] = set()
+        for source in self._sources.values():
+            wanted |= source.folders
+            for listing in source.listings:
+                by_folder.setdefault(os.path.realpath(listing.folder), []).append((source, listing.folder))
+        self._by_folder = by_folder
+        fresh = {folder for folder in wanted if not self._watcher.watches(folder) and self._watcher.add(folder)}
+        self._watcher.keep_only(wanted)
+        for source in self._sources.values():
+            if fresh & source.folders:
+                source.next_look = min(source.next_look, self._clock())  # what changed before the watch began
+            if self._watcher.problem:
+                source.warnings["inotify"] = self._watcher.problem
+
+    def _take_events(self) -> None:
+        follower = self._follower
+        moved: dict[int, str] = {}
+        for event in self._watcher.events():
+            path = os.path.join(event.folder, event.name)
+            if event.kind in ("lost", "gone") or event.is_folder:
+                self._look_soon(event.folder)
+                continue
+            stream = follower.table.by_path.get(path)
+            if event.kind == "modified" and stream is not None:
+                if stream.source is not None:
+                    stream.changed_at = self._clock()
+                    follower.wants_reading(stream)
+                continue
+            follower.touched[path] = None
+            if event.kind == "moved_from" and stream is None:
+                moved[event.cookie] = path
+            elif event.kind == "moved_to" and event.cookie in moved:
+                self._short_lived(moved[event.cookie], path)
+
+    def _look_soon(self, folder: str) -> None:
+        for source in self._sources.values():
+            if not folder or any(folder == f or f.startswith(folder + "/") for f in source.folders):
+                source.next_look = 0.0
+
+    def _short_lived(self, named: str, now_at: str) -> None:
+        """A file that had a name of ours and was renamed before it could be opened."""
+        for source, _ in self._matching(named):
+            if not self._matching(now_at):
+                self._supervised(source, now_at, self._judge_renamed, source, now_at)
+            return
+
+    def _judge_renamed(self, source: FollowedSource, path: str) -> None:
+        status = os.stat(path, follow_symlinks=False)
+        require_regular(status, path)
+        self._judge(source, (path, path, status))
+
+    def _matching(self, path: str) -> list[tuple[FollowedSource, str]]:
+        """(source, path as its pattern names it) for every source that this resolved path belongs to."""
+        folder, name = os.path.split(path)
+        return [
+            (source, os.path.join(shown, name))
+            for source, shown in self._by_folder.get(folder, ())
+            if any(listing.folder == shown and listing.matches(name) for listing in source.listings)
+        ]
+
+    def _look_at_touched(self) -> None:
+        follower = self._follower
+        while follower.touched:
+            path = next(iter(follower.touched))
+            del follower.touched[path]
+            stream = follower.table.by_path.get(path)
+            if stream is not None and stream.source is not None:
+                self._supervised(stream.source, path, follower.recheck, stream)
+            folder, name = os.path.split(path)
+            real_folder = os.path.realpath(folder)
+            for source, shown in self._matching(os.path.join(real_folder, name)):
+                self._supervised(source, shown, self._look_at_one, source, (shown, real_folder, name))
+
+    def _look_at_one(self, source: FollowedSource, place: tuple[str, str, str]) -> None:
+        unjudged: list[Unjudged] = []
+        try:
+            self._file(source, place, unjudged, True)
+        except FileNotFoundError:
+            if place[0] not in self._follower.table.last_at:
+                source.vanished += 1
+            return
+        for found in unjudged:
+            self._judge(source, found)
+
+    # -- reading
+
+    def _read_ready(self) -> None:
+        """Let every stream that may have bytes have its turn, urgent sources first, until there are none."""
+        follower = self._follower
+        while follower.ready and not follower.refused and not self._stop.is_set():
+            for stream in sorted(follower.ready.values(), key=_order):
+                if stream.stream_id not in follower.ready or stream.source is None:
+                    follower.ready.pop(stream.stream_id, None)
+                    continue
+                before = stream.waits_for
+                if before is not None:
+                    if before.dirty and before.stream_id in follower.ready:
+                        continue
+                    stream.waits_for = None
+                self._read(stream)
+                if follower.refused or self._stop.is_set():
+                    return
+                self._take_events()
+            self._look_at_touched()
+            if any(s.next_look <= self._clock() and s.config.enabled for s in self._sources.values()):
+                self._look(everything=False)
+            self._publish()
+            if self._new_configs is not None or self._resets:
+                self._take_orders()
+
+    def _read(self, stream: Stream) -> None:
+        source = stream.source
+        if source is None:
+            return
+        failures = source.failures
+        turns = stream.turn
+        self._supervised(source, "", self._follower.turn, stream)
+        broken = source.failures != failures or "book" in source.warnings
+        if stream.turn == turns or broken:
+            self._follower.no_reading(stream)
+            stream.seen = (-1, 0, 0)
+
+    def _publish(self) -> None:
+        self._statuses = tuple((s.status(), s.status(waiting=True)) for s in self._sources.values())
+
+
+def _order(stream: Stream) -> tuple[int, int]:
+    return (stream.source.config.priority if stream.source else 10, stream.turn)
+
+
+def _names(folder: str, listing: Listing) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if listing.matches(e.name))

@@ -1,0 +1,176 @@
+"""All known streams: by number, by the file that carries them, by path, and by how their content begins.
+
+It also keeps the number of open files bounded: the least recently read one is closed first.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections import OrderedDict
+
+from threatlens.sources.paths import family
+from threatlens.sources.stream import Key, Stream
+
+_LEVELS = (1, 4, 16, 64, 256, 1024)
+#: A shared beginning of this many bytes is no coincidence, whatever the files are called.
+TELLING_BYTES = 256
+_MAX_DEAD = 20_000
+_MAX_CANDIDATES = 256
+
+_IndexKey = tuple[int, int, str]
+
+
+def default_open_limit() -> int:
+    """How many files may be open at once, leaving room for everything else in the process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 8192
+    return max(8, min(soft // 4 if soft < 1024 else soft // 2, 8192))
+
+
+class StreamTable:
+    """The streams in memory."""
+
+    def __init__(self, max_open: int) -> None:
+        self.by_id: dict[int, Stream] = {}
+        self.by_key: dict[Key, Stream] = {}
+        self.by_path: dict[str, Stream] = {}
+        self.last_at: dict[str, Stream] = {}  # the newest stream under each configured name
+        self.max_open = max_open
+        self._open: OrderedDict[int, Stream] = OrderedDict()
+        self._dead: OrderedDict[int, None] = OrderedDict()
+        self._starts: dict[_IndexKey, dict[int, Stream]] = {}  # streams whose head reaches this level
+        self._ends: dict[_IndexKey, dict[int, Stream]] = {}  # streams whose head ends at this level
+        self._indexed: dict[int, tuple[list[_IndexKey], int]] = {}
+
+    def add(self, stream: Stream) -> None:
+        """Take in a stream."""
+        self.by_id[stream.stream_id] = stream
+        if stream.alive:
+            self.by_key[stream.key] = stream
+            self.by_path[stream.path] = stream
+        else:
+            self._bury(stream)
+        self.index(stream)
+        stream.fold()
+
+    def bind(self, stream: Stream, key: Key, path: str) -> None:
+        """This file carries the stream now."""
+        self._detach(stream)
+        stream.key, stream.path, stream.alive, stream.unlinked = key, path, True, False
+        self.by_key[key] = stream
+        self.by_path[path] = stream
+        self._dead.pop(stream.stream_id, None)
+        self._unindex(stream)
+        self.index(stream)
+
+    def unbind(self, stream: Stream) -> None:
+        """No file carries the stream any more."""
+        self.close(stream)
+        self._detach(stream)
+        stream.alive = stream.unlinked = stream.dirty = stream.verified = False
+        self._bury(stream)
+
+    def _detach(self, stream: Stream) -> None:
+        if self.by_key.get(stream.key) is stream:
+            del self.by_key[stream.key]
+        if self.by_path.get(stream.path) is stream:
+            del self.by_path[stream.path]
+
+    def _bury(self, stream: Stream) -> None:
+        stream.fold()
+        self._dead[stream.stream_id] = None
+        if len(self._dead) > _MAX_DEAD:
+            oldest, _ = self._dead.popitem(last=False)
+            self.remove(self.by_id[oldest])
+
+    def remove(self, stream: Stream) -> None:
+        """Forget a stream altogether."""
+        self.close(stream)
+        self._detach(stream)
+        self._unindex(stream)
+        self._dead.pop(stream.stream_id, None)
+        self.by_id.pop(stream.stream_id, None)
+        if self.last_at.get(stream.shown) is stream:
+            del self.last_at[stream.shown]
+        if stream.source is not None:
+            stream.source.streams.discard(stream)
+
+    # -- how content begins
+
+    def index(self, stream: Stream) -> None:
+        """Make the stream findable by its head, which has grown or is new."""
+        head = stream.fingerprint.head
+        keys = [(level, hash(head[:level]), _relation(level, stream.path)) for level in _LEVELS if level <= len(head)]
+        known = self._indexed.get(stream.stream_id)
+        if known is not None and known[1] == len(keys):
+            return
+        self._unindex(stream)
+        if not keys:
+            return
+        for key in keys:
+            self._starts.setdefault(key, {})[stream.stream_id] = stream
+        self._ends.setdefault(keys[-1], {})[stream.stream_id] = stream
+        self._indexed[stream.stream_id] = (keys, len(keys))
+
+    def _unindex(self, stream: Stream) -> None:
+        keys, _ = self._indexed.pop(stream.stream_id, ([], 0))
+        for key in keys:
+            for index in (self._starts, self._ends):
+                found = index.get(key)
+                if found is not None:
+                    found.pop(stream.stream_id, None)
+                    if not found:
+                        del index[key]
+
+    def candidates(self, head: bytes, path: str) -> list[Stream]:
+        """The streams whose content may begin as this file's does, newest first."""
+        found: dict[int, Stream] = {}
+        levels = [level for level in _LEVELS if level <= len(head)]
+        for level in levels[:-1]:
+            found |= self._ends.get((level, hash(head[:level]), _relation(level, path)), {})
+        if levels:
+            level = levels[-1]
+            found |= self._starts.get((level, hash(head[:level]), _relation(level, path)), {})
+        newest = sorted(found, reverse=True)[:_MAX_CANDIDATES]
+        return [found[number] for number in newest]
+
+    # -- open files
+
+    def opened(self, stream: Stream) -> None:
+        """The stream's file has been opened or used; may close others."""
+        self._open[stream.stream_id] = stream
+        self._open.move_to_end(stream.stream_id)
+        if len(self._open) > self.max_open:
+            self.make_room(len(self._open) - self.max_open)
+
+    def make_room(self, n: int) -> int:
+        """Close the least recently used files that can be opened again by name; returns how many."""
+        newest = next(reversed(self._open), None)
+        closable = [s for number, s in self._open.items() if number != newest and not s.unlinked]
+        closable.sort(key=lambda s: s.lost_path or (s.compressed and s.dirty))  # stable: oldest first in each class
+        for stream in closable[:n]:
+            self.close(stream)
+        return min(n, len(closable))
+
+    def close(self, stream: Stream) -> None:
+        """Close the stream's file, if it is open."""
+        self._open.pop(stream.stream_id, None)
+        if stream.content is not None:
+            os.close(stream.content.fd)
+            stream.content = None
+            stream.verified = False
+
+    def close_all(self) -> None:
+        """Close every file."""
+        for stream in list(self._open.values()):
+            self.close(stream)
+
+
+def _relation(level: int, path: str) -> str:
+    """What a file must share besides its beginning: for short beginnings, folder and family of the name."""
+    if level >= TELLING_BYTES:
+        return ""
+    folder, name = os.path.split(path)
+    return f"{folder}/{family(name)}"
