@@ -45,7 +45,7 @@ class Filler:
             EventRow(
                 next(self.clock) if timestamp_us is None else timestamp_us, NOW_US // 1000, source_id,
                 self.store.name_id("path", "/var/log/" + source), self.store.name_id("format", log_format),
-                self.store.name_id("category", category), severity, 0, 0, outcome, source_ip, None, None, 1500,
+                self.store.name_id("category", category), severity, 0, 0, outcome, source_ip, None, None, None, 1500,
                 1, 0, line,
             )
             for line in lines

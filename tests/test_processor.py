@@ -110,8 +110,8 @@ def test_flags_of_the_reader_reach_the_event(bench):
     bench.process(b"A" * 50 + b"\n", flags=TRUNCATED, true_bytes=10**8)
     bench.process(b"half a line", flags=UNTERMINATED, lines=1)
     cut, half = bench.events()
-    assert (cut.flag_names, cut.fields.get("event.original_bytes")) == (["truncated"], 10**8)
-    assert half.flag_names == ["unterminated"]
+    assert (cut.flag_names, cut.fields.get("event.original_bytes")) == (["truncated", "time_error"], 10**8)
+    assert half.flag_names == ["unterminated", "time_error"]
 
 
 def test_a_decoder_that_fails_costs_nothing_but_the_fields(bench, monkeypatch, caplog):

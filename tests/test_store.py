@@ -14,7 +14,7 @@ from threatlens.store import DeadLetter, EventRow, EventStore, Move
 
 
 def row(raw: str | bytes = "line", **changes) -> EventRow:
-    plain = EventRow(NOW_US, NOW_US // 1000, 1, 1, 2, 3, 2, 0, 0, 0, None, None, None, 10, 1, 0, raw)
+    plain = EventRow(NOW_US, NOW_US // 1000, 1, 1, 2, 3, 2, 0, 0, 0, None, None, None, None, 10, 1, 0, raw)
     return plain._replace(**changes)
 
 

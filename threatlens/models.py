@@ -101,6 +101,7 @@ class EventRecord(Base):
     source_ip: Mapped[str | None] = mapped_column(Text)
     user_name: Mapped[str | None] = mapped_column(Text)
     encoding: Mapped[str | None] = mapped_column(Text)  # only where raw is not UTF-8
+    original_bytes: Mapped[int | None] = mapped_column(BigInteger)  # only where the line was cut: its true length
     processing_us: Mapped[int] = mapped_column(Integer)  # from read to commit
     realtime_processed: Mapped[int] = mapped_column(SmallInteger)
     notification_sent: Mapped[int] = mapped_column(SmallInteger)

@@ -181,6 +181,7 @@ class QueueProcessor:
         name_id = self._store.name_id
         path_id = name_id("path", entry.source_path)
         extra_flags = entry.flags
+        original_bytes = entry.true_bytes or None
         blank = unknown = events = 0
         for raw, text, encoding, flags in texts(entry):
             if not text or text.isspace():
@@ -198,8 +199,6 @@ class QueueProcessor:
                 shape = self._tree.template(decoded.message[:INDEXED_CHARACTERS])
                 template_id = self._store.template_id(shape, sample=text, source_id=source_id)
             events += 1
-            if extra_flags and entry.true_bytes:
-                decoded = decoded._replace(fields={**fields, "event.original_bytes": entry.true_bytes})
             timestamp = decoded.timestamp_us
             row = EventRow(
                 timestamp if timestamp is not None else int(read_at * 1_000_000),
@@ -215,6 +214,7 @@ class QueueProcessor:
                 fields.get("source.ip"),  # type: ignore[arg-type]
                 fields.get("user.name"),  # type: ignore[arg-type]
                 encoding,
+                original_bytes,
                 processing_us,
                 1,
                 0,
@@ -363,6 +363,9 @@ def _text(record: bytes, encoding: str) -> tuple[str | bytes, str, str | None, i
 def event_of(event_id: int, line: _Line) -> Event:
     """The stored line as an event, without asking the database."""
     row, decoded, entry = line.row, line.decoded, line.entry
+    fields = decoded.fields
+    if row.original_bytes is not None:
+        fields = {**fields, "event.original_bytes": row.original_bytes}
     return Event(
         id=event_id,
         timestamp_us=row.timestamp,
@@ -375,7 +378,7 @@ def event_of(event_id: int, line: _Line) -> Event:
         format=decoded.format,
         message=decoded.message,
         raw=line.text,
-        fields=decoded.fields,
+        fields=fields,
         flags=row.flags,
         template_id=row.template_id,
         processing_time_s=row.processing_us / 1_000_000,

@@ -26,7 +26,7 @@ from threatlens.store_tokens import TokenBook
 LEDGER_MERGE_US = 60_000_000
 
 
-_INSERT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
 class EventRow(NamedTuple):
@@ -45,6 +45,7 @@ class EventRow(NamedTuple):
     source_ip: str | None
     user_name: str | None
     encoding: str | None
+    original_bytes: int | None
     processing_us: int
     realtime_processed: int
     notification_sent: int

@@ -23,7 +23,7 @@ TOKEN = re.compile(r"[\w.\-@]+")
 MINUTE_US = 60_000_000
 _COLUMNS = (
     "e.id, e.timestamp, e.ingested_at, e.source_id, e.path_id, e.format_id, e.category_id, e.severity, e.flags,"
-    " e.template_id, e.encoding, e.processing_us, e.realtime_processed, e.notification_sent, e.raw"
+    " e.template_id, e.encoding, e.processing_us, e.realtime_processed, e.notification_sent, e.raw, e.original_bytes"
 )
 
 
@@ -347,6 +347,7 @@ def _event(row: Any, names: dict[int, str], sources: dict[int, str]) -> Event:
     raw = _text(row[14], row[10])
     format_name = names.get(row[5], "unknown")
     decoded = decode_stored(raw, format_name)
+    fields = decoded.fields if row[15] is None else {**decoded.fields, "event.original_bytes": row[15]}
     return Event(
         id=row[0],
         timestamp_us=row[1],
@@ -359,7 +360,7 @@ def _event(row: Any, names: dict[int, str], sources: dict[int, str]) -> Event:
         format=format_name,
         message=decoded.message,
         raw=raw,
-        fields=decoded.fields,
+        fields=fields,
         flags=row[8],
         template_id=row[9],
         processing_time_s=row[11] / 1_000_000,

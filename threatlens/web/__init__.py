@@ -50,4 +50,4 @@ def register(app: Flask) -> None:
     app.register_blueprint(api.blueprint)
     csrf.exempt(api.blueprint)
     live.register(app, sock)
-    event_socket.register(app, sock)
+    app.register_blueprint(event_socket.make_blueprint(sock))

@@ -73,6 +73,7 @@ CREATE TABLE events (
     source_ip TEXT,
     user_name TEXT,
     encoding TEXT,
+    original_bytes BIGINT,
     processing_us INTEGER NOT NULL,
     realtime_processed SMALLINT NOT NULL,
     notification_sent SMALLINT NOT NULL,
