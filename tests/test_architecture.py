@@ -39,11 +39,23 @@ FAMILIES = ("analyzers", "decoders", "sources", "web")
 CATCH_ALL = {
     "background._guarded.run": "the wrapper of a job or thread",
     "processor.QueueProcessor._read_lines": "the handling of one bad record",
+    "sources.file.LogFileMonitor._supervised": "the supervisor of a source",
 }
 
 #: Called at module level they make values or Flask extensions, not instances with a life of their own.
 EXTENSIONS = {"Blueprint", "CSRFProtect", "SQLAlchemy", "Sock"}
-VALUES = {"Decimal", "Fraction", "MappingProxyType", "NewType", "Path", "ParamSpec", "Struct", "TypeVar", "ZoneInfo"}
+VALUES = {
+    "Decimal",
+    "Fraction",
+    "MappingProxyType",
+    "NewType",
+    "Path",
+    "ParamSpec",
+    "Struct",
+    "TypeVar",
+    "TypeVarTuple",
+    "ZoneInfo",
+}
 VALUES |= {"AfterValidator", "BeforeValidator", "Field", "StringConstraints", "TypeAdapter"}  # pydantic's annotations
 VALUES |= {"Registry", "Table"}  # decoders: members and rows of patterns, complete when made
 FILLED_ON_IMPORT = {"decoders.base.PATTERNS"}  # every pattern over untrusted text, for the test that tries them all
