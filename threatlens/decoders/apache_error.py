@@ -5,7 +5,8 @@ The server writes the client's address before anything that the client has sent.
 
 from __future__ import annotations
 
-from threatlens.decoders.base import ADDRESSES, LineDecoder, Opened, Table, compiled, put_address, put_port, row
+from threatlens.decoders.base import ADDRESSES, LineDecoder, Opened, compiled, put_address, put_port
+from threatlens.decoders.tables import Table, row
 from threatlens.decoders.times import Clock
 from threatlens.event import Fields
 

@@ -6,7 +6,8 @@ gives no address.
 
 from __future__ import annotations
 
-from threatlens.decoders.base import LineDecoder, Opened, Table, compiled, put_address, row
+from threatlens.decoders.base import LineDecoder, Opened, compiled, put_address
+from threatlens.decoders.tables import Table, row
 from threatlens.decoders.times import Clock
 from threatlens.event import Fields
 
@@ -50,7 +51,7 @@ def open_line(line: str, clock: Clock) -> Opened | None:
     if found is None:
         return None
     time, level, pid, message = found.groups()
-    timestamp_us, flags = clock.known(time) or clock.iso(time)
+    timestamp_us, flags = clock.known.get(time) or clock.iso(time)
     fields: Fields = {"event.category": "web", "log.level": _LEVELS.get(level, level), "process.pid": int(pid)}
     _MESSAGES.read(message, fields)
     clients = set(_CLIENT(message))
