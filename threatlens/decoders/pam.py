@@ -32,7 +32,7 @@ _TABLE = Table(
         "session": [
             row(
                 r"session opened for user (?P<target>[^\s(]+)(?:\(uid=(?P<target_uid>[0-9]+)\))?"
-                r" by (?P<user>[^\s(]*)(?:\(uid=[0-9]+\))?\s*",
+                r" by (?:LOGIN|(?P<user>[^\s(]*))(?:\(uid=[0-9]+\))?\s*",
                 "session_opened",
                 "success",
                 **_SESSION,
