@@ -39,6 +39,7 @@ class Feed:
         client.send(json.dumps({"action": "ping"}))
         while '"pong"' not in client.recv():
             pass  # the subscription stands before anything is written
+        assert client.sock is not None
         self.add(client.sock)
 
     def add(self, connection: socket.socket) -> None:

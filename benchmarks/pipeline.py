@@ -22,19 +22,20 @@ DISK_TARGET = 1.5  # bytes stored per byte read
 BATCH = 2_000
 
 
-def pipeline(product: Product, raw: str, lines: int) -> tuple[float, int]:
-    """Seconds for the file, and the peak of memory in bytes."""
+def pipeline(product: Product, raw: str, lines: int) -> tuple[float, float, int]:
+    """Seconds for the file, CPU seconds of all processes meanwhile, and their peak of memory in bytes."""
     product.configure()
     with product.serving() as web:
-        before = product.last_id()
+        before, cpu_before = product.last_id(), web.cpu_s()
         os.rename(raw, os.path.join(product.logs, "bench.log"))
         with contextlib.closing(product.connection()) as connection:
 
             def done() -> bool:
-                return connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0] >= before + lines
+                found = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+                return bool(found[0] >= before + lines)
 
             seconds = wait_for("the last event", done, timeout_s=900, every_s=0.01)
-        return seconds, web.memory("VmHWM")
+        return seconds, web.cpu_s() - cpu_before, web.memory("VmHWM")
 
 
 def insert_alone(product: Product, folder: str, lines: int) -> float:
@@ -76,16 +77,16 @@ def measure(kind: str, lines: int, stored: int, table: Table) -> None:
         empty = product.disk() if stored else 0
         raw = os.path.join(folder, "raw.log")
         size = corpus.write(raw, kind, lines)
-        seconds, memory = pipeline(product, raw, lines)
+        seconds, cpu_s, memory = pipeline(product, raw, lines)
         rate, disk = lines / seconds, (product.disk() - empty) / size
         verdict = against(rate, TARGETS[kind], at_least=True) if kind in TARGETS else "-"
-        memory_text, disk_text = f"{memory / 1e6:.0f} MB", f"{disk:.2f}"
-        table.add(f"{kind}: ThreatLens", f"{rate:,.0f}", "1.00 x", memory_text, disk_text, verdict)
+        costs = f"{cpu_s / lines * 1e6:.1f} us", f"{memory / 1e6:.0f} MB", f"{disk:.2f}"
+        table.add(f"{kind}: ThreatLens", f"{rate:,.0f}", "1.00 x", *costs, verdict)
         for name, reference in (
             ("SQLite insert alone", insert_alone(product, folder, lines)),
             ("wc -l", count_lines(os.path.join(product.logs, "bench.log"))),
         ):
-            table.add(f"{kind}: {name}", f"{lines / reference:,.0f}", times(rate, lines / reference), "", "", "")
+            table.add(f"{kind}: {name}", f"{lines / reference:,.0f}", times(rate, lines / reference), "", "", "", "")
         if kind == "sshd" and fail2ban.installed():
             measure_fail2ban(folder, lines, rate, table)
 
@@ -103,7 +104,7 @@ def measure_fail2ban(folder: str, lines: int, rate: float, table: Table) -> None
         ("fail2ban-server jail", fail2ban.jail_seconds(path, private)),
         ("fail2ban-regex", fail2ban.regex_seconds(path)),
     ):
-        table.add(f"sshd: {name}", f"{lines / reference:,.0f}", times(rate, lines / reference), "", "", "")
+        table.add(f"sshd: {name}", f"{lines / reference:,.0f}", times(rate, lines / reference), "", "", "", "")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ LAYERS = {
     0: "errors event",
     1: "analyzers broadcaster decoders demo discovery ingestion_queue logs query settings sources",
     2: "config migrations models store",
-    3: "health ingestions processor",
+    3: "doctor health ingestions processor",
     4: "background web",
     5: "__init__",  # create_app()
     6: "__main__ cli",  # like wsgi.py, they start what create_app() has built
@@ -39,11 +39,23 @@ FAMILIES = ("analyzers", "decoders", "sources", "web")
 CATCH_ALL = {
     "background._guarded.run": "the wrapper of a job or thread",
     "processor.QueueProcessor._read_lines": "the handling of one bad record",
+    "sources.file.LogFileMonitor._supervised": "the supervisor of a source",
 }
 
 #: Called at module level they make values or Flask extensions, not instances with a life of their own.
 EXTENSIONS = {"Blueprint", "CSRFProtect", "SQLAlchemy", "Sock"}
-VALUES = {"Decimal", "Fraction", "MappingProxyType", "NewType", "Path", "ParamSpec", "Struct", "TypeVar", "ZoneInfo"}
+VALUES = {
+    "Decimal",
+    "Fraction",
+    "MappingProxyType",
+    "NewType",
+    "Path",
+    "ParamSpec",
+    "Struct",
+    "TypeVar",
+    "TypeVarTuple",
+    "ZoneInfo",
+}
 VALUES |= {"AfterValidator", "BeforeValidator", "Field", "StringConstraints", "TypeAdapter"}  # pydantic's annotations
 VALUES |= {"Registry", "Table"}  # decoders: members and rows of patterns, complete when made
 FILLED_ON_IMPORT = {"decoders.base.PATTERNS"}  # every pattern over untrusted text, for the test that tries them all

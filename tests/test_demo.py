@@ -21,7 +21,8 @@ DOCUMENTATION = [
 
 def told(seconds: float, *, seed: int = 1, speed: float = 1.0) -> list[tuple[float, str, str]]:
     """The story's first seconds: (time since the start, file, line)."""
-    lines, at_s = [], 0.0
+    lines: list[tuple[float, str, str]] = []
+    at_s = 0.0
     for delay_s, file_name, line in demo.story(START, seed, speed=speed):
         at_s += delay_s
         if at_s > seconds:
@@ -136,8 +137,8 @@ class Clock:
         return self.time_s >= self.stop_at_s
 
 
-def writer(folder: Path, clock: Clock, **options: float) -> demo.DemoWriter:
-    return demo.DemoWriter(str(folder / "demo"), clock=clock, now=clock.now, **options)
+def writer(folder: Path, clock: Clock) -> demo.DemoWriter:
+    return demo.DemoWriter(str(folder / "demo"), clock=clock, now=clock.now)
 
 
 def lines_of(folder: Path, name: str) -> list[str]:

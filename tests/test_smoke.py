@@ -179,7 +179,7 @@ def test_the_server_follows_answers_streams_and_ends_within_five_seconds(folder)
         assert time.monotonic() - started < 5
         opcode, data = feed.recv_data()
         assert (opcode, int.from_bytes(data[:2], "big")) == (8, 1001)
-        feed.close()
+        feed.shutdown()
 
 
 def test_a_killed_server_neither_loses_nor_repeats(folder):

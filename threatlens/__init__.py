@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     db.init_app(app)
     store = EventStore(connect(settings.database_url))
     config = ConfigManager(
-        settings.yaml_path, book=ConfigTable(store.database), forbidden=(settings.data,), formats=FORMATS
+        settings.yaml_path, book=ConfigTable(store.database), forbidden=settings.own_files, formats=FORMATS
     )
     broadcaster = EventBroadcaster()
     ingestions = Ingestions(settings, store)

@@ -109,7 +109,9 @@ class _Engine:
     queue: RealtimeIngestionQueue
     processor: QueueProcessor
     monitor: LogFileMonitor
-    idle: threading.Event = field(default_factory=threading.Event)  # set once the processor has ended
+    ended: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(0)
+    )  # released by each step of the processor
     rate: Rate = field(default_factory=Rate)
     internal: tuple[int, int] = (0, 0)
     written: dict[int, tuple[Any, ...]] = field(default_factory=dict)
@@ -171,7 +173,8 @@ class BackgroundProcessor:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if self._engine is not None:
-            self._engine.idle.wait(max(0.0, deadline - time.monotonic()))
+            for _ in range(2):
+                self._engine.ended.acquire(timeout=max(0.0, deadline - time.monotonic()))
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         with contextlib.suppress(ThreatLensError):
@@ -210,11 +213,12 @@ class BackgroundProcessor:
         monitoring = self._config.load_config()
         queue = RealtimeIngestionQueue(max_lines=monitoring.max_queue_size)
         processor = QueueProcessor(queue, self._store, self._broadcaster, on_refused=self._forget_streams)
-        monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=(self._settings.data,))
+        monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=self._settings.own_files)
         engine = _Engine(queue, processor, monitor)
         self._apply_config(engine)
         self._engine = engine
-        self._scheduler.add_job(_guarded(self._consume), args=(engine,), executor="engine", id="processor")
+        for step in (processor.prepare, processor.finish):
+            self._scheduler.add_job(_guarded(self._consume), args=(engine, step), executor="engine", id=step.__name__)
         self._thread("monitor", monitor.run)
         if self._settings.demo:
             self._thread("demo", DemoWriter(self._settings.demo_folder).run, self.stopped)
@@ -223,16 +227,16 @@ class BackgroundProcessor:
         self._every(HOUSEKEEPING_S, self._keep_house, engine)
         self._every(METRICS_S, self._write_metrics, engine)
 
-    def _consume(self, engine: _Engine) -> None:
-        """The one consumer of the queue; after a failure that nothing below foresaw it begins again."""
+    def _consume(self, engine: _Engine, step: Callable[[Callable[[float], bool]], None]) -> None:
+        """One step of the processor, for as long as we run; after a failure that nothing foresaw it begins again."""
         wait_s = 0.5
         try:
-            while not _guarded(engine.processor.run)(self.stopped) and not self.stopped(wait_s):
+            while not _guarded(step)(self.stopped) and not self.stopped(wait_s):
                 wait_s = min(10.0, wait_s * 2)
                 # The batch that was in its hands is gone from memory, not from the files: read it again.
                 self._forget_streams(frozenset(state.stream_id for state in self._store.streams()))
         finally:
-            engine.idle.set()
+            engine.ended.release()
 
     def _forget_streams(self, stream_ids: frozenset[int]) -> None:
         engine = self._engine
@@ -242,7 +246,7 @@ class BackgroundProcessor:
                 engine.monitor.reset_stream(stream_id)
 
     def _apply_config(self, engine: _Engine) -> None:
-        monitoring = self._config.load_config()
+        monitoring = self._config.config
         engine.internal = self._store.internal_version()
         sources = [*self._config.get_log_sources(), *self._store.internal_sources(self._settings)]
         if self._only is not None:

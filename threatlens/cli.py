@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import click
 
 from threatlens import __version__, create_app
-from threatlens.errors import ThreatLensError
+from threatlens.errors import DataFolderError, ThreatLensError
 
 if TYPE_CHECKING:
     from threatlens.settings import Settings
@@ -262,7 +262,7 @@ def sources_discover() -> None:
     settings = _settings()
     with _services() as services:
         roots = services.config.load_config().allowed_roots
-    _print_discovered(discover(roots, forbidden=(settings.data,), decode=_decode_line))
+    _print_discovered(discover(roots, forbidden=settings.own_files, decode=_decode_line))
 
 
 def _decode_line(line: str) -> Any:
@@ -273,13 +273,13 @@ def _decode_line(line: str) -> Any:
 
 def _print_discovered(found: list[Any]) -> None:
     for item in found:
-        click.echo(f"{item.path}  ({item.format or 'not read'}, {item.size:,} bytes)")
+        click.echo(f"{visible(item.path)}  ({item.format or item.kind}, {item.size:,} bytes)")
         if item.sample:
             click.echo("    " + visible(item.sample[:300]))
             fields = "  ".join(f"{key}={value}" for key, value in list(item.fields.items())[:8])
             click.echo("    " + visible(fields))
         if item.remedy:
-            click.echo("    to read it: " + item.remedy)
+            click.echo("    " + ("to read it: " if item.kind in {"file", "glob"} else "") + item.remedy)
     if not found:
         click.echo("no logs were found; name one with: threatlens sources add NAME PATH")
 
@@ -353,7 +353,13 @@ def doctor() -> None:
     """Check everything that ThreatLens depends on; exit 1 with a remedy for each finding that is not well."""
     from threatlens.doctor import run_checks
 
-    findings = run_checks(_settings())
+    settings = _settings()
+    try:
+        with _services() as services:
+            services.config.load_config()
+            findings = run_checks(settings, services.config)
+    except DataFolderError:
+        findings = run_checks(settings, None)
     for finding in findings:
         click.echo(f"{'ok  ' if finding.ok else 'BAD '} {finding.name}: {finding.detail}")
         if not finding.ok and finding.remedy:

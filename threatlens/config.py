@@ -35,12 +35,14 @@ from threatlens.config_values import LlmConfig, MonitoringConfig, Retention, pla
 from threatlens.errors import ConfigError
 from threatlens.sources.base import LogSourceConfig
 
-__all__ = ["ConfigBook", "ConfigManager", "LogSourceConfig", "MonitoringConfig", "SavedSource"]
+__all__ = ["NO_SOURCE", "ConfigBook", "ConfigManager", "LogSourceConfig", "MonitoringConfig", "SavedSource"]
 
 logger = logging.getLogger(__name__)
 
 #: A file written this short a time ago may be written again without its time of change moving on.
 _UNSETTLED_S = 2.0
+#: The warning that everybody gets at first; no fault.
+NO_SOURCE = "no source is enabled: nothing is read"
 _SAVED = "settings saved in the database"
 
 
@@ -92,6 +94,7 @@ class ConfigManager:
         self._lock = threading.RLock()
         self._signatures: tuple[Signature, ...] = ()
         self._settled = False  # whether an unchanged signature proves an unchanged file
+        self._stale = True  # whether the last reading was broken off, as the book could not be used
         self._book_version: int | None = None
         self._good: _Declared | None = None
         self._config = MonitoringConfig()
@@ -146,7 +149,12 @@ class ConfigManager:
         True if the configuration in force is not the one of the last poll (or of the first load_config).
         """
         with self._lock:
-            if not self._settled or self._look() != self._signatures or self._book.version() != self._book_version:
+            if (
+                self._stale
+                or not self._settled
+                or self._look() != self._signatures
+                or self._book.version() != self._book_version
+            ):
                 self._reload()
             changed = self._revision != self._told
             self._told = self._revision
@@ -246,6 +254,7 @@ class ConfigManager:
 
     def _reload(self) -> None:
         """Read the file and what was saved, and put what is good in force."""
+        self._stale = True
         self._book_version = self._book.version()
         rows = self._rows()
         errors: list[ConfigError] = []
@@ -266,6 +275,7 @@ class ConfigManager:
         sources, self._origins = self._sources_in_force(good, rows, reading)
         config = _config_of(values, sources)
         self._put_in_force(config, errors + reading.errors, warnings + _worth_a_look(config))
+        self._stale = False
 
     def _saved_section(self, errors: list[ConfigError]) -> Section:
         text = self._book.load()
@@ -451,7 +461,7 @@ def _open_to_others(path: str, status: os.stat_result, clear_secrets: Sequence[s
 def _worth_a_look(config: MonitoringConfig) -> list[str]:
     found = []
     if not any(source.enabled for source in config.sources):
-        found.append("no source is enabled: nothing is read")
+        found.append(NO_SOURCE)
     if "/" in config.allowed_roots:
         found.append("allowed_roots holds '/': every file that ThreatLens may read can become a source")
     by_path: dict[str, str] = {}

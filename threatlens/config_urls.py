@@ -51,7 +51,7 @@ def check_url(url: str, allowed_networks: Sequence[Network]) -> str:
 
 def refusal(host: str, allowed_networks: Sequence[Network]) -> str:
     """Why a host of a URL may not be called; empty: it may, as far as its name tells."""
-    name = unicodedata.normalize("NFKC", host).rstrip(".").lower()
+    name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
     if name in _METADATA_NAMES:
         return f"{name} hands out credentials of this machine; it is never called"
     if name == "localhost" or name.endswith(".localhost"):

@@ -7,13 +7,14 @@ letter. No path drops a line and none tries one for ever.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from queue import Empty, Full, Queue
 
 from sqlalchemy.exc import DBAPIError
 
@@ -26,15 +27,15 @@ from threatlens.event import BAD_ENCODING, PARSE_ERROR, Decoded, Event, LogEntry
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import split_records
-from threatlens.store import DeadLetter, EventRow, EventStore, Move
+from threatlens.store import INDEXED_CHARACTERS, DeadLetter, EventRow, EventStore, Move
 
 log = logging.getLogger(__name__)
 
 OUTCOMES = {"success": 1, "failure": 2}
 #: Seconds between two tries while the database is away: doubling from the first to the second.
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
-#: Characters of a line that go into the full-text index.
-INDEXED_CHARACTERS = 8_192
+#: Makes a named tuple from a tuple; its own constructor takes three times as long, once per line.
+_new_row = tuple.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +62,30 @@ class ProcessorState:
     last_batch: ProcessingResult | None = None
 
 
-class _Line(NamedTuple):
-    """One line on its way into the database."""
-
-    row: EventRow
-    decoded: Decoded
-    text: str
-    entry: LogEntry
-
-
 @dataclass
 class _Prepared:
-    """A batch, ready for the transaction."""
+    """A batch, ready for the transaction. The lists run side by side, one place per event."""
 
-    lines: list[_Line] = field(default_factory=list)
+    entries: Sequence[LogEntry]
+    rows: list[EventRow] = field(default_factory=list)
+    decoded: list[Decoded] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    origins: list[LogEntry] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
 
+    def without(self, buried: set[int]) -> None:
+        """Take these places out of the lists."""
+        for name in ("rows", "decoded", "texts", "origins"):
+            kept = [value for place, value in enumerate(getattr(self, name)) if place not in buried]
+            setattr(self, name, kept)
+
 
 class QueueProcessor:
-    """Consumes the queue. One thread calls run(); the rest may be called from others."""
+    """Consumes the queue in two steps, each a thread of its own: prepare() decodes, finish() stores and announces.
+
+    While one batch is written the next is decoded. The order of batches is kept, as each step has one thread.
+    """
 
     def __init__(
         self,
@@ -103,6 +108,7 @@ class QueueProcessor:
         self._configs: dict[int, LogSourceConfig] = {}
         self._learned: dict[int, tuple[str, ...]] = {}
         self._tree = TemplateTree()
+        self._prepared: Queue[_Prepared] = Queue(maxsize=1)
 
     def set_sources(self, configs: Iterable[LogSourceConfig], learned: dict[int, tuple[str, ...]]) -> None:
         """How each source is to be decoded; what a source has taught so far is kept unless its format changed."""
@@ -116,25 +122,37 @@ class QueueProcessor:
                 self._learned[config.source_id] = taught
             self._configs[config.source_id] = config
 
-    def run(self, stopped: Callable[[float], bool]) -> None:
-        """Process batches until `stopped(0)`; stopped(s) waits s seconds or until stopping, and says whether we are."""
+    def prepare(self, stopped: Callable[[float], bool]) -> None:
+        """Decode batches until `stopped(0)`; stopped(s) waits s seconds or until stopping, and says whether we are."""
         while not stopped(0):
             entries = self._queue.take(self.batch_lines, timeout_s=0.5)
-            if entries:
-                self.process(entries, stopped)
+            prepared = self._prepare(entries) if entries else None
+            while prepared is not None and not stopped(0):
+                with contextlib.suppress(Full):
+                    self._prepared.put(prepared, timeout=0.1)
+                    break
+
+    def finish(self, stopped: Callable[[float], bool]) -> None:
+        """Store and announce what was prepared, until `stopped(0)`."""
+        while not stopped(0):
+            with contextlib.suppress(Empty):
+                self._finish(self._prepared.get(timeout=0.5), stopped)
 
     def process(self, entries: Sequence[LogEntry], stopped: Callable[[float], bool]) -> ProcessingResult | None:
-        """One batch from entries to announcement; None: given up because we are stopping or nothing was ours."""
+        """Both steps at once; None: given up because we are stopping or nothing was ours."""
+        return self._finish(self._prepare(entries), stopped)
+
+    def _finish(self, prepared: _Prepared, stopped: Callable[[float], bool]) -> ProcessingResult | None:
         started = time.perf_counter()
-        while entries:
-            prepared = self._prepare(entries)
+        while prepared.entries:
             try:
                 first_id = self._store_patiently(prepared, stopped)
             except NotOurs as refusal:
                 log.warning("%s; reading on from the committed position", refusal)
                 self._queue.forget(refusal.stream_ids)
                 self._on_refused(refusal.stream_ids)
-                entries = [entry for entry in entries if entry.stream_id not in refusal.stream_ids]
+                ours = [entry for entry in prepared.entries if entry.stream_id not in refusal.stream_ids]
+                prepared = self._prepare(ours)
                 continue
             if first_id is None:
                 return None
@@ -146,43 +164,44 @@ class QueueProcessor:
 
     def _prepare(self, entries: Sequence[LogEntry]) -> _Prepared:
         """Decode and rate every line; the entries of one stream are brought together, in their order."""
-        prepared = _Prepared()
+        prepared = _Prepared(entries)
         by_stream: dict[int, list[LogEntry]] = {}
         for entry in entries:
             by_stream.setdefault(entry.stream_id, []).append(entry)
         for of_stream in by_stream.values():
             first, last = of_stream[0], of_stream[-1]
-            lines = blank = unknown = 0
-            before = len(prepared.lines)
+            blank = unknown = 0
+            before = len(prepared.rows)
             for entry in of_stream:
-                found, empty, strange = self._read_lines(entry, prepared.lines)
-                lines += found + empty
+                empty, strange = self._read_lines(entry, prepared)
                 blank += empty
                 unknown += strange
+            events = len(prepared.rows) - before
             prepared.moves.append(
                 Move(
-                    first.stream_id, first.source_id, first.file_offset, last.end_offset, last.fingerprint, lines,
-                    blank, len(prepared.lines) - before, unknown,
+                    first.stream_id, first.source_id, first.file_offset, last.end_offset, last.fingerprint,
+                    events + blank, blank, events, unknown,
                 )
             )  # fmt: skip
         return prepared
 
-    def _read_lines(self, entry: LogEntry, into: list[_Line]) -> tuple[int, int, int]:
-        """Append the entry's lines; returns how many carry an event, how many are blank, how many nobody decodes."""
+    def _read_lines(self, entry: LogEntry, prepared: _Prepared) -> tuple[int, int]:
+        """Append the entry's lines; returns how many are blank and how many nobody decodes."""
         read_at = entry.timestamp
         now = self._wall()
-        ingested_ms = int(now * 1000)
+        ingested_ms, read_at_us = int(now * 1000), int(read_at * 1_000_000)
         processing_us = max(0, int((now - read_at) * 1_000_000))
-        source_id = entry.source_id
+        source_id, extra_flags, original_bytes = entry.source_id, entry.flags, entry.true_bytes or None
         decoder = self._decoders.get(source_id)
         if decoder is None:
             decoder = self._decoders[source_id] = SourceDecoder()
-        decode = decoder.decode
-        name_id = self._store.name_id
+        decode, name_id = decoder.decode, self._store.name_id
         path_id = name_id("path", entry.source_path)
-        extra_flags = entry.flags
-        original_bytes = entry.true_bytes or None
-        blank = unknown = events = 0
+        format_ids: dict[str, int] = {}
+        category_ids: dict[str, int] = {}
+        rows, all_decoded, all_texts = prepared.rows, prepared.decoded, prepared.texts
+        before = len(rows)
+        blank = unknown = 0
         for raw, text, encoding, flags in texts(entry):
             if not text or text.isspace():
                 blank += 1
@@ -192,36 +211,35 @@ class QueueProcessor:
             except Exception:  # one bad record: stored raw, flagged, never tried again
                 log.exception("a decoder failed on a line of %s", entry.source_name)
                 decoded = Decoded("unknown", None, text, {}, PARSE_ERROR)
-            fields = decoded.fields
+            name, timestamp, message, fields, decoded_flags = decoded
             template_id = 0
-            if decoded.format == "unknown":
+            if name == "unknown":
                 unknown += 1
-                shape = self._tree.template(decoded.message[:INDEXED_CHARACTERS])
+                shape = self._tree.template(message[:INDEXED_CHARACTERS])
                 template_id = self._store.template_id(shape, sample=text, source_id=source_id)
-            events += 1
-            timestamp = decoded.timestamp_us
-            row = EventRow(
-                timestamp if timestamp is not None else int(read_at * 1_000_000),
-                ingested_ms,
-                source_id,
-                path_id,
-                name_id("format", decoded.format),
-                name_id("category", category(decoded)),
-                severity(decoded),
-                decoded.flags | flags | extra_flags,
-                template_id,
-                OUTCOMES.get(fields.get("event.outcome"), 0),  # type: ignore[arg-type]
-                fields.get("source.ip"),  # type: ignore[arg-type]
-                fields.get("user.name"),  # type: ignore[arg-type]
-                encoding,
-                original_bytes,
-                processing_us,
-                1,
-                0,
-                raw,
-            )
-            into.append(_Line(row, decoded, text, entry))
-        return events, blank, unknown
+            format_id = format_ids.get(name)
+            if format_id is None:
+                format_id = format_ids[name] = name_id("format", name)
+            kind = category(decoded)
+            category_id = category_ids.get(kind)
+            if category_id is None:
+                category_id = category_ids[kind] = name_id("category", kind)
+            get = fields.get
+            rows.append(
+                _new_row(
+                    EventRow,
+                    (
+                        read_at_us if timestamp is None else timestamp, ingested_ms, source_id, path_id, format_id,
+                        category_id, severity(decoded), decoded_flags | flags | extra_flags, template_id,
+                        OUTCOMES.get(get("event.outcome"), 0),  # type: ignore[arg-type]
+                        get("source.ip"), get("user.name"), encoding, original_bytes, processing_us, 1, 0, raw,
+                    ),
+                )
+            )  # fmt: skip
+            all_decoded.append(decoded)
+            all_texts.append(text)
+        prepared.origins += [entry] * (len(rows) - before)
+        return blank, unknown
 
     # -- storing: one transaction, tried until it holds
 
@@ -242,7 +260,7 @@ class QueueProcessor:
             except DBAPIError:
                 # Not the database's state but this data: find the line and bury it.
                 log.exception(
-                    "a batch of %d lines cannot be stored as it is; looking for the line", len(prepared.lines)
+                    "a batch of %d lines cannot be stored as it is; looking for the line", len(prepared.rows)
                 )
                 self._bury(prepared)
             else:
@@ -257,42 +275,36 @@ class QueueProcessor:
             now = self._decoders[source_id].learned
             if now != self._learned.get(source_id, ()):
                 learned.append((source_id, json.dumps(now)))
-        templates = Counter(line.row.template_id for line in prepared.lines if line.row.template_id)
+        templates = Counter(row.template_id for row in prepared.rows if row.template_id)
+        not_text = [(place, prepared.texts[place]) for place, row in enumerate(prepared.rows) if type(row.raw) is bytes]
         first_id = self._store.commit(
-            [line.row for line in prepared.lines],
-            [line.text[:INDEXED_CHARACTERS] for line in prepared.lines],
-            prepared.moves,
-            dead=prepared.dead,
-            templates=templates.items(),
-            learned=learned,
+            prepared.rows, not_text, prepared.moves, dead=prepared.dead, templates=templates.items(), learned=learned
         )
         self._learned.update((source_id, self._decoders[source_id].learned) for source_id, _ in learned)
         return first_id
 
     def _bury(self, prepared: _Prepared) -> None:
         """Move every line that the database refuses by itself to the dead letters; the moves stay whole."""
-        kept: list[_Line] = []
-        buried: Counter[int] = Counter()
-        for line in prepared.lines:
-            error = self._store.refusal(line.row)
+        buried: set[int] = set()
+        of_stream: Counter[int] = Counter()
+        for place, (row, entry) in enumerate(zip(prepared.rows, prepared.origins, strict=True)):
+            error = self._store.refusal(row)
             if error is None:
-                kept.append(line)
                 continue
-            raw = line.row.raw
-            entry = line.entry
-            buried[entry.stream_id] += 1
+            raw = row.raw.encode(errors="replace") if isinstance(row.raw, str) else row.raw
             prepared.dead.append(
                 DeadLetter(
-                    entry.source_id, entry.stream_id, entry.file_offset, entry.source_path,
-                    raw.encode(errors="replace") if isinstance(raw, str) else raw, entry.encoding, error,
+                    entry.source_id, entry.stream_id, entry.file_offset, entry.source_path, raw, entry.encoding, error
                 )
-            )  # fmt: skip
+            )
+            buried.add(place)
+            of_stream[entry.stream_id] += 1
         if not buried:
             # Refused together but not one by one: the next try tells, and trouble raises StoreUnavailable.
             msg = "the batch was refused, though each of its lines would be taken"
             raise StoreUnavailable(msg, reason="away")
-        prepared.lines = kept
-        prepared.moves = [move._replace(events=move.events - buried[move.stream_id]) for move in prepared.moves]
+        prepared.without(buried)
+        prepared.moves = [move._replace(events=move.events - of_stream[move.stream_id]) for move in prepared.moves]
 
     # -- dead letters
 
@@ -304,29 +316,28 @@ class QueueProcessor:
             name = config.source_name if config else "?"
             now = self._wall()
             entry = LogEntry(0, source_id, name, path, raw, 0, 0, 1, 5, now, encoding, 0, 0, b"")
-            lines: list[_Line] = []
-            self._read_lines(entry, lines)
-            error = self._store.refusal(lines[0].row) if len(lines) == 1 else "it is not one line"
+            prepared = _Prepared([entry])
+            self._read_lines(entry, prepared)
+            error = self._store.refusal(prepared.rows[0]) if len(prepared.rows) == 1 else "it is not one line"
             if error is not None:
                 self._store.refuse_replay(letter_id, error)
                 continue
-            words = [lines[0].text[:INDEXED_CHARACTERS]]
-            first_id = self._store.commit([lines[0].row], words, [], replayed=[letter_id])
-            self._announce(_Prepared(lines), first_id)
+            not_text = [] if isinstance(prepared.rows[0].raw, str) else [(0, prepared.texts[0])]
+            self._announce(prepared, self._store.commit(prepared.rows, not_text, [], replayed=[letter_id]))
             done += 1
         return done
 
     # -- announcing
 
     def _announce(self, prepared: _Prepared, first_id: int) -> None:
-        lines = prepared.lines
+        count = len(prepared.rows)
         self._broadcaster.publish(
-            first_id, len(lines), lambda: [event_of(event_id, line) for event_id, line in enumerate(lines, first_id)]
+            first_id, count, lambda: [_event(prepared, place, first_id + place) for place in range(count)]
         )
 
     def _account(self, prepared: _Prepared, first_id: int, seconds: float) -> ProcessingResult:
         lines = sum(move.lines for move in prepared.moves)
-        result = ProcessingResult(first_id, len(prepared.lines), lines, len(prepared.dead), seconds)
+        result = ProcessingResult(first_id, len(prepared.rows), lines, len(prepared.dead), seconds)
         state = self.state
         state.lines += lines
         state.events += result.events
@@ -360,9 +371,9 @@ def _text(record: bytes, encoding: str) -> tuple[str | bytes, str, str | None, i
     return record, text.removeprefix("\ufeff"), encoding, 0
 
 
-def event_of(event_id: int, line: _Line) -> Event:
-    """The stored line as an event, without asking the database."""
-    row, decoded, entry = line.row, line.decoded, line.entry
+def _event(prepared: _Prepared, place: int, event_id: int) -> Event:
+    """A stored line as an event, without asking the database."""
+    row, decoded, entry = prepared.rows[place], prepared.decoded[place], prepared.origins[place]
     fields = decoded.fields
     if row.original_bytes is not None:
         fields = {**fields, "event.original_bytes": row.original_bytes}
@@ -377,7 +388,7 @@ def event_of(event_id: int, line: _Line) -> Event:
         severity=row.severity,
         format=decoded.format,
         message=decoded.message,
-        raw=line.text,
+        raw=prepared.texts[place],
         fields=fields,
         flags=row.flags,
         template_id=row.template_id,

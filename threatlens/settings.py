@@ -59,6 +59,11 @@ class Settings:
         return self.database_url.removeprefix("sqlite:///")
 
     @property
+    def own_files(self) -> tuple[str, ...]:
+        """What no source may read: our own data."""
+        return (self.data, self.database_path)
+
+    @property
     def web_threads(self) -> int:
         """Every open WebSocket holds a thread for as long as it lives, so pages need some beyond the cap."""
         return self.threads or self.ws_max_connections + 16

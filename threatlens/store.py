@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
@@ -26,7 +27,13 @@ from threatlens.store_tokens import TokenBook
 LEDGER_MERGE_US = 60_000_000
 
 
-_INSERT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_ROW = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT = "INSERT INTO events VALUES " + _ROW
+#: Rows of one statement. While it runs, other threads run too; a statement a row would make them take turns.
+_CHUNK = 250
+_INSERT_CHUNK = "INSERT INTO events VALUES " + ",".join([_ROW] * _CHUNK)
+#: Characters of a line that go into the full-text index.
+INDEXED_CHARACTERS = 8_192
 
 
 class EventRow(NamedTuple):
@@ -91,7 +98,7 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook):
     def commit(
         self,
         rows: Sequence[EventRow],
-        words: Sequence[str],
+        texts: Sequence[tuple[int, str]],
         moves: Sequence[Move],
         *,
         dead: Sequence[DeadLetter] = (),
@@ -101,22 +108,17 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook):
     ) -> int:
         """Store a batch and return the id of its first event; the others follow consecutively.
 
-        rows, in the order of the moves, one per event; words: the text of each row for the full-text index; templates:
-        (id, how many more); learned: (source id, JSON list of decoders); replayed: the dead letters that the rows come
-        from, one each. Raises NotOurs naming the streams whose
-        position is not where the batch begins (nothing is stored then) and StoreUnavailable.
+        rows, in the order of the moves, one per event; texts: (index, text) of the rows whose raw line is not text, for
+        the full-text index; templates: (id, how many more); learned: (source id, JSON list of decoders); replayed: the
+        dead letters that the rows come from, one each. Raises NotOurs naming the streams whose position is not where
+        the batch begins (nothing is stored then) and StoreUnavailable.
         """
         with self.database.writing() as connection:
             first_id = (connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0) + 1
             self._move(connection, moves)
             if rows:
-                connection.exec_driver_sql(
-                    _INSERT,
-                    [(event_id, *row) for event_id, row in enumerate(rows, first_id)],
-                )
-                connection.exec_driver_sql(
-                    "INSERT INTO events_fts (rowid, raw) VALUES (?,?)", list(enumerate(words, first_id))
-                )
+                self._insert(connection, rows, first_id)
+                self._index_words(connection, texts, first_id, len(rows))
                 self._roll_up(connection, rows, first_id)
             self._write_ledger(connection, moves, first_id)
             if dead:
@@ -138,6 +140,29 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook):
                     "UPDATE dead_letters SET replayed_at = ?, event_id = ? WHERE id = ?", (seen, event_id, letter_id)
                 )
         return first_id
+
+    @staticmethod
+    def _insert(connection: Connection, rows: Sequence[EventRow], first_id: int) -> None:
+        with_ids = [(event_id, *row) for event_id, row in enumerate(rows, first_id)]
+        whole = len(with_ids) // _CHUNK * _CHUNK
+        for start in range(0, whole, _CHUNK):
+            chunk = tuple(chain.from_iterable(with_ids[start : start + _CHUNK]))
+            connection.exec_driver_sql(_INSERT_CHUNK, chunk)
+        if whole < len(with_ids):
+            connection.exec_driver_sql(_INSERT, with_ids[whole:])
+
+    @staticmethod
+    def _index_words(connection: Connection, texts: Sequence[tuple[int, str]], first_id: int, count: int) -> None:
+        connection.exec_driver_sql(
+            "INSERT INTO events_fts (rowid, raw) SELECT id, substr(raw, 1, ?) FROM events"
+            " WHERE id >= ? AND id < ? AND typeof(raw) = 'text'",
+            (INDEXED_CHARACTERS, first_id, first_id + count),
+        )
+        if texts:
+            connection.exec_driver_sql(
+                "INSERT INTO events_fts (rowid, raw) VALUES (?,?)",
+                [(first_id + index, text[:INDEXED_CHARACTERS]) for index, text in texts],
+            )
 
     def refusal(self, row: EventRow) -> str | None:
         """Why the database does not take this row, in its words; None: it does. Stores nothing."""

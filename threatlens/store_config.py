@@ -58,9 +58,15 @@ class ConfigTable:
     def put_source(self, source: SavedSource) -> int:
         """Write a source; its id."""
         now = now_us()
-        values = (source.source_name, source.path, source.kind, source.origin, source.enabled, source.settings, now)
+        values: tuple[object, ...] = (source.source_name, source.path, source.kind, source.origin, source.enabled, source.settings, now)
         with self._database.writing() as connection:
             if source.source_id:
+                # A hidden source may still have the name; it gives it up.
+                connection.exec_driver_sql(
+                    "UPDATE log_sources SET source_name = source_name || ' (removed ' || id || ')'"
+                    " WHERE source_name = ? AND kind = 'removed' AND id <> ?",
+                    (source.source_name, source.source_id),
+                )
                 connection.exec_driver_sql(
                     "UPDATE log_sources SET source_name = ?, path = ?, kind = ?, origin = ?, enabled = ?, settings = ?,"
                     " updated_at = ? WHERE id = ?",

@@ -11,7 +11,7 @@ import pytest
 
 from threatlens.config import LogSourceConfig, MonitoringConfig, SavedSource
 from threatlens.config_values import Retention
-from threatlens.errors import ConfigError
+from threatlens.errors import ConfigError, StoreUnavailable
 
 ONE = """
 allowed_roots: ['{logs}']
@@ -143,6 +143,23 @@ def test_poll_is_true_once_for_each_change_and_reads_nothing_when_there_is_none(
     assert manager.poll() is True
     monkeypatch.setattr(machine.book, "load", lambda: pytest.fail("read although nothing changed"))
     assert manager.poll() is False
+
+
+def test_a_change_that_met_a_busy_database_is_taken_over_at_the_next_poll(machine, monkeypatch):
+    machine.write(ONE)
+    manager = machine.manager()
+    manager.load_config()
+    machine.write(ONE + "  - {name: web, path: '{logs}/web.log'}\n")
+
+    def busy(_source):
+        raise StoreUnavailable("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.book, "put_source", busy)
+        with pytest.raises(StoreUnavailable):
+            manager.poll()
+    assert manager.poll() is True
+    assert [source.source_name for source in manager.get_log_sources()] == ["auth", "web"]
 
 
 def test_a_file_changed_again_within_the_grain_of_its_time_is_read_again(machine):

@@ -173,7 +173,7 @@ def test_another_method_is_a_problem_405(app: Any, method: str) -> None:
     assert answer.status_code == 405
     assert answer.mimetype == "application/problem+json"
     assert "GET" in answer.headers["Allow"]
-    assert not [name for name in answer.headers.keys() if name.lower().startswith("access-control")]
+    assert not [name for name, _value in answer.headers if name.lower().startswith("access-control")]
 
 
 def test_every_answer_has_a_request_id_and_is_not_cached(app: Any) -> None:

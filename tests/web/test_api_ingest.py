@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import gzip
 import io
 import json
@@ -157,7 +158,7 @@ def test_a_bomb_is_noticed_before_it_is_unpacked() -> None:
     bomb = gzip.compress(b"\n" * 200_000_000, compresslevel=1)
     unpacked = 0
 
-    with pytest.raises(IngestError) as caught:
+    with pytest.raises(IngestError) as caught:  # noqa: PT012 - what came before the error is counted
         for piece in gunzip([bomb]):
             unpacked += len(piece)
 
@@ -180,8 +181,7 @@ def test_a_body_of_unknown_length_is_counted_while_it_is_read() -> None:
 
     taken: Iterator[bytes] = ingest_body.read_chunks(Endless())  # type: ignore[arg-type]
     with pytest.raises(IngestError) as caught:
-        for _chunk in taken:
-            pass
+        collections.deque(taken, maxlen=0)
     assert caught.value.status == 413
 
 

@@ -81,8 +81,9 @@ class SourceDecoder(_source.SourceDecoder):
 
 def decode_stored(raw: str, format: str) -> Decoded:  # noqa: A002
     """Read the fields of a stored line again. The time is not read: the event has it already."""
-    known = format if format in FORMATS else "auto"
-    decoded = SourceDecoder(format=known).decode(raw, 0.0)
+    decoded = SourceDecoder(learned=(format,)).decode(raw, 0.0)
+    if decoded.format != format and format in FORMATS:
+        decoded = SourceDecoder(format=format).decode(raw, 0.0)
     return decoded._replace(timestamp_us=None)
 
 

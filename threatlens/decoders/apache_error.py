@@ -5,18 +5,19 @@ The server writes the client's address before anything that the client has sent.
 
 from __future__ import annotations
 
-from threatlens.decoders.base import ADDRESSES, LineDecoder, Opened, Table, compiled, put_address, put_port, row
+from threatlens.decoders.base import ADDRESSES, LineDecoder, Opened, compiled, put_address, put_port
+from threatlens.decoders.tables import Table, row
 from threatlens.decoders.times import Clock
-from threatlens.event import Fields
+from threatlens.event import TIME_ERROR, Fields
 
 NAME = "apache.error"
 
 _LINE = compiled(
-    r"\[[A-Z][a-z]{2} ([A-Z][a-z]{2} {1,2}[0-9]{1,2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})? [0-9]{4})\]"
-    r" \[(?:([\w-]{0,40}):)?(emerg|alert|crit|error|warn|notice|info|debug|trace[1-8])\](.*)"
+    r"(?:\[[A-Z][a-z]{2} ([A-Z][a-z]{2} {1,2}[0-9]{1,2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})? [0-9]{4})\] )?"
+    r"\[(?:([\w-]{0,40}):)?(emerg|alert|crit|error|warn|notice|info|debug|trace[1-8])\](.*)"
 ).fullmatch
 _PID = compiled(r" \[pid ([0-9]{1,10})(?::tid [0-9]{1,20})?\]").match
-_CLIENT = compiled(r"(?: \([^()]{1,20}\)[^\[\]]{0,200}:)?(?: [\w.]{1,60}\([0-9]{1,6}\):)? \[(?:client|remote) ([^\]\s]+)\]").match
+_CLIENT = compiled(r"(?: \([^()]{1,20}\)[^\[\]]{0,200}:)?(?: [\w.]{1,60}\([0-9]{1,6}\):)? \[(?:client|remote) (\[[^\]\s]+\](?::[0-9]{1,5})?|[^\]\s]+)\]").match
 _PORT = compiled(r"(.*[^:]):([0-9]{1,5})").fullmatch
 _CODE = compiled(r"(AH[0-9]{5}): (.*)").fullmatch
 _LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning", **{f"trace{n}": "debug" for n in range(1, 9)}}
@@ -30,8 +31,13 @@ _MESSAGES = Table(
             row(r"user (?P<user>.*): authentication failure for .*", "http_login", "failure"),
             row(r"user (?P<user>.*): [Pp]assword [Mm]ismatch.*", "http_login", "failure"),
             row(r"user (?P<user>.*) in realm .* (?:not found|denied by provider): .*", "http_login", "failure"),
+            row(r"user (?P<user>.*) not found", "http_login", "failure"),
             row(r"user (?P<user>.*): .*", "http_login", "failure"),
         ],
+        "Authorization": [row(r"Authorization of user (?P<user>.*) to access .* failed, reason: .*", _DENIED, "failure")],
+        "AuthType": [row(r"AuthType .*", "http_login", "failure")],
+        "Hostname": [row(r"Hostname .* provided via SNI.*", "tls_handshake", "failure", **_WEB)],
+        "No": [row(r"No hostname was provided via SNI .*", "tls_handshake", "failure", **_WEB)],
         "access": [
             row(r"access to .* failed(?: for [^\s,]+)?, reason: user '(?P<user>[^']*)' does not meet .*", _DENIED, "failure"),
             row(r"access to .* failed, reason: .*", _DENIED, "failure"),
@@ -41,7 +47,7 @@ _MESSAGES = Table(
             row(r"client (?:used|sent) .*", "http_client_error", "failure", **_WEB),
         ],
         "Digest:": [row(r"Digest: .*", "http_login", "failure")],
-        "invalid": [row(r"invalid nonce .*", "http_login", "failure")],
+        "invalid": [row(r"invalid (?:nonce|qop|uri) .*", "http_login", "failure")],
         "realm": [row(r"realm mismatch .*", "http_login", "failure")],
         "unknown": [row(r"unknown algorithm .*", "http_login", "failure")],
         "File": [row(r"File does not exist: (?P<file>.*)", "http_file_error", "failure", **_WEB)],
@@ -60,7 +66,7 @@ def open_line(line: str, clock: Clock) -> Opened | None:
     if found is None:
         return None
     time, module, level, rest = found.groups()
-    timestamp_us, flags = clock.bsd(time)
+    timestamp_us, flags = clock.bsd(time) if time is not None else (None, TIME_ERROR)
     fields: Fields = {"event.category": "web", "log.level": _LEVELS.get(level, level)}
     if module:
         fields["event.module"] = module
@@ -69,6 +75,8 @@ def open_line(line: str, clock: Clock) -> Opened | None:
         fields["process.pid"] = int(pid[1])
         rest = rest[pid.end() :]
     client = _CLIENT(rest)
+    if time is None and pid is None and client is None:
+        return None
     if client is not None:
         rest = rest[client.end() :]
         _put_client(fields, client[1])
@@ -90,5 +98,5 @@ def _put_client(fields: Fields, client: str) -> None:
 
 
 DECODER = LineDecoder(
-    name=NAME, about="Apache error log, versions 2.2 and 2.4.", open=open_line, leads=("[Aaa Aaa 0", "[Aaa Aaa  ")
+    name=NAME, about="Apache error log, versions 2.2 and 2.4.", open=open_line, leads=("[Aaa Aaa ", "[a", "[:")
 )

@@ -1,4 +1,4 @@
-"""What every decoder is made of: two kinds of members, tables of patterns, checked values.
+"""What every decoder is made of: two kinds of members, patterns, checked values.
 
 A line decoder opens a whole line (a syslog envelope, an access log line, a JSON object). A message decoder reads the
 text that a program wrote inside an envelope. Both are chosen by a dictionary look-up, on the shape of the line's
@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from threatlens.decoders.times import Clock
-from threatlens.event import FieldValue, Fields
+from threatlens.event import Fields
 
 MATCHED_CHARS = 65_536  # no pattern sees more of a line
 VALUE_CHARS = 8_192  # longest value of a field
@@ -108,73 +107,6 @@ def put_port(fields: Fields, name: str, text: str) -> None:
         fields[name] = port
 
 
-def _put_source(fields: Fields, text: str, addresses: Mapping[str, str] = ADDRESSES) -> None:
-    address = addresses[text]
-    if address:
-        fields["source.ip"] = address
-    else:
-        put_address(fields, "source", text)
-
-
-def _put_source_port(fields: Fields, text: str) -> None:
-    port = int(text)
-    if port <= 65535:
-        fields["source.port"] = port
-
-
-Put = Callable[[Fields, str], None]
-
-
-def _number(name: str) -> Put:
-    def put(fields: Fields, text: str) -> None:
-        if len(text) <= 18:
-            fields[name] = int(text)
-
-    return put
-
-
-#: Group names in patterns, and where their text goes.
-GROUPS: dict[str, str | Put] = {
-    "src": _put_source,
-    "sport": _put_source_port,
-    "dst": lambda fields, text: put_address(fields, "destination", text),
-    "dport": lambda fields, text: put_port(fields, "destination.port", text),
-    "user": "user.name",
-    "uid": "user.id",
-    "target": "user.target.name",
-    "target_uid": "user.target.id",
-    "effective": "user.effective.name",
-    "by": "user.effective.name",
-    "group": "group.name",
-    "gid": "group.id",
-    "command": "process.command_line",
-    "folder": "process.working_directory",
-    "child_pid": _number("process.pid"),
-    "child": "process.name",
-    "tty": "process.tty",
-    "exit_code": _number("process.exit_code"),
-    "signal": "process.signal",
-    "method": "event.method",
-    "reason": "event.reason",
-    "unit": "service.name",
-    "key": "ssh.key.fingerprint",
-    "session": "session.id",
-    "file": "file.path",
-    "module": "event.module",
-    "count": _number("event.count"),
-    "interface": "observer.ingress.interface.name",
-}
-
-
-class Row(NamedTuple):
-    """One pattern of a table, ready to run."""
-
-    match: Callable[[str], re.Match[str] | None]
-    constants: Fields
-    names: tuple[str, ...]
-    puts: tuple[Put | None, ...]
-
-
 #: All sources of patterns made by `compiled`, for the test that none of them can be made to run long.
 PATTERNS: list[str] = []
 
@@ -183,55 +115,3 @@ def compiled(pattern: str) -> re.Pattern[str]:
     """A pattern over untrusted text: ASCII classes, "." takes line breaks too."""
     PATTERNS.append(pattern)
     return re.compile(pattern, re.ASCII | re.DOTALL)
-
-
-def row(
-    pattern: str,
-    action: str = "",
-    outcome: str = "",
-    *,
-    category: str = "authentication",
-    level: str = "",
-    more: Mapping[str, FieldValue] | None = None,
-) -> Row:
-    """A row whose pattern covers the whole message; its group names are keys of GROUPS."""
-    expression = compiled(pattern)
-    index = {number: name for name, number in expression.groupindex.items()}
-    targets = [GROUPS[re.sub(r"_?[0-9]$", "", index[number])] for number in range(1, expression.groups + 1)]
-    constants: Fields = {"event.category": category}
-    for name, value in (("event.action", action), ("event.outcome", outcome), ("log.level", level)):
-        if value:
-            constants[name] = value
-    constants.update(more or {})
-    return Row(
-        expression.fullmatch,
-        constants,
-        tuple(target if isinstance(target, str) else "" for target in targets),
-        tuple(None if isinstance(target, str) else target for target in targets),
-    )
-
-
-class Table:
-    """Rows by the first word of the message; the rows under "" are tried when no other fits."""
-
-    __slots__ = ("_any", "_rows")
-
-    def __init__(self, rows: Mapping[str, Iterable[Row]]) -> None:
-        self._any = tuple(rows.get("", ()))
-        self._rows = {word: (*tuple(group), *self._any) for word, group in rows.items() if word}
-
-    def read(self, message: str, fields: Fields) -> bool:
-        """Add what the first row that fits says; False: none fits."""
-        for match, constants, names, puts in self._rows.get(message.partition(" ")[0], self._any):
-            found = match(message)
-            if found is None:
-                continue
-            fields.update(constants)
-            for name, put, text in zip(names, puts, found.groups(), strict=True):
-                if text:
-                    if put is None:
-                        fields[name] = text
-                    else:
-                        put(fields, text)
-            return True
-        return False

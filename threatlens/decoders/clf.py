@@ -20,7 +20,46 @@ LINE = compiled(
     rf"(\S+) (\S+) (\S+|.*?) {_TIME} {_REQUEST} ([0-9]{{3}}) ([0-9]{{1,15}}|-)(?: {_QUOTED} {_QUOTED})?"
 ).match
 
+#: What nearly all lines are: no blanks in the name, no escapes, a well-formed request. Groups as in LINE, "other" left out.
+PLAIN = compiled(
+    r"(\S++) (\S++) (\S++) \[([^\]]{26})\] \"([A-Z]++) ([^\s\"\\]++) HTTP/([0-9.]{1,4}+)\" ([0-9]{3}) ([0-9]{1,15}+)"
+    r" \"([^\"\\]*+)\" \"([^\"\\]*+)\""
+).match
+_TIME_TEXT = compiled(_TIME.replace(r"\[", "").replace(r"\]", "").strip("()")).fullmatch
+
 _STATUSES = {f"{number:03d}": (number, "failure" if number >= 400 else "success") for number in range(1000)}
+
+
+def read_plain(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str, Fields] | None:
+    """What a match of PLAIN says: time, flags, the text from the request on, fields."""
+    client, _, user, time, method, url, version, status, size, referrer, agent = found.groups()
+    moment = clock.known.get(time)
+    if moment is None:
+        if _TIME_TEXT(time) is None:
+            return None
+        moment = clock.clf(time)
+    code, outcome = _STATUSES[status]
+    fields: Fields = {
+        "event.category": "web",
+        "event.action": "http_request",
+        "event.outcome": outcome,
+        "http.response.status_code": code,
+        "http.response.body.bytes": int(size),
+        "http.request.method": method,
+        "http.version": version,
+        "url.original": url,
+    }
+    if address := ADDRESSES[client]:
+        fields["source.ip"] = address
+    else:
+        put_address(fields, "source", client)
+    if user != "-":
+        fields["user.name"] = user
+    if agent != "-":
+        fields["user_agent.original"] = agent
+    if referrer != "-":
+        fields["http.request.referrer"] = referrer
+    return moment[0], moment[1], found.string[found.end(4) + 2 :], fields
 
 
 def read(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str, Fields]:
@@ -54,7 +93,7 @@ def read(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str, Fiel
             fields["user_agent.original"] = agent
         if referrer != "-":
             fields["http.request.referrer"] = referrer
-    timestamp_us, flags = clock.known(time) or clock.clf(time)
+    timestamp_us, flags = clock.known.get(time) or clock.clf(time)
     return timestamp_us, flags, found.string[found.end(4) + 2 :], fields
 
 

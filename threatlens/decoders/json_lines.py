@@ -31,18 +31,6 @@ _LEVEL_WORDS = {
 Put = Callable[[Fields, Any], None]
 
 
-def _text(name: str) -> Put:
-    def put(fields: Fields, value: object) -> None:
-        if isinstance(value, str):
-            fields[name] = value
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            fields[name] = str(value)
-        elif isinstance(value, list) and value and isinstance(value[0], str):
-            fields[name] = value[0]
-
-    return put
-
-
 def _number(name: str, highest: int) -> Put:
     def put(fields: Fields, value: object) -> None:
         if isinstance(value, str) and len(value) <= 18 and value.isdecimal():
@@ -91,41 +79,41 @@ _PLAIN = (
     " file.hash.sha256 file.hash.md5 dns.question.name dns.question.type service.name service.type log.logger"
     " error.message error.type error.stack_trace trace.id transaction.id container.id container.name rule.name rule.id"
 ).split()
-#: Key, as it stands or with the dots of its nesting -> what it sets.
-_KEYS: dict[str, Put] = {
-    **{name: _text(name) for name in _PLAIN},
+#: Key, as it stands or with the dots of its nesting -> the field of text that it sets.
+_TEXTS: dict[str, str] = {
+    **{name: name for name in _PLAIN},
+    "host": "host.name", "hostname": "host.name", "_HOSTNAME": "host.name", "host.name": "host.name",
+    "SYSLOG_IDENTIFIER": "process.name", "_EXE": "process.executable", "_CMDLINE": "process.command_line",
+    "_SYSTEMD_UNIT": "service.name", "logger": "log.logger", "logger_name": "log.logger", "component": "log.logger",
+    "user": "user.name", "username": "user.name", "remote_user": "user.name", "method": "http.request.method",
+    "request_method": "http.request.method", "request_uri": "url.original", "uri": "url.original",
+    "url": "url.original", "path": "url.path", "http_user_agent": "user_agent.original",
+    "user_agent": "user_agent.original", "http_referer": "http.request.referrer", "error": "error.message",
+    "err": "error.message", "stream": "log.iostream",
+}  # fmt: skip
+#: The same for keys whose values are checked.
+_CHECKED: dict[str, Put] = {
     **{name: _address(name.partition(".")[0]) for name in ("source.ip", "source.address", "destination.ip",
                                                            "destination.address", "client.ip", "server.ip")},
     **{name: _number(name, _PORT) for name in ("source.port", "destination.port", "client.port", "server.port")},
     **{name: _number(name, _BIG) for name in ("process.pid", "process.parent.pid", "process.exit_code", "source.bytes",
                                               "destination.bytes", "http.response.body.bytes", "http.request.body.bytes",
                                               "network.bytes", "file.size")},
-    "http.response.status_code": _number("http.response.status_code", 999),
-    "event.outcome": _outcome,
+    "http.response.status_code": _number("http.response.status_code", 999), "event.outcome": _outcome,
     "log.level": _level, "level": _level, "levelname": _level, "severity": _level, "lvl": _level, "PRIORITY": _priority,
-    "host.name": _text("host.name"), "host": _text("host.name"), "hostname": _text("host.name"),
-    "_HOSTNAME": _text("host.name"),
     "pid": _number("process.pid", _BIG), "_PID": _number("process.pid", _BIG),
-    "SYSLOG_IDENTIFIER": _text("process.name"), "_EXE": _text("process.executable"),
-    "_CMDLINE": _text("process.command_line"), "_SYSTEMD_UNIT": _text("service.name"),
-    "logger": _text("log.logger"), "logger_name": _text("log.logger"), "component": _text("log.logger"),
-    "user": _text("user.name"), "username": _text("user.name"), "remote_user": _text("user.name"),
     "remote_addr": _address("source"), "remote_ip": _address("source"), "client_ip": _address("source"),
     "clientip": _address("source"), "src_ip": _address("source"), "source_ip": _address("source"),
     "remote_port": _number("source.port", _PORT), "src_port": _number("source.port", _PORT),
     "dest_ip": _address("destination"), "dst_ip": _address("destination"),
     "dest_port": _number("destination.port", _PORT), "dst_port": _number("destination.port", _PORT),
-    "method": _text("http.request.method"), "request_method": _text("http.request.method"),
     "status": _number("http.response.status_code", 999), "status_code": _number("http.response.status_code", 999),
-    "request_uri": _text("url.original"), "uri": _text("url.original"), "url": _text("url.original"),
-    "path": _text("url.path"),
-    "http_user_agent": _text("user_agent.original"), "user_agent": _text("user_agent.original"),
-    "http_referer": _text("http.request.referrer"), "body_bytes_sent": _number("http.response.body.bytes", _BIG),
-    "error": _text("error.message"), "err": _text("error.message"), "stream": _text("log.iostream"),
+    "body_bytes_sent": _number("http.response.body.bytes", _BIG),
 }  # fmt: skip
 _MESSAGES = ("message", "msg", "MESSAGE", "short_message", "log", "event")
 _TIMES = ("@timestamp", "timestamp", "time", "ts", "datetime", "date", "__REALTIME_TIMESTAMP", "asctime", "t")
-_TAKEN = frozenset((*_MESSAGES, *_TIMES))
+_TAKEN_TIMES = frozenset(_TIMES)
+_TAKEN = _TAKEN_TIMES | frozenset(_MESSAGES)
 _MAX_NAME = 256
 _INFINITE = float("inf")
 _CLF = compiled(r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}").fullmatch
@@ -144,7 +132,7 @@ def open_line(line: str, clock: Clock) -> Opened | None:
             return UNKNOWN, None, flags, "", line, {}
     fields: Fields = {}
     keys, cut, inexact = _flatten(document, fields)
-    if not flags and (inexact or keys != line.count('":') or ' :' in line or '\t:' in line):
+    if not flags and (inexact or keys != line.count('":') or " :" in line or "\t:" in line):
         exact, flags = _load_exactly(line)
         if exact is not None:
             document = exact
@@ -161,32 +149,40 @@ def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]
     may have lost digits."""
     keys = 0
     cut = inexact = False
-    get = _KEYS.get
     waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, document)]
     while waiting:
         prefix, depth, members = waiting.pop()
         keys += len(members)
         for key, value in members.items():
             name = prefix + key if prefix else key
-            if type(value) is not str:
-                if isinstance(value, dict):
-                    if depth < MAX_DEPTH:
-                        waiting.append((name + ".", depth + 1, value))
-                    else:
-                        cut = True
-                        keys += _count_keys(value)
+            if type(value) is str:
+                text_name = _TEXTS.get(name)
+                if text_name is not None:
+                    fields[text_name] = value
                     continue
-                if isinstance(value, list):
+            elif type(value) is dict:
+                if depth < MAX_DEPTH:
+                    waiting.append((name + ".", depth + 1, value))
+                else:
+                    cut = True
                     keys += _count_keys(value)
-                    value = [item if isinstance(item, str) else _as_text(item) for item in value[:MAX_FIELDS]]  # noqa: PLW2901
-                elif value is None:
+                continue
+            elif type(value) is list:
+                keys += _count_keys(value)
+                value = [item if isinstance(item, str) else _as_text(item) for item in value[:MAX_FIELDS]]  # noqa: PLW2901
+                if name in _TEXTS and value:
+                    fields[_TEXTS[name]] = value[0]
                     continue
-                elif not -_MAX_EXACT < value < _MAX_EXACT:
-                    inexact = True
-            put = get(name)
+            elif value is None:
+                continue
+            elif not -_MAX_EXACT < value < _MAX_EXACT:
+                inexact = True
+            put = _CHECKED.get(name)
             if put is not None:
                 put(fields, value)
-            elif name not in _TAKEN:
+            elif name not in _TAKEN or type(value) is not str:
+                if name in _TAKEN_TIMES:
+                    continue
                 if len(fields) < MAX_FIELDS and len(name) <= _MAX_NAME:
                     fields["json." + name] = value
                 else:
@@ -272,7 +268,9 @@ def _time(document: dict[str, Any], clock: Clock) -> Moment:
         if value is None or isinstance(value, (bool, dict, list)):
             continue
         if isinstance(value, str):
-            if len(value) <= 20 and value.replace(".", "", 1).isdecimal():
+            if value[4:5] == "-":
+                moment = clock.iso(value)
+            elif len(value) <= 20 and value.replace(".", "", 1).isdecimal():
                 moment = clock.epoch(float(value))
             elif _CLF(value):
                 moment = clock.clf(value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from threatlens.decoders.base import MessageDecoder, Table, compiled, row
+from threatlens.decoders.base import MessageDecoder, compiled
+from threatlens.decoders.tables import Table, row
 from threatlens.event import Fields
 
 _UPTIME = compiled(r"\[ {0,8}[0-9]{1,12}\.[0-9]{1,9}\] ?(.*)").fullmatch

@@ -15,6 +15,10 @@ NAME = "nginx.access"
 
 def open_line(line: str, clock: Clock) -> Opened | None:
     """An access log line that nginx can have written."""
+    found = clf.PLAIN(line)
+    if found is not None and found[2] == "-" and (plain := clf.read_plain(found, clock)) is not None:
+        timestamp_us, flags, message, fields = plain
+        return NAME, timestamp_us, flags, "", message, fields
     found = clf.LINE(line)
     if found is None or found[2] != "-" or found[10] == "-" or found[12] is None or '\\"' in line:
         return None

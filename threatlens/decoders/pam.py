@@ -6,7 +6,8 @@ is the client's claim, so the last "rhost=" counts.
 
 from __future__ import annotations
 
-from threatlens.decoders.base import MessageDecoder, Table, compiled, row
+from threatlens.decoders.base import MessageDecoder, compiled
+from threatlens.decoders.tables import Table, row
 from threatlens.event import Fields
 
 _TAG = compiled(r"(pam_\w{1,30})(?:\(([\w.-]{1,60}):([\w-]{1,20})\))?(?:\[[0-9]{1,10}\])?: (.*)").fullmatch
@@ -31,7 +32,7 @@ _TABLE = Table(
         "session": [
             row(
                 r"session opened for user (?P<target>[^\s(]+)(?:\(uid=(?P<target_uid>[0-9]+)\))?"
-                r" by (?P<user>[^\s(]*)(?:\(uid=[0-9]+\))?\s*",
+                r" by (?:LOGIN|(?P<user>[^\s(]*))(?:\(uid=[0-9]+\))?\s*",
                 "session_opened",
                 "success",
                 **_SESSION,

@@ -7,15 +7,16 @@ wishes of a "Change of username", the identity in a certificate), a line that co
 
 from __future__ import annotations
 
-from threatlens.decoders.base import MessageDecoder, Table, row
+from threatlens.decoders.base import MessageDecoder
+from threatlens.decoders.tables import Table, row
 
 PREAUTH = r"(?: \[(?:preauth|postauth)\])?"
 KIND = r"(?:(?:authenticating|invalid|illegal) )?"
 #: A key behind "ssh2: ". A certificate's identity is the client's choice: blanks in it are not accepted.
 KEY = r"(?:: [\w@.-]+ (?P<key>[\w:+/=]+)(?: ID \S+ \(serial [0-9]+\) CA \S+ \S+)?)?"
 METHOD_TAIL = r"(?: [\w.-]+)?"
-AT = r"(?P<src>\S+) port (?P<sport>[0-9]{1,5})"
-MAYBE_PORT = r"(?P<src>\S+)(?: port (?P<sport>[0-9]{1,5}))?"
+AT = r"(?P<src>\S++) port (?P<sport>[0-9]{1,5})"
+MAYBE_PORT = r"(?P<src>\S++)(?: port (?P<sport>[0-9]{1,5}))?"
 
 _LOGIN = "ssh_login"
 _REFUSED = "ssh_login_refused"
@@ -24,6 +25,26 @@ _DISCONNECT = "ssh_disconnect"
 _PROBE = "ssh_probe"
 _NET = {"category": "network"}
 
+# A name without blanks behind a fixed tail can be read in one way only, and quickly: these rows come first.
+_accepted_plain = row(
+    r"Accepted (?P<method>\S++) for (?P<user>\S++) from (?P<src>\S++) port (?P<sport>[0-9]{1,5}) ssh2", _LOGIN, "success"
+)
+_failed_plain = row(
+    r"Failed (?P<method>\S++) for (?:invalid user )?+(?P<user>\S++) from (?P<src>\S++) port (?P<sport>[0-9]{1,5}) ssh2",
+    _LOGIN,
+    "failure",
+)
+_invalid_plain = row(
+    r"Invalid user (?P<user>\S++) from (?P<src>\S++) port (?P<sport>[0-9]{1,5})", _INVALID, "failure"
+)
+_closed_plain = row(
+    rf"Connection (?:closed|reset) by (?:(?:authenticating|invalid) user (?P<user>\S++) )?+{AT}{PREAUTH}",
+    _DISCONNECT,
+    **_NET,
+)
+_disconnected_plain = row(
+    rf"Disconnected from (?:(?:(?:authenticating|invalid) )?+user (?P<user>\S++) )?+{AT}{PREAUTH}", _DISCONNECT, **_NET
+)
 _accepted = row(
     rf"Accepted (?P<method>\S+) for (?P<user>.*) from {MAYBE_PORT}(?: ssh[12]?)?{KEY}", _LOGIN, "success"
 )
@@ -159,9 +180,9 @@ _message_error = row(r"(?:error|fatal): (?P<reason>.*)", "ssh_error", category="
 
 TABLE = Table(
     {
-        "Accepted": [_accepted, _accepted_unclear],
-        "Failed": [_failed, _failed_unclear],
-        "Invalid": [_invalid],
+        "Accepted": [_accepted_plain, _accepted, _accepted_unclear],
+        "Failed": [_failed_plain, _failed, _failed_unclear],
+        "Invalid": [_invalid_plain, _invalid],
         "Illegal": [_invalid],
         "Postponed": [_postponed],
         "Partial": [_postponed],
@@ -174,8 +195,8 @@ TABLE = Table(
         "refused": [_refused_connect],
         "Authentication": [_authentication_tried, _bad_owner],
         "Timeout": [_timeout],
-        "Connection": [_closed, _closed_user, _connection, _connection_old],
-        "Disconnected": [_disconnected, _disconnected_user],
+        "Connection": [_closed_plain, _closed, _closed_user, _connection, _connection_old],
+        "Disconnected": [_disconnected_plain, _disconnected, _disconnected_user],
         "Received": [_received, _signal],
         "Disconnecting": [_disconnecting_many, _disconnecting_change, _disconnecting_at, _disconnecting],
         "Disconnecting:": [_disconnecting],

@@ -6,7 +6,8 @@ another "; USER=", the line says neither as whom nor what.
 
 from __future__ import annotations
 
-from threatlens.decoders.base import MessageDecoder, Table, row
+from threatlens.decoders.base import MessageDecoder
+from threatlens.decoders.tables import Table, row
 
 _WHO = r"\s*(?P<user>[^\s:]+) : "
 _WHERE = r"(?:HOST=[^;]* ; )?TTY=(?P<tty>[^;]*) ; (?:CHROOT=[^;]* ; )?(?:PWD|CWD)=(?P<folder>[^;]*) ; "

@@ -13,37 +13,34 @@ from threatlens.event import Fields
 
 NAME = "syslog.rfc3164"
 
-_COMMON = compiled(
-    r"([A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}) (\S+) ([^\s:\[(]+)(?:\[([0-9]{1,10})\])?: ?(.*)"
-).fullmatch
+_TIME_CHARS = len("Nov 23 06:51:07")
+_TIME = compiled(r"[A-Z][a-z][a-z] [ 0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9]").fullmatch
+_COMMON = compiled(r" (\S++) ([^\s:\[(/]++)(?:\[([0-9]{1,10})\])?+: ?+").match
 _ANY = compiled(
     r"(?:<([0-9]{1,3})>)?"
     r"([A-Z][a-z]{2} {1,2}[0-9]{1,2}(?: [0-9]{4})?,? [0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?: [0-9]{4})?):?"
     r" +(.*)"
 ).fullmatch
-_TAG = compiled(r"(?:(\S+) +)?([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\])?: ?(.*)").fullmatch
+_TAG = compiled(r"(?:(\S+) +)?([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\])?(?: [0-9.]{1,12})?: ?(.*)").fullmatch
 _HOST = compiled(r"([\w.:-]+) (.*)").fullmatch
 
 
 def open_line(line: str, clock: Clock) -> Opened | None:
     """The envelope and what is in it; the program is empty where the line names none."""
-    found = _COMMON(line)
+    time = line[:_TIME_CHARS]
+    moment = clock.known.get(time)
+    if moment is None:
+        if _TIME(time) is None:
+            return _open_unusual(line, clock)
+        moment = clock.bsd(time)
+    found = _COMMON(line, _TIME_CHARS)
     if found is None:
         return _open_unusual(line, clock)
-    time, host, program, pid, message = found.groups()
-    timestamp_us, flags = clock.known(time) or clock.bsd(time)
-    if program[0] == "/":
-        program = program.rpartition("/")[2] or program
-    if pid is None:
-        return NAME, timestamp_us, flags, program, message, {"host.name": host, "process.name": program}
-    return (
-        NAME,
-        timestamp_us,
-        flags,
-        program,
-        message,
-        {"host.name": host, "process.name": program, "process.pid": int(pid)},
-    )
+    host, program, pid = found.groups()
+    fields: Fields = {"host.name": host, "process.name": program}
+    if pid is not None:
+        fields["process.pid"] = int(pid)
+    return NAME, moment[0], moment[1], program, line[found.end() :], fields
 
 
 def _open_unusual(line: str, clock: Clock) -> Opened | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from threatlens.decoders.base import MessageDecoder, Table, row
+from threatlens.decoders.base import MessageDecoder
+from threatlens.decoders.tables import Table, row
 
 _SERVICE = {"category": "process"}
 _SESSION = {"category": "session"}

@@ -45,7 +45,8 @@ class Clock:
         """Raises ValueError or ZoneInfoNotFoundError (a KeyError) for a name that is no IANA zone."""
         self._zone = None if timezone in {"UTC", "Etc/UTC", "GMT", "Z"} else ZoneInfo(timezone)
         self._year = year
-        self._known: dict[str, Moment] = {}
+        #: What texts have been read as, for decoders to look up before they call; emptied as time goes on.
+        self.known: dict[str, Moment] = {}
         self._days: dict[tuple[int, int, int], int] = {}
         self._window = -1
         self.read_at_s = float("nan")  # never equal: the first line moves it
@@ -60,21 +61,17 @@ class Clock:
         window = int(read_at_s // _YEAR_WINDOW_S)
         if window != self._window:
             self._window = window
-            self._known.clear()
-
-    def known(self, text: str) -> Moment | None:
-        """What the same text was read as before."""
-        return self._known.get(text)
+            self.known.clear()
 
     def _keep(self, text: str, moment: Moment) -> Moment:
-        if len(self._known) >= _MAX_CACHED:
-            self._known.clear()
-        self._known[text] = moment
+        if len(self.known) >= _MAX_CACHED:
+            self.known.clear()
+        self.known[text] = moment
         return moment
 
     def bsd(self, text: str) -> Moment:
         """'Nov  3 06:51:07', with a fraction or not, with a year behind the day or at the end or without one."""
-        moment = self._known.get(text)
+        moment = self.known.get(text)
         if moment is not None:
             return moment
         month, day, *rest = text.replace(",", " ").split()
@@ -91,7 +88,7 @@ class Clock:
 
     def clf(self, text: str) -> Moment:
         """'23/Nov/2026:06:51:07 +0000', as access logs write it."""
-        moment = self._known.get(text)
+        moment = self.known.get(text)
         if moment is not None:
             return moment
         offset = self._offset(text[21:]) if len(text) > 21 else None
@@ -106,7 +103,8 @@ class Clock:
         except ValueError:
             return self._iso_parts(text)
         if moment.tzinfo is not None:
-            timestamp_us = (moment - _EPOCH) // _MICROSECOND
+            since = moment - _EPOCH
+            timestamp_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
             return (timestamp_us, 0) if _FIRST_US <= timestamp_us <= _LAST_US else _clamped(timestamp_us)
         return self.wall(
             moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond

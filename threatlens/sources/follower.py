@@ -171,6 +171,9 @@ class Follower(Reader):
             self.no_reading(stream)
         if now == stream.seen:
             return
+        if stream.position == 0 and not stream.present[1] and stream.source is not None and status.st_size:
+            with contextlib.suppress(Replaced, FileNotFoundError):
+                self.ready_to_read(stream)  # so that copies of it are known as such
         if not stream.dirty:
             stream.changed_at = self.clock()
         if stream.compressed and stream.content is not None and stream.seen[0] >= 0 and stream.seen[:2] != now[:2]:
@@ -402,6 +405,7 @@ class Follower(Reader):
         stream.shown = shown
         stream.listed = True
         stream.content, stream.tail, stream.verified = content, tail, True
+        stream.present = (0, b"") if position else head_of(content)
         stream.changed_at = self.clock()
         before = self.table.last_at.get(shown)
         if before is not None and before.alive and before.dirty:

@@ -57,9 +57,9 @@ def judge(unknown: Unknown, table: StreamTable, confirm: Confirm) -> Verdict:
     copy: Stream | None = None
     held: Verdict | None = None
     for stream in table.candidates(head, unknown.path):
-        if stream.position == 0 or not stream.fingerprint.agrees(head_start, head):
+        if stream.position and not stream.fingerprint.agrees(head_start, head):
             continue
-        content = None if stream.matchable else confirm(stream)
+        content = confirm(stream) if stream.alive and not (stream.matchable and stream.position) else None
         if content is not None:
             if _gives_way(stream, unknown) and is_prefix(content, unknown.content):
                 return Verdict(Finding.CONTINUES, stream)
@@ -68,7 +68,7 @@ def judge(unknown: Unknown, table: StreamTable, confirm: Confirm) -> Verdict:
                 held = held if held and held.for_good else Verdict(Finding.HELD, stream, for_good)
                 continue
             content = confirm(stream)  # it may have been truncated while the two were compared
-        if content is not None or not stream.matchable or stream.key == unknown.key:
+        if content is not None or not stream.matchable or stream.key == unknown.key or stream.position == 0:
             continue
         agreed, whole = unknown.content.matches(stream.fingerprint)
         if whole:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from threatlens.errors import SourceError
 from threatlens.event import LogEntry
 from threatlens.sources.base import Emit, StreamBook
-from threatlens.sources.content import Content, content_of
+from threatlens.sources.content import Content, content_of, head_of
 from threatlens.sources.identity import HEAD_BYTES
 from threatlens.sources.paths import display, explain
 from threatlens.sources.source import FollowedSource
@@ -119,6 +119,11 @@ class Reader:
             if not stream.verify(stream.content):
                 raise Replaced
             stream.verified = True
+        if stream.position == 0:
+            present = head_of(stream.content)
+            if present != stream.present:
+                stream.present = present
+                self.table.index(stream)
 
     def turn(self, stream: Stream) -> None:
         """Read on from one stream, up to one turn's worth."""

@@ -67,6 +67,7 @@ class Stream:
         "lost_path",
         "owner",
         "path",
+        "present",
         "position",
         "scanned",
         "seen",
@@ -107,6 +108,7 @@ class Stream:
         self.changed_at = 0.0  # clock, when it last changed
         self.lost_path = False  # renamed, unlinked or replaced
         self.listed = False  # its source's pattern names it
+        self.present: tuple[int, bytes] = (0, b"")  # how the file begins while nothing of it is read
         self.turn = 0
         self.waits_for: Stream | None = None
         self.unlinked = False

@@ -42,7 +42,7 @@ class StreamTable:
         self._dead: OrderedDict[int, None] = OrderedDict()
         self._starts: dict[_IndexKey, dict[int, Stream]] = {}  # streams whose head reaches this level
         self._ends: dict[_IndexKey, dict[int, Stream]] = {}  # streams whose head ends at this level
-        self._indexed: dict[int, tuple[list[_IndexKey], int]] = {}
+        self._indexed: dict[int, list[_IndexKey]] = {}
 
     def add(self, stream: Stream) -> None:
         """Take in a stream."""
@@ -70,6 +70,8 @@ class StreamTable:
         self.close(stream)
         self._detach(stream)
         stream.alive = stream.unlinked = stream.dirty = stream.verified = False
+        stream.present = (0, b"")
+        self.index(stream)
         self._bury(stream)
 
     def _detach(self, stream: Stream) -> None:
@@ -101,10 +103,9 @@ class StreamTable:
 
     def index(self, stream: Stream) -> None:
         """Make the stream findable by its head, which has grown or is new."""
-        head = stream.fingerprint.head
+        head = stream.fingerprint.head or stream.present[1]
         keys = [(level, hash(head[:level]), _relation(level, stream.path)) for level in _LEVELS if level <= len(head)]
-        known = self._indexed.get(stream.stream_id)
-        if known is not None and known[1] == len(keys):
+        if self._indexed.get(stream.stream_id) == keys:
             return
         self._unindex(stream)
         if not keys:
@@ -112,11 +113,10 @@ class StreamTable:
         for key in keys:
             self._starts.setdefault(key, {})[stream.stream_id] = stream
         self._ends.setdefault(keys[-1], {})[stream.stream_id] = stream
-        self._indexed[stream.stream_id] = (keys, len(keys))
+        self._indexed[stream.stream_id] = keys
 
     def _unindex(self, stream: Stream) -> None:
-        keys, _ = self._indexed.pop(stream.stream_id, ([], 0))
-        for key in keys:
+        for key in self._indexed.pop(stream.stream_id, ()):
             for index in (self._starts, self._ends):
                 found = index.get(key)
                 if found is not None:

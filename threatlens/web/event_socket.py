@@ -7,7 +7,6 @@ asking is settled before the handshake is answered.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +36,7 @@ from threatlens.web.event_messages import (
     update_frame,
 )
 from threatlens.web.problems import ProblemError, answer_problem
+from threatlens.web.seats import seats
 from threatlens.web.socket_writer import SocketWriter
 
 MAX_MESSAGE_BYTES = 4_096
@@ -46,6 +46,7 @@ MESSAGES_BURST = 20
 PAGE = 500  # events read at once from the database
 WAIT_S = 0.25  # between two looks at what the client says
 CHECK_S = 1.0  # between two looks whether its token still holds
+LINGER_S = 1.0  # for a client to read why it is closed
 
 GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG, TRY_AGAIN, UNAUTHORISED = 1001, 1003, 1008, 1009, 1013, 4401
 
@@ -98,10 +99,8 @@ class EventFeed:
         self._credit = float(MESSAGES_BURST)
         self._credit_at = self._checked_at = clock()
 
-    def run(self, *, full: bool = False) -> None:
-        """Serve the connection until the client goes; raises ClosingError when it must be closed, at once if full."""
-        if full:
-            raise ClosingError(TRY_AGAIN, "too many connections")
+    def run(self) -> None:
+        """Serve the connection until the client goes; raises ClosingError when it must be closed."""
         while True:
             self.hear(0 if self._types else WAIT_S)
             if self._broadcaster.closed:
@@ -218,6 +217,7 @@ class _Connection:
     def __init__(self, ws: Server) -> None:
         self._ws = ws
         self._writer: SocketWriter = ws.sock
+        self._said_goodbye = False
 
     def receive(self, timeout: float) -> str | bytes | None:
         message: str | bytes | None = self._ws.receive(timeout=timeout)
@@ -231,61 +231,66 @@ class _Connection:
         self._writer.send(frames)
 
     def close(self, code: int, reason: str) -> None:
-        self._ws.close(code, reason)
+        with suppress(ConnectionClosed, OSError):
+            self._ws.close(code, reason)
+            self._said_goodbye = True
 
-    def finish(self) -> None:
-        self._writer.finish(self._ws.thread)
+    def finish(self, linger_s: float) -> None:
+        self._writer.finish(self._ws.thread.join, linger_s, said_goodbye=self._said_goodbye)
 
 
 def make_blueprint(sock: Sock) -> Blueprint:
-    """The route /ws/events, on a blueprint of its own for each app."""
+    """/ws/events, on a blueprint of its own for each app; `sock` is the app's."""
     blueprint = Blueprint("event_socket", __name__)
     blueprint.register_error_handler(Exception, answer_problem)
+    blueprint.before_request(check_client)
     cache = FrameCache()
-    lock = threading.Lock()
-    connections: set[_Connection] = set()
-
-    @blueprint.before_request
-    def check_client() -> None:
-        """Everything that can be refused is refused before the handshake is answered."""
-        if request.query_string:
-            raise ProblemError(400, "This address takes no parameters; the token goes into the Authorization header.")
-        origin = request.headers.get("Origin")
-        if origin is not None and origin.lower() != f"{request.scheme}://{request.host}".lower():
-            raise ProblemError(403, "Pages of other origins may not connect.")
-        if not may(authenticate(), "viewer"):
-            raise ProblemError(403, "This token may not read events.")
-        broadcaster = services().broadcaster
-        for key in ("gunicorn.socket", "werkzeug.socket"):
-            if key in request.environ:
-                request.environ[key] = SocketWriter(request.environ[key], lambda: broadcaster.closed)
-        # Compressed messages cost memory and time on both sides, and may be bombs: the extension is not offered.
-        request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
-
-    def events(ws: Server) -> None:
-        found, token = services(), bearer_token() or ""
-        connection = _Connection(ws)
-        with lock:
-            full = len(connections) >= found.settings.ws_max_connections
-            connections.add(connection)
-        feed = EventFeed(
-            connection,
-            found.store,
-            found.broadcaster,
-            cache,
-            authorised=lambda: found.store.check_token(token) is not None,
-        )
-        try:
-            feed.run(full=full)
-        except ClosingError as closing:
-            with suppress(ConnectionClosed, OSError):
-                connection.close(closing.code, str(closing))
-        except (ConnectionClosed, OSError):
-            pass  # the client is gone
-        finally:
-            with lock:
-                connections.discard(connection)
-            connection.finish()
-
-    sock.route("/ws/events", bp=blueprint)(events)
+    sock.route("/ws/events", bp=blueprint)(lambda ws: serve(ws, cache))
     return blueprint
+
+
+def check_client() -> None:
+    """Everything that can be refused is refused before the handshake is answered."""
+    if request.query_string:
+        raise ProblemError(400, "This address takes no parameters; the token goes into the Authorization header.")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.lower() != f"{request.scheme}://{request.host}".lower():
+        raise ProblemError(403, "Pages of other origins may not connect.")
+    if not may(authenticate(), "viewer"):
+        raise ProblemError(403, "This token may not read events.")
+    broadcaster = services().broadcaster
+    for key in ("gunicorn.socket", "werkzeug.socket"):
+        if key in request.environ:
+            request.environ[key] = SocketWriter(request.environ[key], lambda: broadcaster.closed)
+    # Compressed messages cost memory and time on both sides, and may be bombs: the extension is not offered.
+    request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+
+
+def serve(ws: Server, cache: FrameCache) -> None:
+    """One connection from its handshake to its end."""
+    connection, room = _Connection(ws), seats()
+    seated = room.take()
+    try:
+        if seated:
+            _feed(connection, cache).run()
+        else:
+            connection.close(TRY_AGAIN, "too many connections")
+    except ClosingError as closing:
+        connection.close(closing.code, str(closing))
+    except (ConnectionClosed, OSError):
+        pass  # the client is gone
+    finally:
+        if seated:
+            room.leave()
+        connection.finish(linger_s=LINGER_S if seated else 0)
+
+
+def _feed(connection: _Connection, cache: FrameCache) -> EventFeed:
+    found, token = services(), bearer_token() or ""
+    return EventFeed(
+        connection,
+        found.store,
+        found.broadcaster,
+        cache,
+        authorised=lambda: found.store.check_token(token) is not None,
+    )

@@ -73,13 +73,17 @@ class SocketWriter:
         poll.register(self._sock, select.POLLOUT)
         poll.poll(250)
 
-    def finish(self, reader: threading.Thread, linger_s: float = 1.0) -> None:
-        """After the last frame: let the client read it, then end the library's thread."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
-        reader.join(linger_s)
+    def finish(self, join_reader: Callable[[float], object], linger_s: float, *, said_goodbye: bool) -> None:
+        """The end: let what was written arrive, then end the library's thread.
+
+        said_goodbye: the last frame was ours and the client has to answer; else the library is about to send one.
+        """
+        if said_goodbye:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
+        join_reader(linger_s)
         self.hang_up()
-        reader.join(linger_s)
+        join_reader(linger_s)
 
     def hang_up(self) -> None:
         """Wake whoever waits for this client; nothing more is said."""

@@ -1,0 +1,90 @@
+"""Every decoder is listed, documented and has samples; every sample comes out as it says."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import threatlens.decoders
+from threatlens.decoders import DECODERS, FORMATS, LineDecoder, SourceDecoder, decode_stored
+from threatlens.decoders.formats import as_markdown
+from threatlens.event import rfc3339
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+READ_AT_S = 1_795_435_200.0  # 2026-11-23T12:00:00Z
+#: Modules of the family that are no members.
+PARTS = {"base", "clf", "formats", "pairs", "priority", "records", "source", "tables", "times"}
+
+
+def samples() -> list[tuple[str, int, bool, dict[str, object], str]]:
+    found = []
+    for path in sorted(SAMPLES.glob("*.log")):
+        expected, comment = None, ""
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+            if line.startswith("#= "):
+                expected = json.loads(line[3:])
+            elif line.startswith("# "):
+                comment = line
+            elif expected is not None:
+                found.append((path.stem, number, comment.startswith("# Decoy"), expected, line))
+                expected, comment = None, ""
+            else:
+                assert not line, f"{path.name}:{number}: a line without an expectation"
+    return found
+
+
+@pytest.mark.parametrize(("name", "number", "decoy", "expected", "line"), samples())
+def test_a_sample_comes_out_as_it_says(name, number, decoy, expected, line):
+    decoded = SourceDecoder().decode(line, READ_AT_S)
+    record = {"log.format": decoded.format, "message": decoded.message, **decoded.fields}
+    if decoded.timestamp_us is not None:
+        record["@timestamp"] = rfc3339(decoded.timestamp_us)
+    assert {key: record.get(key) for key in expected} == expected
+    stored = decode_stored(line, decoded.format)
+    assert (stored.format, stored.fields, stored.message) == (decoded.format, decoded.fields, decoded.message)
+
+
+def test_every_decoder_has_samples_and_a_decoy():
+    have = {(name, decoy) for name, _, decoy, _, _ in samples()}
+    for member in DECODERS:
+        assert {(member.name, False), (member.name, True)} <= have, member.name
+
+
+def test_every_sample_file_names_a_format():
+    assert {path.stem for path in SAMPLES.glob("*.log")} == FORMATS | {"unknown"}
+
+
+def test_every_module_is_listed_once():
+    modules = {module.name for module in pkgutil.iter_modules(threatlens.decoders.__path__)} - PARTS
+    members = [member.name for member in DECODERS]
+    assert len(set(members)) == len(members) == len(modules)
+    files = {"json": "json_lines"}
+    assert {files.get(name, name.replace(".", "_")) for name in members} == modules
+
+
+def test_samples_use_documentation_addresses_only():
+    allowed = re.compile(r"192\.0\.2\.|198\.51\.100\.|203\.0\.113\.|0\.0\.0\.0|1\.2\.3\.4\.5|1\.4\.1")
+    for path in SAMPLES.glob("*.log"):
+        for address in re.findall(r"(?<![\d.])\d+\.\d+\.\d+\.\d+(?:\.\d+)?", path.read_text(encoding="utf-8")):
+            assert allowed.match(address), f"{path.name}: {address}"
+
+
+def test_a_line_meets_few_decoders_whatever_it_begins_with():
+    registry = threatlens.decoders._REGISTRY
+    for _, _, _, _, line in samples():
+        strict = [member for member in registry.candidates(line) if member.strict]
+        assert len(strict) <= 3, (line, [member.name for member in strict])
+
+
+def test_loose_formats_come_after_strict_ones():
+    strict = [member.strict for member in DECODERS if isinstance(member, LineDecoder)]
+    assert strict == sorted(strict, reverse=True)
+
+
+def test_the_documentation_of_formats_is_current():
+    page = Path(__file__).parent.parent.parent / "docs" / "formats.md"
+    assert page.read_text(encoding="utf-8") == as_markdown()

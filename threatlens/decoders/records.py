@@ -1,0 +1,70 @@
+"""Decoded lines as flat objects, the way `decode` prints them: ECS names, one object per line that is not blank."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from threatlens.decoders import SourceDecoder
+from threatlens.event import FLAG_NAMES, rfc3339
+
+
+def decode_file(
+    stream: Iterable[str | bytes],
+    *,
+    format: str = "auto",  # noqa: A002  (the name on the command line)
+    year: int | None = None,
+    timezone: str = "UTC",
+    read_at_s: float,
+    template_id: Callable[[str], str],
+) -> Iterator[dict[str, Any]]:
+    """One object per line, in order. Lines are text or UTF-8, with or without their terminators. `read_at_s`: seconds
+    since the epoch; `template_id` names a message's shape. Raises ValueError for an unknown format or time zone."""
+    decoder = SourceDecoder(format=format, timezone=timezone, year=year)
+    zone = None if timezone == "UTC" else ZoneInfo(timezone)
+    for raw in stream:
+        line = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+        line = line.rstrip("\r\n")
+        if not line or line.isspace():
+            continue
+        decoded = decoder.decode(line, read_at_s)
+        record: dict[str, Any] = {}
+        if decoded.timestamp_us is not None:
+            record["@timestamp"] = _local(decoded.timestamp_us, zone)
+        record["message"] = decoded.message
+        record["event.original"] = line
+        record["log.format"] = decoded.format
+        record.update(decoded.fields)
+        record["threatlens.template.id"] = template_id(decoded.message)
+        if decoded.flags:
+            record["threatlens.flags"] = [name for bit, name in FLAG_NAMES.items() if decoded.flags & bit]
+        yield record
+
+
+def to_json(record: dict[str, Any]) -> bytes:
+    """One line of NDJSON with its newline. Text that UTF-8 cannot write is replaced."""
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        return orjson.dumps(_writable(record), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_writable(key): _writable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_writable(item) for item in value]
+    return value
+
+
+def _local(timestamp_us: int, zone: ZoneInfo | None) -> str:
+    if zone is None:
+        return rfc3339(timestamp_us)
+    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=timestamp_us)
+    return moment.astimezone(zone).isoformat()
