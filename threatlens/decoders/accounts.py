@@ -37,7 +37,7 @@ _TABLE = Table(
             row(rf"change (?P<reason>.*) of user {_Q}.*", "user_changed", "success", **_IAM),
         ],
         "changed": [
-            row(rf"changed (?:password expiry|user) (?:for |)(?P<target>[^\s']+)", "user_changed", "success", **_IAM),
+            row(r"changed (?:password expiry|user) (?:for |)(?P<target>[^\s']+)", "user_changed", "success", **_IAM),
             row(rf"changed user {_Q} (?P<reason>.*)", "user_changed", "success", **_IAM),
         ],
         "lock": [row(rf"lock user {_Q} password", "user_locked", "success", **_IAM)],

@@ -69,16 +69,69 @@ def _outcome(fields: Fields, value: object) -> None:
 
 _PORT = 65535
 _BIG = 2**63 - 1
-_PLAIN = (
-    "event.category event.action event.type event.kind event.code event.reason event.dataset event.module event.provider"
-    " host.hostname process.name process.executable process.command_line process.parent.name process.parent.executable"
-    " process.parent.command_line process.working_directory user.name user.id user.domain user.email user.target.name"
-    " user.effective.name group.name group.id source.domain destination.domain client.domain server.domain"
-    " network.transport network.protocol network.direction network.type http.request.method http.request.referrer"
-    " http.version url.original url.full url.path url.query url.domain url.scheme user_agent.original file.path file.name"
-    " file.hash.sha256 file.hash.md5 dns.question.name dns.question.type service.name service.type log.logger"
-    " error.message error.type error.stack_trace trace.id transaction.id container.id container.name rule.name rule.id"
-).split()
+_PLAIN = [
+    "event.category",
+    "event.action",
+    "event.type",
+    "event.kind",
+    "event.code",
+    "event.reason",
+    "event.dataset",
+    "event.module",
+    "event.provider",
+    "host.hostname",
+    "process.name",
+    "process.executable",
+    "process.command_line",
+    "process.parent.name",
+    "process.parent.executable",
+    "process.parent.command_line",
+    "process.working_directory",
+    "user.name",
+    "user.id",
+    "user.domain",
+    "user.email",
+    "user.target.name",
+    "user.effective.name",
+    "group.name",
+    "group.id",
+    "source.domain",
+    "destination.domain",
+    "client.domain",
+    "server.domain",
+    "network.transport",
+    "network.protocol",
+    "network.direction",
+    "network.type",
+    "http.request.method",
+    "http.request.referrer",
+    "http.version",
+    "url.original",
+    "url.full",
+    "url.path",
+    "url.query",
+    "url.domain",
+    "url.scheme",
+    "user_agent.original",
+    "file.path",
+    "file.name",
+    "file.hash.sha256",
+    "file.hash.md5",
+    "dns.question.name",
+    "dns.question.type",
+    "service.name",
+    "service.type",
+    "log.logger",
+    "error.message",
+    "error.type",
+    "error.stack_trace",
+    "trace.id",
+    "transaction.id",
+    "container.id",
+    "container.name",
+    "rule.name",
+    "rule.id",
+]
 #: Key, as it stands or with the dots of its nesting -> the field of text that it sets.
 _TEXTS: dict[str, str] = {
     **{name: name for name in _PLAIN},
