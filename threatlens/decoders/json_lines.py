@@ -33,6 +33,9 @@ Put = Callable[[Fields, Any], None]
 
 def _number(name: str, highest: int) -> Put:
     def put(fields: Fields, value: object) -> None:
+        if type(value) is int and 0 <= value <= highest:
+            fields[name] = value
+            return
         if isinstance(value, str) and len(value) <= 18 and value.isdecimal():
             value = int(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= highest:
@@ -43,6 +46,9 @@ def _number(name: str, highest: int) -> Put:
 
 def _address(side: str) -> Put:
     def put(fields: Fields, value: object) -> None:
+        if type(value) is int and 0 <= value <= highest:
+            fields[name] = value
+            return
         if isinstance(value, str) and value:
             put_address(fields, side, value)
 
@@ -202,44 +208,45 @@ def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]
     may have lost digits."""
     keys = 0
     cut = inexact = False
+    texts, checked, taken = _TEXTS.get, _CHECKED.get, _TAKEN
     waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, document)]
     while waiting:
         prefix, depth, members = waiting.pop()
         keys += len(members)
         for key, value in members.items():
             name = prefix + key if prefix else key
-            if type(value) is str:
-                text_name = _TEXTS.get(name)
+            kind = type(value)
+            if kind is str:
+                text_name = texts(name)
                 if text_name is not None:
                     fields[text_name] = value
                     continue
-            elif type(value) is dict:
+                if name in taken:
+                    continue
+            elif kind is dict:
                 if depth < MAX_DEPTH:
                     waiting.append((name + ".", depth + 1, value))
                 else:
                     cut = True
                     keys += _count_keys(value)
                 continue
-            elif type(value) is list:
+            elif kind is list:
                 keys += _count_keys(value)
                 value = [item if isinstance(item, str) else _as_text(item) for item in value[:MAX_FIELDS]]  # noqa: PLW2901
-                if name in _TEXTS and value:
-                    fields[_TEXTS[name]] = value[0]
+                if value and (text_name := texts(name)) is not None:
+                    fields[text_name] = value[0]
                     continue
-            elif value is None:
+            elif value is None or name in _TAKEN_TIMES:
                 continue
             elif not -_MAX_EXACT < value < _MAX_EXACT:
                 inexact = True
-            put = _CHECKED.get(name)
+            put = checked(name)
             if put is not None:
                 put(fields, value)
-            elif name not in _TAKEN or type(value) is not str:
-                if name in _TAKEN_TIMES:
-                    continue
-                if len(fields) < MAX_FIELDS and len(name) <= _MAX_NAME:
-                    fields["json." + name] = value
-                else:
-                    cut = True
+            elif len(fields) < MAX_FIELDS and len(name) <= _MAX_NAME:
+                fields["json." + name] = value
+            else:
+                cut = True
     return keys, cut, inexact
 
 
@@ -316,11 +323,12 @@ def _message(document: dict[str, Any], fields: Fields) -> tuple[str | None, str]
 
 
 def _time(document: dict[str, Any], clock: Clock) -> Moment:
+    get = document.get
     for name in _TIMES:
-        value = document.get(name)
-        if value is None or isinstance(value, (bool, dict, list)):
+        value = get(name)
+        if value is None:
             continue
-        if isinstance(value, str):
+        if type(value) is str:
             if value[4:5] == "-":
                 moment = clock.iso(value)
             elif len(value) <= 20 and value.replace(".", "", 1).isdecimal():
@@ -329,8 +337,10 @@ def _time(document: dict[str, Any], clock: Clock) -> Moment:
                 moment = clock.clf(value)
             else:
                 moment = clock.iso(value)
-        else:
+        elif type(value) is int or type(value) is float:
             moment = clock.epoch(value)
+        else:
+            continue
         if moment[0] is not None:
             return moment
     return None, TIME_ERROR

@@ -26,11 +26,7 @@ _PROBE = "ssh_probe"
 _NET = {"category": "network"}
 
 # A name without blanks behind a fixed tail can be read in one way only, and quickly: these rows come first.
-_accepted_plain = row(
-    r"Accepted (?P<method>\S++) for (?P<user>\S++) from (?P<src>\S++) port (?P<sport>[0-9]{1,5}) ssh2",
-    _LOGIN,
-    "success",
-)
+_accepted_plain = row(rf"Accepted (?P<method>\S++) for (?P<user>\S++) from {AT} ssh2{KEY}", _LOGIN, "success")
 _failed_plain = row(
     r"Failed (?P<method>\S++) for (?:invalid user )?+(?P<user>\S++) from (?P<src>\S++) port (?P<sport>[0-9]{1,5}) ssh2",
     _LOGIN,
