@@ -35,8 +35,7 @@ def sshd(dice: random.Random, number: int) -> str:
             f"Received disconnect from {address} port {port}:11: Bye Bye [preauth]",
             f"Disconnected from invalid user test {address} port {port} [preauth]",
             f"Accepted publickey for alice from {address} port {port} ssh2: ED25519 SHA256:abcdefghijklmnopqrstuvwxyz",
-            f"pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= "
-            f"rhost={address}  user=root",
+            f"pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost={address}",
         )
     )
     return f"{clock} web1 sshd[{1000 + number % 30000}]: {message}"
@@ -84,7 +83,7 @@ def mixed(dice: random.Random, number: int) -> str:
             lambda: f"{head} web1 systemd[1]: Started session-{number}.scope - Session {number} of User alice.",
             lambda: (
                 f"{head} web1 kernel: [{number}.000001] [UFW BLOCK] IN=eth0 OUT= MAC= SRC=192.0.2.{number % 256} "
-                "DST=198.51.100.7 LEN=40 TOS=0x00 PREC=0x00 TTL=244 ID=1 PROTO=TCP SPT=4000 DPT=23 WINDOW=1024 SYN URGP=0"
+                "DST=198.51.100.7 LEN=40 TOS=0x00 PREC=0x00 TTL=244 ID=1 PROTO=TCP SPT=4000 DPT=23 SYN URGP=0"
             ),
             lambda: f"{head} web1 myservice[{number}]: job {number} done in {number % 100} ms",
         )

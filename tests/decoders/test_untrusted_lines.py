@@ -16,6 +16,7 @@ from test_decoders_family import READ_AT_S, samples
 
 from threatlens.decoders import FORMATS, SourceDecoder, decode_stored
 from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, PATTERNS, VALUE_CHARS
+from threatlens.decoders.json_lines import _CHECKED, _TEXTS
 from threatlens.decoders.records import to_json
 from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, PARSE_ERROR, TIME_CLAMPED, TIME_ERROR, Decoded
 
@@ -60,7 +61,7 @@ def test_any_damaged_line_is_decoded(data):
     for _ in range(3):
         at = data.draw(st.integers(0, len(line)))
         until = data.draw(st.integers(at, min(len(line), at + 20)))
-        piece = data.draw(st.one_of(st.text(max_size=8), st.sampled_from(LINES).map(lambda other: other[at:until])))
+        piece = data.draw(st.text(max_size=8) | st.sampled_from([other[at:until] for other in LINES]))
         line = line[:at] + piece + line[until:]
         check(decoder.decode(line, READ_AT_S))
 

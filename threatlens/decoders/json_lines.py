@@ -24,7 +24,8 @@ MAX_DEPTH = 8
 _MAX_EXACT = 2.0**53
 _BUNYAN = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
 _LEVEL_WORDS = {
-    "warn": "warning", "err": "error", "fatal": "critical", "crit": "critical", "panic": "emergency", "emerg": "emergency",
+    "warn": "warning", "err": "error", "fatal": "critical", "crit": "critical", "panic": "emergency",
+    "emerg": "emergency",
     "information": "info", "informational": "info", "dpanic": "critical", "severe": "error",
 }  # fmt: skip
 
@@ -33,8 +34,9 @@ Put = Callable[[Fields, Any], None]
 
 def _number(name: str, highest: int) -> Put:
     def put(fields: Fields, value: object) -> None:
-        if type(value) is int and 0 <= value <= highest:
-            fields[name] = value
+        if type(value) is int:
+            if 0 <= value <= highest:
+                fields[name] = value
             return
         if isinstance(value, str) and len(value) <= 18 and value.isdecimal():
             value = int(value)
@@ -46,9 +48,6 @@ def _number(name: str, highest: int) -> Put:
 
 def _address(side: str) -> Put:
     def put(fields: Fields, value: object) -> None:
-        if type(value) is int and 0 <= value <= highest:
-            fields[name] = value
-            return
         if isinstance(value, str) and value:
             put_address(fields, side, value)
 
@@ -156,7 +155,8 @@ _CHECKED: dict[str, Put] = {
                                                            "destination.address", "client.ip", "server.ip")},
     **{name: _number(name, _PORT) for name in ("source.port", "destination.port", "client.port", "server.port")},
     **{name: _number(name, _BIG) for name in ("process.pid", "process.parent.pid", "process.exit_code", "source.bytes",
-                                              "destination.bytes", "http.response.body.bytes", "http.request.body.bytes",
+                                              "destination.bytes", "http.response.body.bytes",
+                                              "http.request.body.bytes",
                                               "network.bytes", "file.size")},
     "http.response.status_code": _number("http.response.status_code", 999), "event.outcome": _outcome,
     "log.level": _level, "level": _level, "levelname": _level, "severity": _level, "lvl": _level, "PRIORITY": _priority,
@@ -190,8 +190,8 @@ def open_line(line: str, clock: Clock) -> Opened | None:
         if document is None:
             return UNKNOWN, None, flags, "", line, {}
     fields: Fields = {}
-    keys, cut, inexact = _flatten(document, fields)
-    if not flags and (inexact or keys != line.count('":') or " :" in line or "\t:" in line):
+    texts, cut, inexact = _flatten(document, fields)
+    if not flags and (inexact or _quotes(line) != 2 * texts):
         exact, flags = _load_exactly(line)
         if exact is not None:
             document = exact
@@ -203,21 +203,30 @@ def open_line(line: str, clock: Clock) -> Opened | None:
     return NAME, timestamp_us, flags, program, message if message is not None else line, fields
 
 
+def _quotes(line: str) -> int:
+    """How many quotes stand around keys and strings: two each, unless a key is double. -1: cannot tell cheaply."""
+    quotes = line.count('"')
+    if "\\" not in line:
+        return quotes
+    return -1 if "\\\\" in line else quotes - line.count('\\"')
+
+
 def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
-    """Put the members into fields. Gives the number of keys, whether something was left out, and whether a number
-    may have lost digits."""
-    keys = 0
+    """Put the members into fields. Gives the number of keys and strings, whether something was left out, and whether a
+    number may have lost digits."""
+    texts = 0
     cut = inexact = False
-    texts, checked, taken = _TEXTS.get, _CHECKED.get, _TAKEN
+    named, checked, taken = _TEXTS.get, _CHECKED.get, _TAKEN
     waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, document)]
     while waiting:
         prefix, depth, members = waiting.pop()
-        keys += len(members)
+        texts += len(members)
         for key, value in members.items():
             name = prefix + key if prefix else key
             kind = type(value)
             if kind is str:
-                text_name = texts(name)
+                texts += 1
+                text_name = named(name)
                 if text_name is not None:
                     fields[text_name] = value
                     continue
@@ -228,12 +237,12 @@ def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]
                     waiting.append((name + ".", depth + 1, value))
                 else:
                     cut = True
-                    keys += _count_keys(value)
+                    texts += _count_texts(value)
                 continue
             elif kind is list:
-                keys += _count_keys(value)
+                texts += _count_texts(value)
                 value = [item if isinstance(item, str) else _as_text(item) for item in value[:MAX_FIELDS]]  # noqa: PLW2901
-                if value and (text_name := texts(name)) is not None:
+                if value and (text_name := named(name)) is not None:
                     fields[text_name] = value[0]
                     continue
             elif value is None or name in _TAKEN_TIMES:
@@ -247,20 +256,22 @@ def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]
                 fields["json." + name] = value
             else:
                 cut = True
-    return keys, cut, inexact
+    return texts, cut, inexact
 
 
-def _count_keys(value: object) -> int:
-    keys = 0
+def _count_texts(value: object) -> int:
+    texts = 0
     waiting = [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            keys += len(value)
+            texts += len(value)
             waiting.extend(value.values())
         elif isinstance(value, list):
             waiting.extend(value)
-    return keys
+        elif isinstance(value, str):
+            texts += 1
+    return texts
 
 
 def _as_text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Packets that iptables, nftables or ufw logged: "[UFW BLOCK] IN=eth0 OUT= MAC=... SRC=192.0.2.7 DST=... PROTO=TCP ...".
+"""Packets that iptables, nftables or ufw logged: "[UFW BLOCK] IN=eth0 OUT= SRC=192.0.2.7 DST=... PROTO=TCP ...".
 
 What happened to the packet is said by the rule's prefix only, which the administrator chose; words such as BLOCK or
 ACCEPT in it are understood, others leave the outcome open. Everything behind the prefix is the kernel's.
