@@ -75,23 +75,7 @@ json_values = st.recursive(
 
 @given(
     st.dictionaries(
-        st.sampled_from(
-            [
-                "time",
-                "level",
-                "msg",
-                "message",
-                "host",
-                "source",
-                "pid",
-                "status",
-                "@timestamp",
-                "user",
-                "log",
-                "stream",
-                "severity",
-            ]
-        )
+        st.sampled_from(["time", "msg", "log", "stream", "ts", "@timestamp", "MESSAGE", *_TEXTS, *_CHECKED])
         | st.text(max_size=8),
         json_values,
         max_size=12,
