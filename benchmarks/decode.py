@@ -83,11 +83,7 @@ def mixed(dice: random.Random, number: int) -> str:
             lambda: f"{head} web1 systemd[1]: Started session-{number}.scope - Session {number} of User alice.",
             lambda: (
                 f"{head} web1 kernel: [{number}.000001] [UFW BLOCK] IN=eth0 OUT= MAC= SRC=192.0.2.{number % 256} "
-<<<<<<< HEAD
-                "DST=198.51.100.7 LEN=40 TOS=0x00 PREC=0x00 TTL=244 ID=1 PROTO=TCP SPT=4000 DPT=23 WINDOW=1024 SYN URGP=0"
-=======
                 "DST=198.51.100.7 LEN=40 TOS=0x00 PREC=0x00 TTL=244 ID=1 PROTO=TCP SPT=4000 DPT=23 SYN URGP=0"
->>>>>>> decoders
             ),
             lambda: f"{head} web1 myservice[{number}]: job {number} done in {number % 100} ms",
         )
