@@ -172,9 +172,10 @@ class BackgroundProcessor:
         deadline = time.monotonic() + STOP_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if self._engine is not None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
             for _ in range(2):
-                self._engine.ended.acquire(timeout=max(0.0, deadline - time.monotonic()))
+                engine.ended.acquire(timeout=max(0.0, deadline - time.monotonic()))
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         with contextlib.suppress(ThreatLensError):
@@ -213,6 +214,7 @@ class BackgroundProcessor:
         monitoring = self._config.load_config()
         queue = RealtimeIngestionQueue(max_lines=monitoring.max_queue_size)
         processor = QueueProcessor(queue, self._store, self._broadcaster, on_refused=self._forget_streams)
+        processor.recall_shapes()
         monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=self._settings.own_files)
         engine = _Engine(queue, processor, monitor)
         self._apply_config(engine)
