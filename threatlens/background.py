@@ -155,6 +155,8 @@ class BackgroundProcessor:
         self._every(FOLLOW_S, self._follow)
         self._scheduler.start()
         self._ask_for_lease()
+        if not self.is_engine:
+            log.info("process %d runs the engine; this one follows it and takes over when it ends", self.owner())
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)

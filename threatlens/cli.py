@@ -52,7 +52,7 @@ def _settings() -> Settings:
 def _services() -> Iterator[Services]:
     from threatlens.logs import configure
 
-    configure(sys.stderr, json=not sys.stderr.isatty(), level="WARNING")
+    configure(sys.stderr, json=not sys.stderr.isatty(), level="ERROR")
     app = create_app()
     with app.app_context():
         yield cast("Services", app.extensions["threatlens"])
@@ -286,7 +286,8 @@ def _print_discovered(found: list[Any]) -> None:
         if item.sample:
             click.echo("    " + visible(item.sample[:300]))
             fields = "  ".join(f"{key}={value}" for key, value in list(item.fields.items())[:8])
-            click.echo("    " + visible(fields))
+            if fields:
+                click.echo("    " + visible(fields))
         if item.remedy:
             click.echo("    " + ("to read it: " if item.kind in {"file", "glob"} else "") + item.remedy)
     if not found:

@@ -146,7 +146,7 @@ class Clock:
         sign, hours, minutes = found.groups()
         return (int(hours) * 60 + int(minutes or 0)) * (-1 if sign == "-" else 1)
 
-    def wall(  # noqa: PLR0917  (the parts of a time, in their usual order)
+    def wall(
         self,
         year: int | None,
         month: int,

@@ -380,7 +380,7 @@ class Follower(Reader):
             self.replaced(stream)
         return None
 
-    def _act(  # noqa: PLR0917
+    def _act(
         self,
         source: FollowedSource,
         shown: str,
@@ -416,7 +416,7 @@ class Follower(Reader):
         self._remember(key, status, verdict, shown, only_known=only_known)
         return False
 
-    def _carry_on(  # noqa: PLR0917
+    def _carry_on(
         self, source: FollowedSource, stream: Stream, shown: str, real: str, key: Key, content: Content, *, listed: bool
     ) -> None:
         start = tail_start(stream.position)

@@ -34,7 +34,7 @@ _LONG_TURN_BYTES = 4 << 20
 Key = tuple[int, int]  # (device, inode)
 
 
-class Replaced(Exception):  # noqa: N818 - a finding, not an error
+class Replaced(Exception):
     """The file no longer holds what was read from it."""
 
 
