@@ -228,6 +228,7 @@ class BackgroundProcessor:
             self._thread("demo", DemoWriter(self._settings.demo_folder).run, self.stopped)
         self._every(CONFIG_S, self._reload_config, engine)
         self._every(STATUS_S, self._write_status, engine)
+        _guarded(self._write_status)(engine)
         self._every(HOUSEKEEPING_S, self._keep_house, engine)
         self._every(METRICS_S, self._write_metrics, engine)
 
