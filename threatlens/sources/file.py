@@ -289,6 +289,7 @@ class LogFileMonitor:
         real = os.path.join(folder, name)
         status = os.stat(real, follow_symlinks=False)
         if (status.st_mode & 0o170000) == 0o120000:
+            os.stat(real)  # a loop, or too long a chain, is an error
             real = os.path.realpath(real, strict=True)
             status = os.stat(real, follow_symlinks=False)
             source.folders.add(os.path.dirname(real))

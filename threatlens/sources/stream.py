@@ -64,6 +64,7 @@ class Stream:
         "listed",
         "long_head",
         "long_line",
+        "looked",
         "lost_path",
         "owner",
         "path",
@@ -75,6 +76,7 @@ class Stream:
         "size",
         "sought",
         "source",
+        "stale",
         "stream_id",
         "tail",
         "turn",
@@ -105,11 +107,13 @@ class Stream:
         self.size = 0
         self.seen: tuple[int, int, int] = (-1, 0, 0)  # (size, mtime_ns, ctime_ns) when it was last read to its end
         self.dirty = False  # there may be bytes to read
+        self.looked: tuple[int, int, int] = (-1, 0, 0)  # the same when it was last looked at
         self.ended = False  # read to its end since it last changed
         self.changed_at = 0.0  # clock, when it last changed
         self.lost_path = False  # renamed, unlinked or replaced
         self.listed = False  # its source's pattern names it
         self.present: tuple[int, bytes] = (0, b"")  # how the file begins while nothing of it is read
+        self.stale = True  # the file may have changed since then
         self.turn = 0
         self.waits_for: Stream | None = None
         self.unlinked = False
