@@ -19,7 +19,9 @@ class Source:
 
 def event(number: int, severity: int = 7, source: str = "auth", **fields: str) -> Event:
     named = {name.replace("_", "."): value for name, value in fields.items()}
-    return Event(number, number, number, source, 1, "", "authentication", severity, "sshd", f"message {number}", "raw", named)
+    return Event(
+        number, number, number, source, 1, "", "authentication", severity, "sshd", f"message {number}", "raw", named
+    )
 
 
 def items(*, severe: Any = (), logins: Any = (), sources: Any = (Source(),), dead_letters: int = 0) -> list[Any]:

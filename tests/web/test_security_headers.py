@@ -14,6 +14,7 @@ PATHS = ["/", "/events", "/events/1", "/sources", "/sources/add", "/unknown", "/
 @pytest.mark.parametrize("path", PATHS)
 def test_every_answer_carries_the_policy(app: Any, path: str) -> None:
     answer = app.test_client().get(path)
+    answer.close()
 
     assert answer.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
     assert "unsafe" not in CONTENT_SECURITY_POLICY
@@ -45,10 +46,11 @@ def test_pages_are_not_kept_and_static_files_are(app: Any) -> None:
     page = client.get("/events")
     address = page.text.split('rel="stylesheet" href="')[1].split('"')[0]
 
+    with client.get(address) as named, client.get("/static/threatlens.css") as unnamed:
+        assert "immutable" in named.headers["Cache-Control"]
+        assert "immutable" not in unnamed.headers.get("Cache-Control", "")
     assert page.headers["Cache-Control"] == "no-store"
     assert "Cookie" in page.headers["Vary"]
-    assert "immutable" in client.get(address).headers["Cache-Control"]
-    assert "immutable" not in client.get("/static/threatlens.css").headers.get("Cache-Control", "")
 
 
 OTHERS = [
