@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -11,7 +12,10 @@ from builders import Filler
 from jsonschema.validators import Draft202012Validator
 from programs import Program
 
+from threatlens.query import parse_query
 from threatlens.web.api import OPERATIONS
+
+GUIDE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
 @pytest.fixture
@@ -129,3 +133,25 @@ def test_an_answer_that_is_not_as_the_document_says_is_noticed(admin: Program, d
 
     with pytest.raises(jsonschema.ValidationError):
         check(document, answer, "get", "/api/v1/stats")
+
+
+def test_the_guide_names_every_operation_with_its_role() -> None:
+    rows = [line.split("|") for line in GUIDE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    named = {(call, cells[-2].strip()) for cells in rows for call in re.findall(r"`([A-Z]+ /[^`]*)`", cells[1])}
+    declared = {(f"{each.method} " + re.sub(r"<(?:int:)?(\w+)>", r"{\1}", each.path), each.role) for each in OPERATIONS}
+
+    assert named == declared
+
+
+def test_every_query_in_the_guide_is_one() -> None:
+    section = GUIDE.read_text(encoding="utf-8").split("## The query language")[1].split("\n## ")[0]
+    queries = [
+        query.replace("\\\\", "\\")
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for query in re.findall(r"`([^`]+)`", line.split("|")[1])
+    ]
+
+    assert len(queries) >= 10
+    for query in queries:
+        parse_query(query, now_us=0)
