@@ -24,8 +24,8 @@ def event(number: int, severity: int = 7, source: str = "auth", **fields: str) -
     )
 
 
-def items(*, severe: Any = (), logins: Any = (), sources: Any = (Source(),), dead_letters: int = 0) -> list[Any]:
-    return attention(severe, logins, sources, dead_letters=dead_letters, range_name="24h")
+def items(*, severe: Any = (), logins: Any = (), sources: Any = None, dead_letters: int = 0) -> list[Any]:
+    return attention(severe, logins, sources or [Source()], dead_letters=dead_letters, range_name="24h")
 
 
 def test_where_nothing_burns_nothing_is_said() -> None:

@@ -250,7 +250,14 @@ def test_a_busy_database_ends_the_feed_and_the_browser_comes_back(
     assert browser.closed[0] == 1011  # htmx connects again after this code
 
 
-ORIGINS = ["http://evil.example", "null", "https://localhost", "http://localhost:81", "http://evil-localhost", "http://localhost.evil.example"]  # fmt: skip
+ORIGINS = [
+    "http://evil.example",
+    "null",
+    "https://localhost",
+    "http://localhost:81",
+    "http://evil-localhost",
+    "http://localhost.evil.example",
+]
 
 
 @pytest.mark.parametrize("origin", [*ORIGINS, None])

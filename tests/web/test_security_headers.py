@@ -7,8 +7,21 @@ import pytest
 from threatlens.web.appearance import local_path
 from threatlens.web.security_headers import CONTENT_SECURITY_POLICY
 
-PATHS = ["/", "/events", "/events/1", "/sources", "/sources/add", "/unknown", "/dead-letters", "/healthz", "/nope",
-         "/static/threatlens.css", "/static/nope", "/api/v1/events", "/ws/ui"]  # fmt: skip
+PATHS = [
+    "/",
+    "/events",
+    "/events/1",
+    "/sources",
+    "/sources/add",
+    "/unknown",
+    "/dead-letters",
+    "/healthz",
+    "/nope",
+    "/static/threatlens.css",
+    "/static/nope",
+    "/api/v1/events",
+    "/ws/ui",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -72,14 +85,19 @@ def test_a_change_asked_for_by_another_site_is_refused(app: Any, headers: dict[s
     assert client.post("/appearance", data={"theme": "dark"}, headers={"Origin": "http://localhost"}).status_code == 303
 
 
-@pytest.mark.parametrize("path", ["/appearance", "/first-run", "/sources/add", "/sources/switch", "/sources/1/remove", "/dead-letters/1/replay"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    ["/appearance", "/first-run", "/sources/add", "/sources/switch", "/sources/1/remove", "/dead-letters/1/replay"],
+)
 def test_no_form_is_taken_without_its_token(app: Any, path: str) -> None:
     answer = app.test_client().post(path, data={"csrf_token": "wrong"})
     assert answer.status_code == 400
     assert "could not be understood" in answer.text
 
 
-@pytest.mark.parametrize("target", ["//evil.example", "/\\evil.example", "https:evil", "javascript:alert(1)", "", "x", "/a\nb", "/%0d\r\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "target", ["//evil.example", "/\\evil.example", "https:evil", "javascript:alert(1)", "", "x", "/a\nb", "/%0d\r\n"]
+)
 def test_a_switch_leads_back_to_this_site_only(target: str) -> None:
     assert local_path(target) == "/"
     assert local_path("/events?q=a") == "/events?q=a"
