@@ -19,11 +19,13 @@ class Source:
 
 def event(number: int, severity: int = 7, source: str = "auth", **fields: str) -> Event:
     named = {name.replace("_", "."): value for name, value in fields.items()}
-    return Event(number, number, number, source, 1, "", "authentication", severity, "sshd", f"message {number}", "raw", named)
+    return Event(
+        number, number, number, source, 1, "", "authentication", severity, "sshd", f"message {number}", "raw", named
+    )
 
 
-def items(*, severe: Any = (), logins: Any = (), sources: Any = (Source(),), dead_letters: int = 0) -> list[Any]:
-    return attention(severe, logins, sources, dead_letters=dead_letters, range_name="24h")
+def items(*, severe: Any = (), logins: Any = (), sources: Any = None, dead_letters: int = 0) -> list[Any]:
+    return attention(severe, logins, sources or [Source()], dead_letters=dead_letters, range_name="24h")
 
 
 def test_where_nothing_burns_nothing_is_said() -> None:

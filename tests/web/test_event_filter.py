@@ -29,7 +29,9 @@ def test_an_empty_address_asks_for_everything() -> None:
 
 
 def test_every_part_of_the_address_narrows_the_view() -> None:
-    view = read(q="failed severity>=3", min_severity="5", max_severity="8", category="authentication", source=["a", "b"])
+    view = read(
+        q="failed severity>=3", min_severity="5", max_severity="8", category="authentication", source=["a", "b"]
+    )
     assert view.where == EventFilter(5, 8, ("authentication",), ("a", "b"), words=("failed",))
 
 

@@ -127,7 +127,9 @@ def test_a_hostile_line_adds_no_element_and_no_attribute(client: Any, filler: Fi
 
 
 def test_one_event_shows_raw_and_decoded_as_one_thing(client: Any, filler: Filler) -> None:
-    filler.add("before", "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2", "behind")
+    filler.add(
+        "before", "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2", "behind"
+    )
     page = client.get("/events/2").text
 
     assert '<mark tabindex="0" data-fields="source.ip" title="source.ip">203.0.113.9</mark>' in page
@@ -194,17 +196,23 @@ def test_a_quiet_dashboard_is_useful(client: Any, filler: Filler) -> None:
 
 def test_unknown_lines_stand_in_shapes(client: Any, services: Any, filler: Filler) -> None:
     source_id, _, _ = filler.stream("app")
-    services.store.template_id("worker <*> did <b>not</b> start", sample="worker 7 did <b>not</b> start", source_id=source_id)
+    services.store.template_id(
+        "worker <*> did <b>not</b> start", sample="worker 7 did <b>not</b> start", source_id=source_id
+    )
     page = client.get("/unknown").text
     assert "worker &lt;*&gt; did &lt;b&gt;not&lt;/b&gt; start" in page
     assert "worker 7 did" in page
     assert re.search(r'href="/events\?q=[^"]*worker', page)
 
 
-def test_a_dead_letter_is_listed_and_can_be_asked_for_again(app: Any, client: Any, services: Any, filler: Filler) -> None:
+def test_a_dead_letter_is_listed_and_can_be_asked_for_again(
+    app: Any, client: Any, services: Any, filler: Filler
+) -> None:
     app.config["WTF_CSRF_ENABLED"] = False
     source_id, stream_id, _ = filler.stream("auth")
-    services.store.commit([], [], [], dead=[DeadLetter(source_id, stream_id, 0, "/x", b"<i>\xff", "utf-8", "it <failed>")])
+    services.store.commit(
+        [], [], [], dead=[DeadLetter(source_id, stream_id, 0, "/x", b"<i>\xff", "utf-8", "it <failed>")]
+    )
 
     page = client.get("/dead-letters").text
     assert "&lt;i&gt;\ufffd" in page

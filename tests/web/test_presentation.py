@@ -56,7 +56,8 @@ def test_a_time_zone_that_does_not_exist_leaves_the_machines_own(app: Any, name:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "just now"), (59, "59 s ago"), (61, "1 min ago"), (7200, "2 h ago"), (200_000, "2 d ago")]
+    ("seconds", "words"),
+    [(0, "just now"), (59, "59 s ago"), (61, "1 min ago"), (7200, "2 h ago"), (200_000, "2 d ago")],
 )
 def test_how_long_ago(monkeypatch: pytest.MonkeyPatch, seconds: int, words: str) -> None:
     monkeypatch.setattr(presentation, "now_us", lambda: 10**15)

@@ -7,13 +7,27 @@ import pytest
 from threatlens.web.appearance import local_path
 from threatlens.web.security_headers import CONTENT_SECURITY_POLICY
 
-PATHS = ["/", "/events", "/events/1", "/sources", "/sources/add", "/unknown", "/dead-letters", "/healthz", "/nope",
-         "/static/threatlens.css", "/static/nope", "/api/v1/events", "/ws/ui"]  # fmt: skip
+PATHS = [
+    "/",
+    "/events",
+    "/events/1",
+    "/sources",
+    "/sources/add",
+    "/unknown",
+    "/dead-letters",
+    "/healthz",
+    "/nope",
+    "/static/threatlens.css",
+    "/static/nope",
+    "/api/v1/events",
+    "/ws/ui",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_answer_carries_the_policy(app: Any, path: str) -> None:
     answer = app.test_client().get(path)
+    answer.close()
 
     assert answer.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
     assert "unsafe" not in CONTENT_SECURITY_POLICY
@@ -45,10 +59,11 @@ def test_pages_are_not_kept_and_static_files_are(app: Any) -> None:
     page = client.get("/events")
     address = page.text.split('rel="stylesheet" href="')[1].split('"')[0]
 
+    with client.get(address) as named, client.get("/static/threatlens.css") as unnamed:
+        assert "immutable" in named.headers["Cache-Control"]
+        assert "immutable" not in unnamed.headers.get("Cache-Control", "")
     assert page.headers["Cache-Control"] == "no-store"
     assert "Cookie" in page.headers["Vary"]
-    assert "immutable" in client.get(address).headers["Cache-Control"]
-    assert "immutable" not in client.get("/static/threatlens.css").headers.get("Cache-Control", "")
 
 
 OTHERS = [
@@ -70,14 +85,19 @@ def test_a_change_asked_for_by_another_site_is_refused(app: Any, headers: dict[s
     assert client.post("/appearance", data={"theme": "dark"}, headers={"Origin": "http://localhost"}).status_code == 303
 
 
-@pytest.mark.parametrize("path", ["/appearance", "/first-run", "/sources/add", "/sources/switch", "/sources/1/remove", "/dead-letters/1/replay"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    ["/appearance", "/first-run", "/sources/add", "/sources/switch", "/sources/1/remove", "/dead-letters/1/replay"],
+)
 def test_no_form_is_taken_without_its_token(app: Any, path: str) -> None:
     answer = app.test_client().post(path, data={"csrf_token": "wrong"})
     assert answer.status_code == 400
     assert "could not be understood" in answer.text
 
 
-@pytest.mark.parametrize("target", ["//evil.example", "/\\evil.example", "https:evil", "javascript:alert(1)", "", "x", "/a\nb", "/%0d\r\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "target", ["//evil.example", "/\\evil.example", "https:evil", "javascript:alert(1)", "", "x", "/a\nb", "/%0d\r\n"]
+)
 def test_a_switch_leads_back_to_this_site_only(target: str) -> None:
     assert local_path(target) == "/"
     assert local_path("/events?q=a") == "/events?q=a"

@@ -13,7 +13,13 @@ def marked(raw: str, fields: dict) -> dict[str, str]:
 
 
 def test_values_are_found_where_they_stand() -> None:
-    fields = {"host.name": "web1", "process.pid": 4211, "user.name": "admin", "source.ip": "203.0.113.9", "source.port": 52144}
+    fields = {
+        "host.name": "web1",
+        "process.pid": 4211,
+        "user.name": "admin",
+        "source.ip": "203.0.113.9",
+        "source.port": 52144,
+    }
     found = pieces(LINE, fields)
 
     assert marked(LINE, fields) == {name: str(value) for name, value in fields.items()}
@@ -37,7 +43,9 @@ def test_what_was_decided_and_not_read_is_not_marked() -> None:
 
 @given(
     st.text(max_size=80),
-    st.dictionaries(st.text(max_size=4), st.one_of(st.text(max_size=6), st.integers(), st.lists(st.text(max_size=3))), max_size=6),
+    st.dictionaries(
+        st.text(max_size=4), st.one_of(st.text(max_size=6), st.integers(), st.lists(st.text(max_size=3))), max_size=6
+    ),
 )
 def test_the_pieces_are_the_line(raw: str, fields: dict) -> None:
     assert "".join(piece.text for piece in pieces(raw, fields)) == raw

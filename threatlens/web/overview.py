@@ -72,7 +72,8 @@ def overview(range_name: str) -> Overview:
     rate = round(60 * services().engine_status().get("lines_per_s", 0))
     width_minutes = max(1, (bars[0].end_us - bars[0].start_us) // MINUTE_US) if bars else 1
     severe = store.page(EventFilter(min_severity=7, start_us=since), limit=200)
-    items = attention(severe, logins, sources, dead_letters=sum(not letter.event_id for letter in store.dead_letters(limit=100)), range_name=range_name)
+    dead = sum(not letter.event_id for letter in store.dead_letters(limit=100))
+    items = attention(severe, logins, sources, dead_letters=dead, range_name=range_name)
     return Overview(
         range_name=range_name,
         items=items,

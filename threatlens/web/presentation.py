@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from flask import Flask, current_app, g, request, url_for
 
-from threatlens.event import rfc3339
+from threatlens.event import Fields, rfc3339
 from threatlens.models import now_us
 
 #: Flags of an event, explained (threatlens.event.FLAG_NAMES).
@@ -173,6 +173,20 @@ def sentence(text: str) -> str:
     return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
+#: Fields that say most about a line, in the order in which people want them.
+TELLING = (
+    "source.ip", "user.name", "event.action", "event.outcome", "http.request.method", "url.original",
+    "http.response.status_code", "process.name", "host.name", "log.level",
+)  # fmt: skip
+
+
+def telling(fields: Fields, most: int = 6) -> list[tuple[str, str]]:
+    """The few fields of a line that say most about it."""
+    known = [name for name in TELLING if name in fields]
+    names = known + [name for name in fields if name not in known]
+    return [(name, str(fields[name])) for name in names[:most]]
+
+
 def asset(filename: str) -> str:
     """The address of a static file; it changes with the content, so browsers may keep it for ever."""
     known: dict[str, str] = current_app.extensions.setdefault("threatlens_assets", {})
@@ -197,7 +211,7 @@ def theme() -> str:
 
 def register(app: Flask) -> None:
     """Give the templates their filters and globals."""
-    shown: tuple[Any, ...] = (visible, clock, minute_clock, utc, ago, size, count, compact, band, sentence)
+    shown: tuple[Any, ...] = (visible, clock, minute_clock, utc, ago, size, count, compact, band, sentence, telling)
     for each in shown:
         app.add_template_filter(each)
     app.add_template_filter(rfc3339)

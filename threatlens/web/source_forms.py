@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, DecimalField, IntegerField, SelectField, StringField
+from wtforms import BooleanField, DecimalField, IntegerField, SelectChoice, SelectField, StringField
 from wtforms.validators import Optional
 
 from threatlens.decoders import FORMATS
@@ -27,12 +27,18 @@ class SourceForm(FlaskForm):  # type: ignore[misc]
     path = StringField("Path", description="A file, a folder, or a pattern such as /var/log/nginx/*.log.")
     format = SelectField(
         "Format",
-        choices=[("auto", "found out by itself")] + [(name, name) for name in sorted(FORMATS - {"auto"})],
+        choices=[
+            SelectChoice("auto", "found out by itself"),
+            *(SelectChoice(name, name) for name in sorted(FORMATS)),
+        ],
         description="What its lines are. Found out line by line unless you name it.",
     )
     start_at = SelectField(
         "Start at",
-        choices=[("beginning", "the beginning: read what is there already"), ("end", "the end: only what comes now")],
+        choices=[
+            SelectChoice("beginning", "the beginning: read what is there already"),
+            SelectChoice("end", "the end: only what comes now"),
+        ],
         description="For files that ThreatLens has never seen.",
     )
     timezone = StringField("Time zone", description="Of timestamps that name none, such as Europe/Berlin.")
