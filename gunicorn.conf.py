@@ -9,7 +9,8 @@ import signal
 import sys
 
 from threatlens.errors import ThreatLensError
-from threatlens.settings import load_settings
+from threatlens.settings import load_settings, prepare_data_folder
+from threatlens.store_schema import migrate
 
 try:
     _settings = load_settings(os.environ)
@@ -37,6 +38,11 @@ control_socket_disable = True
 
 
 def on_starting(server):
+    try:
+        prepare_data_folder(_settings)
+        migrate(_settings)
+    except ThreatLensError as error:
+        sys.exit(f"threatlens: {error}")
     for address in server.cfg.address:
         host = address[0] if isinstance(address, tuple) else ""
         if host and not (host.startswith("127.") or host in {"::1", "localhost"}):

@@ -1,6 +1,13 @@
 """What a WSGI server loads: the app, with its engine started (or following, where another process holds the lease)."""
 
-from threatlens import create_app
+import os
+import sys
 
-app = create_app()
+from threatlens import create_app
+from threatlens.logs import configure
+from threatlens.settings import load_settings
+
+settings = load_settings(os.environ)
+configure(sys.stderr, json=not sys.stderr.isatty(), level=settings.log_level)
+app = create_app(settings)
 app.extensions["threatlens"].background.start()

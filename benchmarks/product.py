@@ -145,9 +145,9 @@ class Product:
 
     def configure(self, **source: str | float | bool) -> None:
         """One source; by default everything in the folder of logs."""
-        source = {"name": "bench", "path": self.logs, "file_pattern": "*.log", "start_at": "beginning"} | source
+        named = {"name": "bench", "path": self.logs, "file_pattern": "*.log", "start_at": "beginning", **source}
         with open(os.path.join(self.data, "threatlens.yaml"), "w", encoding="utf-8") as file:
-            file.write(json.dumps({"allowed_roots": [self.folder], "sources": [source]}))
+            file.write(json.dumps({"allowed_roots": [self.folder], "sources": [named]}))
 
     def env(self, port: int = 0, **more: str) -> dict[str, str]:
         return os.environ | {"THREATLENS_DATA": self.data, "PORT": str(port or 8000), "HOST": "127.0.0.1"} | more

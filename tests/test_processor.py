@@ -135,6 +135,22 @@ def test_lines_that_nobody_decodes_are_grouped_by_shape(bench):
     assert bench.store.source(bench.source_id).unknown == 2
 
 
+def test_shapes_keep_their_number_when_they_grow_general_and_after_a_restart(bench, store):
+    bench.process(b"zork moved alpha gremlins home\n")
+    bench.process(b"zork moved beta gremlins home\n")
+    (shape,) = store.templates()
+    assert (shape.n, shape.text) == (2, "zork moved <*> gremlins home")
+    again = QueueProcessor(bench.queue, store, bench.ring, on_refused=bench.refused.append)
+    again.recall_shapes()
+    again.set_sources([LogSourceConfig(bench.source_id, "auth", "/x")], {})
+    start = store.position(bench.stream_id)
+    line = entry(b"zork moved delta gremlins home\n", stream_id=bench.stream_id, source_id=bench.source_id, start=start)
+    again.process([line], bench.stopped)
+    (shape,) = store.templates()
+    assert shape.n == 3
+    assert {event.template_id for event in bench.events()} == {shape.id}
+
+
 def test_what_a_source_has_taught_is_remembered(bench):
     bench.process(SSHD)
     assert bench.store.learned()[bench.source_id]

@@ -155,6 +155,8 @@ class BackgroundProcessor:
         self._every(FOLLOW_S, self._follow)
         self._scheduler.start()
         self._ask_for_lease()
+        if not self.is_engine:
+            log.info("process %d runs the engine; this one follows it and takes over when it ends", self.owner())
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -172,9 +174,10 @@ class BackgroundProcessor:
         deadline = time.monotonic() + STOP_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if self._engine is not None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
             for _ in range(2):
-                self._engine.ended.acquire(timeout=max(0.0, deadline - time.monotonic()))
+                engine.ended.acquire(timeout=max(0.0, deadline - time.monotonic()))
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         with contextlib.suppress(ThreatLensError):
@@ -213,6 +216,7 @@ class BackgroundProcessor:
         monitoring = self._config.load_config()
         queue = RealtimeIngestionQueue(max_lines=monitoring.max_queue_size)
         processor = QueueProcessor(queue, self._store, self._broadcaster, on_refused=self._forget_streams)
+        processor.recall_shapes()
         monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=self._settings.own_files)
         engine = _Engine(queue, processor, monitor)
         self._apply_config(engine)

@@ -52,7 +52,7 @@ def _settings() -> Settings:
 def _services() -> Iterator[Services]:
     from threatlens.logs import configure
 
-    configure(sys.stderr, json=not sys.stderr.isatty(), level="WARNING")
+    configure(sys.stderr, json=not sys.stderr.isatty(), level="ERROR")
     app = create_app()
     with app.app_context():
         yield cast("Services", app.extensions["threatlens"])
@@ -131,18 +131,27 @@ def migrate() -> None:
 @click.argument("file")
 def decode(log_format: str, year: int | None, tz: str, file: str) -> None:
     """Decode FILE (or - for standard input) and print one JSON object per record; stores nothing."""
+    from threatlens.analyzers.patterns import TemplateTree
     from threatlens.decoders import FORMATS
-    from threatlens.decoders.run import decode_file, serialise
+    from threatlens.decoders.records import decode_file, to_json
 
     if log_format != "auto" and log_format not in FORMATS:
         msg = f"no decoder is named {log_format!r}; there are: auto, {', '.join(sorted(FORMATS))}"
         raise click.UsageError(msg)
     _check_zone(tz)
+    tree = TemplateTree()
     out = sys.stdout.buffer
     try:
         with _open(file) as stream:
-            for record in decode_file(stream, format=log_format, year=year, timezone=tz, read_at_s=time.time()):
-                out.write(serialise(record))
+            for record in decode_file(
+                stream,
+                format=log_format,
+                year=year,
+                timezone=tz,
+                read_at_s=time.time(),
+                template_id=lambda message: tree.find(message).id,
+            ):
+                out.write(to_json(record))
         out.flush()
     except BrokenPipeError:  # `| head`: whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -277,7 +286,8 @@ def _print_discovered(found: list[Any]) -> None:
         if item.sample:
             click.echo("    " + visible(item.sample[:300]))
             fields = "  ".join(f"{key}={value}" for key, value in list(item.fields.items())[:8])
-            click.echo("    " + visible(fields))
+            if fields:
+                click.echo("    " + visible(fields))
         if item.remedy:
             click.echo("    " + ("to read it: " if item.kind in {"file", "glob"} else "") + item.remedy)
     if not found:

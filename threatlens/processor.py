@@ -27,7 +27,7 @@ from threatlens.event import BAD_ENCODING, PARSE_ERROR, Decoded, Event, LogEntry
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import split_records
-from threatlens.store import INDEXED_CHARACTERS, DeadLetter, EventRow, EventStore, Move
+from threatlens.store import INDEXED_CHARACTERS, MAX_TEMPLATES, DeadLetter, EventRow, EventStore, Move
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +108,7 @@ class QueueProcessor:
         self._configs: dict[int, LogSourceConfig] = {}
         self._learned: dict[int, tuple[str, ...]] = {}
         self._tree = TemplateTree()
+        self._templates: dict[str, tuple[int, str]] = {}  # id of a shape in the tree: its number, its text there
         self._prepared: Queue[_Prepared] = Queue(maxsize=1)
 
     def set_sources(self, configs: Iterable[LogSourceConfig], learned: dict[int, tuple[str, ...]]) -> None:
@@ -215,8 +216,7 @@ class QueueProcessor:
             template_id = 0
             if name == "unknown":
                 unknown += 1
-                shape = self._tree.template(message[:INDEXED_CHARACTERS])
-                template_id = self._store.template_id(shape, sample=text, source_id=source_id)
+                template_id = self._template_id(message, text, source_id)
             format_id = format_ids.get(name)
             if format_id is None:
                 format_id = format_ids[name] = name_id("format", name)
@@ -240,6 +240,24 @@ class QueueProcessor:
             all_texts.append(text)
         prepared.origins += [entry] * (len(rows) - before)
         return blank, unknown
+
+    def _template_id(self, message: str, line: str, source_id: int) -> int:
+        """The number of the shape of a line that no decoder knows."""
+        shape = self._tree.find(message[:INDEXED_CHARACTERS])
+        text = shape.text
+        known = self._templates.get(shape.id)
+        if known is None:
+            known = (self._store.template_id(text, sample=line, source_id=source_id), text)
+            self._templates[shape.id] = known
+        elif known[1] != text:
+            self._store.generalise_template(known[0], text)
+            self._templates[shape.id] = known = (known[0], text)
+        return known[0]
+
+    def recall_shapes(self) -> None:
+        """Begin with the shapes that are stored, so that a restart does not number them anew."""
+        for view in self._store.templates(limit=MAX_TEMPLATES):
+            self._templates[self._tree.find(view.text).id] = (view.id, view.text)
 
     # -- storing: one transaction, tried until it holds
 

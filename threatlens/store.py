@@ -265,11 +265,7 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook):
 
     def template_id(self, text: str, *, sample: str, source_id: int) -> int:
         """The number of this message shape; 0 once there are more shapes than are kept."""
-        key = ("template", text)
-        known = self._names.get(key)
-        if known is not None:
-            return known
-        with self._names_lock, self.database.writing() as connection:
+        with self.database.writing() as connection:
             row = connection.exec_driver_sql("SELECT id FROM templates WHERE text = ?", (text,)).scalar()
             if row is None:
                 many = connection.exec_driver_sql("SELECT count(*) FROM templates").scalar_one()
@@ -281,8 +277,12 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook):
                     " VALUES (?,?,0,?,?,?) RETURNING id",
                     (text, sample[:2_000], now, now, source_id),
                 ).scalar_one()
-            self._names[key] = int(row)
         return int(row)
+
+    def generalise_template(self, template_id: int, text: str) -> None:
+        """The shape has become more general; its number stays. A shape that reads so already keeps its own."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql("UPDATE OR IGNORE templates SET text = ? WHERE id = ?", (text, template_id))
 
 
 #: Shapes of undecoded lines that are kept; an attacker can make up as many as he likes.

@@ -58,7 +58,9 @@ class ConfigTable:
     def put_source(self, source: SavedSource) -> int:
         """Write a source; its id."""
         now = now_us()
-        values: tuple[object, ...] = (source.source_name, source.path, source.kind, source.origin, source.enabled, source.settings, now)
+        values: tuple[object, ...] = (
+            source.source_name, source.path, source.kind, source.origin, source.enabled, source.settings, now,
+        )  # fmt: skip
         with self._database.writing() as connection:
             if source.source_id:
                 # A hidden source may still have the name; it gives it up.

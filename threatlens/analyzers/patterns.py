@@ -77,9 +77,7 @@ class TemplateTree:
         full = self._shapes >= self._max_shapes or len(leaf) >= _MAX_SHAPES_PER_LEAF
         if best is not None and (agreeing >= _SIMILAR or full):
             if agreeing < 1.0:
-                best.words = [
-                    known if known == word else WILD for known, word in zip(best.words, words, strict=True)
-                ]
+                best.words = [known if known == word else WILD for known, word in zip(best.words, words, strict=True)]
             return best
         if full:
             words = [WILD] * min(len(words), 1)

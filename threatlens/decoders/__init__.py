@@ -87,4 +87,13 @@ def decode_stored(raw: str, format: str) -> Decoded:  # noqa: A002
     return decoded._replace(timestamp_us=None)
 
 
-__all__ = ["DECODERS", "FORMATS", "UNKNOWN", "Decoder", "LineDecoder", "MessageDecoder", "SourceDecoder", "decode_stored"]
+__all__ = [
+    "DECODERS",
+    "FORMATS",
+    "UNKNOWN",
+    "Decoder",
+    "LineDecoder",
+    "MessageDecoder",
+    "SourceDecoder",
+    "decode_stored",
+]

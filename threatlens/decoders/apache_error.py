@@ -17,7 +17,10 @@ _LINE = compiled(
     r"\[(?:([\w-]{0,40}):)?(emerg|alert|crit|error|warn|notice|info|debug|trace[1-8])\](.*)"
 ).fullmatch
 _PID = compiled(r" \[pid ([0-9]{1,10})(?::tid [0-9]{1,20})?\]").match
-_CLIENT = compiled(r"(?: \([^()]{1,20}\)[^\[\]]{0,200}:)?(?: [\w.]{1,60}\([0-9]{1,6}\):)? \[(?:client|remote) (\[[^\]\s]+\](?::[0-9]{1,5})?|[^\]\s]+)\]").match
+_CLIENT = compiled(
+    r"(?: \([^()]{1,20}\)[^\[\]]{0,200}:)?(?: [\w.]{1,60}\([0-9]{1,6}\):)?"
+    r" \[(?:client|remote) (\[[^\]\s]+\](?::[0-9]{1,5})?|[^\]\s]+)\]"
+).match
 _PORT = compiled(r"(.*[^:]):([0-9]{1,5})").fullmatch
 _CODE = compiled(r"(AH[0-9]{5}): (.*)").fullmatch
 _LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning", **{f"trace{n}": "debug" for n in range(1, 9)}}
@@ -30,16 +33,28 @@ _MESSAGES = Table(
             row(r"user (?P<user>.*) not found: .*", "http_login", "failure"),
             row(r"user (?P<user>.*): authentication failure for .*", "http_login", "failure"),
             row(r"user (?P<user>.*): [Pp]assword [Mm]ismatch.*", "http_login", "failure"),
-            row(r"user (?P<user>.*) in realm .* (?:not found|denied by provider): .*", "http_login", "failure"),
+            row(
+                r"user (?P<user>.{0,512}?) in realm .{0,4096}? (?:not found|denied by provider): .*",
+                "http_login",
+                "failure",
+            ),
             row(r"user (?P<user>.*) not found", "http_login", "failure"),
             row(r"user (?P<user>.*): .*", "http_login", "failure"),
         ],
-        "Authorization": [row(r"Authorization of user (?P<user>.*) to access .* failed, reason: .*", _DENIED, "failure")],
+        "Authorization": [
+            row(
+                r"Authorization of user (?P<user>.{0,512}?) to access .{0,4096}? failed, reason: .*", _DENIED, "failure"
+            )
+        ],
         "AuthType": [row(r"AuthType .*", "http_login", "failure")],
         "Hostname": [row(r"Hostname .* provided via SNI.*", "tls_handshake", "failure", **_WEB)],
         "No": [row(r"No hostname was provided via SNI .*", "tls_handshake", "failure", **_WEB)],
         "access": [
-            row(r"access to .* failed(?: for [^\s,]+)?, reason: user '(?P<user>[^']*)' does not meet .*", _DENIED, "failure"),
+            row(
+                r"access to .* failed(?: for [^\s,]+)?, reason: user '(?P<user>[^']*)' does not meet .*",
+                _DENIED,
+                "failure",
+            ),
             row(r"access to .* failed, reason: .*", _DENIED, "failure"),
         ],
         "client": [

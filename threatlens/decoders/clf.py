@@ -20,7 +20,8 @@ LINE = compiled(
     rf"(\S+) (\S+) (\S+|.*?) {_TIME} {_REQUEST} ([0-9]{{3}}) ([0-9]{{1,15}}|-)(?: {_QUOTED} {_QUOTED})?"
 ).match
 
-#: What nearly all lines are: no blanks in the name, no escapes, a well-formed request. Groups as in LINE, "other" left out.
+#: What nearly all lines are: no blanks in the name, no escapes, a well-formed request.
+#: Groups as in LINE, "other" left out.
 PLAIN = compiled(
     r"(\S++) (\S++) (\S++) \[([^\]]{26})\] \"([A-Z]++) ([^\s\"\\]++) HTTP/([0-9.]{1,4}+)\" ([0-9]{3}) ([0-9]{1,15}+)"
     r" \"([^\"\\]*+)\" \"([^\"\\]*+)\""
@@ -77,7 +78,7 @@ def read(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str, Fiel
         fields["source.ip"] = address
     else:
         put_address(fields, "source", client)
-    if user != "-" and user != '""' and user:
+    if user and user not in {"-", '""'}:
         fields["user.name"] = user
     if method is not None:
         fields["http.request.method"] = method

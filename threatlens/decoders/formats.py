@@ -10,11 +10,12 @@ _HEAD = """# Formats
 
 ThreatLens finds out by itself what a source speaks, line by line. To fix it, give one of these names as `format:`.
 A message inside an envelope (syslog, journald, a container's JSON) is read by the program that wrote it; a program
-without a decoder of its own keeps the envelope's format. Lines of no format are `unknown`: kept, searchable, grouped by shape.
+without a decoder of its own keeps the envelope's format. Lines of no format
+are `unknown`: kept, searchable, grouped by shape.
 
-JSON keys that are not ECS names or usual aliases of them become fields under `json.`, those of pairs under `logfmt.` and
-`keyvalue.`, structured data of RFC 5424 under `log.syslog.structured_data.`: what a program logs can not replace a field
-of ThreatLens.
+JSON keys that are not ECS names or usual aliases of them become fields under `json.`, those of pairs under `logfmt.`
+and `keyvalue.`, structured data of RFC 5424 under `log.syslog.structured_data.`: what a program logs cannot replace a
+field of ThreatLens.
 
 Times without a year are of the latest year that puts them at most a day ahead of the reading; times without a zone are
 of the source's `timezone`. Times before 1970, after 2100 or more than a day in the future are clamped and marked.

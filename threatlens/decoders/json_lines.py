@@ -24,7 +24,8 @@ MAX_DEPTH = 8
 _MAX_EXACT = 2.0**53
 _BUNYAN = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
 _LEVEL_WORDS = {
-    "warn": "warning", "err": "error", "fatal": "critical", "crit": "critical", "panic": "emergency", "emerg": "emergency",
+    "warn": "warning", "err": "error", "fatal": "critical", "crit": "critical", "panic": "emergency",
+    "emerg": "emergency",
     "information": "info", "informational": "info", "dpanic": "critical", "severe": "error",
 }  # fmt: skip
 
@@ -33,6 +34,10 @@ Put = Callable[[Fields, Any], None]
 
 def _number(name: str, highest: int) -> Put:
     def put(fields: Fields, value: object) -> None:
+        if type(value) is int:
+            if 0 <= value <= highest:
+                fields[name] = value
+            return
         if isinstance(value, str) and len(value) <= 18 and value.isdecimal():
             value = int(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= highest:
@@ -69,16 +74,69 @@ def _outcome(fields: Fields, value: object) -> None:
 
 _PORT = 65535
 _BIG = 2**63 - 1
-_PLAIN = (
-    "event.category event.action event.type event.kind event.code event.reason event.dataset event.module event.provider"
-    " host.hostname process.name process.executable process.command_line process.parent.name process.parent.executable"
-    " process.parent.command_line process.working_directory user.name user.id user.domain user.email user.target.name"
-    " user.effective.name group.name group.id source.domain destination.domain client.domain server.domain"
-    " network.transport network.protocol network.direction network.type http.request.method http.request.referrer"
-    " http.version url.original url.full url.path url.query url.domain url.scheme user_agent.original file.path file.name"
-    " file.hash.sha256 file.hash.md5 dns.question.name dns.question.type service.name service.type log.logger"
-    " error.message error.type error.stack_trace trace.id transaction.id container.id container.name rule.name rule.id"
-).split()
+_PLAIN = [
+    "event.category",
+    "event.action",
+    "event.type",
+    "event.kind",
+    "event.code",
+    "event.reason",
+    "event.dataset",
+    "event.module",
+    "event.provider",
+    "host.hostname",
+    "process.name",
+    "process.executable",
+    "process.command_line",
+    "process.parent.name",
+    "process.parent.executable",
+    "process.parent.command_line",
+    "process.working_directory",
+    "user.name",
+    "user.id",
+    "user.domain",
+    "user.email",
+    "user.target.name",
+    "user.effective.name",
+    "group.name",
+    "group.id",
+    "source.domain",
+    "destination.domain",
+    "client.domain",
+    "server.domain",
+    "network.transport",
+    "network.protocol",
+    "network.direction",
+    "network.type",
+    "http.request.method",
+    "http.request.referrer",
+    "http.version",
+    "url.original",
+    "url.full",
+    "url.path",
+    "url.query",
+    "url.domain",
+    "url.scheme",
+    "user_agent.original",
+    "file.path",
+    "file.name",
+    "file.hash.sha256",
+    "file.hash.md5",
+    "dns.question.name",
+    "dns.question.type",
+    "service.name",
+    "service.type",
+    "log.logger",
+    "error.message",
+    "error.type",
+    "error.stack_trace",
+    "trace.id",
+    "transaction.id",
+    "container.id",
+    "container.name",
+    "rule.name",
+    "rule.id",
+]
 #: Key, as it stands or with the dots of its nesting -> the field of text that it sets.
 _TEXTS: dict[str, str] = {
     **{name: name for name in _PLAIN},
@@ -97,7 +155,8 @@ _CHECKED: dict[str, Put] = {
                                                            "destination.address", "client.ip", "server.ip")},
     **{name: _number(name, _PORT) for name in ("source.port", "destination.port", "client.port", "server.port")},
     **{name: _number(name, _BIG) for name in ("process.pid", "process.parent.pid", "process.exit_code", "source.bytes",
-                                              "destination.bytes", "http.response.body.bytes", "http.request.body.bytes",
+                                              "destination.bytes", "http.response.body.bytes",
+                                              "http.request.body.bytes",
                                               "network.bytes", "file.size")},
     "http.response.status_code": _number("http.response.status_code", 999), "event.outcome": _outcome,
     "log.level": _level, "level": _level, "levelname": _level, "severity": _level, "lvl": _level, "PRIORITY": _priority,
@@ -131,8 +190,8 @@ def open_line(line: str, clock: Clock) -> Opened | None:
         if document is None:
             return UNKNOWN, None, flags, "", line, {}
     fields: Fields = {}
-    keys, cut, inexact = _flatten(document, fields)
-    if not flags and (inexact or keys != line.count('":') or " :" in line or "\t:" in line):
+    texts, cut, inexact = _flatten(document, fields)
+    if not flags and (inexact or _quotes(line) != 2 * texts):
         exact, flags = _load_exactly(line)
         if exact is not None:
             document = exact
@@ -144,63 +203,75 @@ def open_line(line: str, clock: Clock) -> Opened | None:
     return NAME, timestamp_us, flags, program, message if message is not None else line, fields
 
 
+def _quotes(line: str) -> int:
+    """How many quotes stand around keys and strings: two each, unless a key is double. -1: cannot tell cheaply."""
+    quotes = line.count('"')
+    if "\\" not in line:
+        return quotes
+    return -1 if "\\\\" in line else quotes - line.count('\\"')
+
+
 def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
-    """Put the members into fields. Gives the number of keys, whether something was left out, and whether a number
-    may have lost digits."""
-    keys = 0
+    """Put the members into fields. Gives the number of keys and strings, whether something was left out, and whether a
+    number may have lost digits."""
+    texts = 0
     cut = inexact = False
+    named, checked, taken = _TEXTS.get, _CHECKED.get, _TAKEN
     waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, document)]
     while waiting:
         prefix, depth, members = waiting.pop()
-        keys += len(members)
+        texts += len(members)
         for key, value in members.items():
             name = prefix + key if prefix else key
-            if type(value) is str:
-                text_name = _TEXTS.get(name)
+            kind = type(value)
+            if kind is str:
+                texts += 1
+                text_name = named(name)
                 if text_name is not None:
                     fields[text_name] = value
                     continue
-            elif type(value) is dict:
+                if name in taken:
+                    continue
+            elif kind is dict:
                 if depth < MAX_DEPTH:
                     waiting.append((name + ".", depth + 1, value))
                 else:
                     cut = True
-                    keys += _count_keys(value)
+                    texts += _count_texts(value)
                 continue
-            elif type(value) is list:
-                keys += _count_keys(value)
+            elif kind is list:
+                texts += _count_texts(value)
                 value = [item if isinstance(item, str) else _as_text(item) for item in value[:MAX_FIELDS]]  # noqa: PLW2901
-                if name in _TEXTS and value:
-                    fields[_TEXTS[name]] = value[0]
+                if value and (text_name := named(name)) is not None:
+                    fields[text_name] = value[0]
                     continue
-            elif value is None:
+            elif value is None or name in _TAKEN_TIMES:
                 continue
             elif not -_MAX_EXACT < value < _MAX_EXACT:
                 inexact = True
-            put = _CHECKED.get(name)
+            put = checked(name)
             if put is not None:
                 put(fields, value)
-            elif name not in _TAKEN or type(value) is not str:
-                if name in _TAKEN_TIMES:
-                    continue
-                if len(fields) < MAX_FIELDS and len(name) <= _MAX_NAME:
-                    fields["json." + name] = value
-                else:
-                    cut = True
-    return keys, cut, inexact
+            elif len(fields) < MAX_FIELDS and len(name) <= _MAX_NAME:
+                fields["json." + name] = value
+            else:
+                cut = True
+    return texts, cut, inexact
 
 
-def _count_keys(value: object) -> int:
-    keys = 0
+def _count_texts(value: object) -> int:
+    texts = 0
     waiting = [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            keys += len(value)
+            texts += len(value)
             waiting.extend(value.values())
         elif isinstance(value, list):
             waiting.extend(value)
-    return keys
+        elif isinstance(value, str):
+            texts += 1
+    return texts
 
 
 def _as_text(value: object) -> str:
@@ -263,11 +334,12 @@ def _message(document: dict[str, Any], fields: Fields) -> tuple[str | None, str]
 
 
 def _time(document: dict[str, Any], clock: Clock) -> Moment:
+    get = document.get
     for name in _TIMES:
-        value = document.get(name)
-        if value is None or isinstance(value, (bool, dict, list)):
+        value = get(name)
+        if value is None:
             continue
-        if isinstance(value, str):
+        if type(value) is str:
             if value[4:5] == "-":
                 moment = clock.iso(value)
             elif len(value) <= 20 and value.replace(".", "", 1).isdecimal():
@@ -276,8 +348,10 @@ def _time(document: dict[str, Any], clock: Clock) -> Moment:
                 moment = clock.clf(value)
             else:
                 moment = clock.iso(value)
-        else:
+        elif type(value) is int or type(value) is float:
             moment = clock.epoch(value)
+        else:
+            continue
         if moment[0] is not None:
             return moment
     return None, TIME_ERROR

@@ -15,7 +15,7 @@ from threatlens.event import TIME_ERROR, Fields
 NAME = "logfmt"
 
 _PAIR = compiled(r'\s*([\w@][\w.@/-]{0,100})=(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s"=]*))(?=\s|$)').match
-_MARK = compiled(r'(?:^|\s)(?:level|lvl|msg|severity)=').search
+_MARK = compiled(r"(?:^|\s)(?:level|lvl|msg|severity)=").search
 _ESCAPED = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 _MAX_PAIRS = 400

@@ -1,4 +1,4 @@
-"""Packets that iptables, nftables or ufw logged: "[UFW BLOCK] IN=eth0 OUT= MAC=... SRC=192.0.2.7 DST=... PROTO=TCP ...".
+"""Packets that iptables, nftables or ufw logged: "[UFW BLOCK] IN=eth0 OUT= SRC=192.0.2.7 DST=... PROTO=TCP ...".
 
 What happened to the packet is said by the rule's prefix only, which the administrator chose; words such as BLOCK or
 ACCEPT in it are understood, others leave the outcome open. Everything behind the prefix is the kernel's.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from threatlens.decoders.base import MessageDecoder, compiled, put_address, put_port
 from threatlens.event import Fields
 
-_LINE = compiled(r"(?:\[ {0,8}[0-9]{1,12}\.[0-9]{1,9}\] ?)?(.{0,120}?)\bIN=([\w.:@+-]{0,40}) OUT=([\w.:@+-]{0,40}) (.*)").fullmatch
+_LINE = compiled(
+    r"(?:\[ {0,8}[0-9]{1,12}\.[0-9]{1,9}\] ?)?(.{0,120}?)\bIN=([\w.:@+-]{0,40}) OUT=([\w.:@+-]{0,40}) (.*)"
+).fullmatch
 _DENIED = compiled(r"(?i:block|drop|deny|denied|reject)").search
 _ALLOWED = compiled(r"(?i:allow|accept|pass)").search
 

@@ -35,14 +35,27 @@ _MESSAGES = Table(
             row(r"limiting (?:requests|connections)\b.*", "http_rate_limited", "failure", **_WEB),
         ],
         "delaying": [row(r"delaying requests\b.*", "http_rate_limited", **_WEB)],
-        "open()": [row(r'open\(\) "(?P<file>[^"]*)" failed \([0-9]+: (?P<reason>[^)]*)\).*', "http_file_error", "failure", **_WEB)],
+        "open()": [
+            row(
+                r'open\(\) "(?P<file>[^"]*)" failed \([0-9]+: (?P<reason>[^)]*)\).*',
+                "http_file_error",
+                "failure",
+                **_WEB,
+            )
+        ],
         "client": [
-            row(r"client (?P<src>[0-9.]+|\[?[0-9a-fA-F:]+?\]?):(?P<sport>[0-9]{1,5}) connected to .*", "mail_connect", category="network"),
+            row(
+                r"client (?P<src>[0-9.]+|\[?[0-9a-fA-F:]+?\]?):(?P<sport>[0-9]{1,5}) connected to .*",
+                "mail_connect",
+                category="network",
+            ),
             row(r'client login failed: "(?P<reason>[^"]*)".*, login: "(?P<user>[^"]*)".*', "mail_login", "failure"),
             row(r"client login failed.*", "mail_login", "failure"),
             row(r'client logged in, client: .*, login: "(?P<user>[^"]*)".*', "mail_login", "success"),
             row(r"client logged in, client: .*", "mail_login", "success"),
-            row(r"client (?P<reason>sent|intended|closed|timed|prematurely)\b.*", "http_client_error", "failure", **_WEB),
+            row(
+                r"client (?P<reason>sent|intended|closed|timed|prematurely)\b.*", "http_client_error", "failure", **_WEB
+            ),
         ],
         "PAM:": [row(r"PAM: user '(?P<user>.*)' - not authenticated: .*", "http_login", "failure")],
         "SSL_do_handshake()": [row(r"SSL_do_handshake\(\) failed .*", "tls_handshake", "failure", **_WEB)],

@@ -31,7 +31,8 @@ _ADDRESSES = {
 }  # fmt: skip
 _PORTS = {
     "spt": "source.port", "sport": "source.port", "srcport": "source.port", "src_port": "source.port",
-    "dpt": "destination.port", "dport": "destination.port", "dstport": "destination.port", "dst_port": "destination.port",
+    "dpt": "destination.port", "dport": "destination.port", "dstport": "destination.port",
+    "dst_port": "destination.port",
 }  # fmt: skip
 
 

@@ -10,7 +10,27 @@ from threatlens.decoders.base import MessageDecoder, compiled
 from threatlens.decoders.tables import Table, row
 from threatlens.event import Fields
 
-_TAG = compiled(r"(pam_\w{1,30})(?:\(([\w.-]{1,60}):([\w-]{1,20})\))?(?:\[[0-9]{1,10}\])?: (.*)").fullmatch
+_TAG = compiled(r"(pam_\w{1,30})(?:\(([\w.-]{1,60}):([\w-]{1,20})\))?(?:\[[0-9]{1,10}\])?").fullmatch
+
+
+class _Tags(dict[str, Fields | None]):
+    """What a tag says, worked out once; None for what is no tag of PAM's."""
+
+    def __missing__(self, tag: str) -> Fields | None:
+        if len(self) > 1000:
+            self.clear()
+        fields: Fields | None = None
+        found = _TAG(tag) if len(tag) < 200 else None
+        if found is not None:
+            module, service, kind = found.groups()
+            fields = {"event.module": module}
+            if service is not None:
+                fields |= {"service.name": service, "pam.type": kind}
+        self[tag] = fields
+        return fields
+
+
+_TAGS = _Tags()
 _SESSION = {"category": "session"}
 
 _TABLE = Table(
@@ -28,7 +48,9 @@ _TABLE = Table(
         "bad": [row(r"bad username \[(?P<user>.*)\]", "login", "failure")],
         "auth": [row(r"auth could not identify password for \[(?P<user>.*)\]", "login", "failure")],
         "conversation": [row(r"conversation failed", "login", "failure")],
-        "account": [row(r"account (?P<user>\S+) has (?:password changed in future|expired).*", "login_refused", "failure")],
+        "account": [
+            row(r"account (?P<user>\S+) has (?:password changed in future|expired).*", "login_refused", "failure")
+        ],
         "session": [
             row(
                 r"session opened for user (?P<target>[^\s(]+)(?:\(uid=(?P<target_uid>[0-9]+)\))?"
@@ -43,30 +65,31 @@ _TABLE = Table(
         "user": [row(r"user \[(?P<user>.*)\] has blank password; authenticated without it", "login", "success")],
         "requirement": [row(r"requirement \".*\" (?:not )?met by user \"(?P<user>.*)\"", "login_checked")],
         "Consecutive": [
-            row(r"Consecutive login failures for user (?P<user>.*) account temporarily locked", "account_locked", "failure")
+            row(
+                r"Consecutive login failures for user (?P<user>.*) account temporarily locked",
+                "account_locked",
+                "failure",
+            )
         ],
     }
-)  # fmt: skip
+)
 
 
 def read(message: str, fields: Fields) -> bool:
     """Read "pam_module(service:type): text"."""
     if not message.startswith("pam_"):
         return False
-    tag = _TAG(message)
-    if tag is None:
+    tag, _, text = message.partition(": ")
+    known = _TAGS[tag]
+    if known is None:
         return False
-    module, service, kind, text = tag.groups()
     if _TABLE.read(text, fields):
         target = fields.get("user.target.name")
-        if target is not None and not fields.get("user.name"):
+        if target is not None and "user.name" not in fields:
             fields["user.name"] = target
     else:
         fields["event.category"] = "authentication"
-    fields["event.module"] = module
-    if service is not None:
-        fields["service.name"] = service
-        fields["pam.type"] = kind
+    fields.update(known)
     return True
 
 

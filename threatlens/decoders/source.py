@@ -84,13 +84,15 @@ class SourceDecoder:
             raise ValueError(f"no such format: {format}")
         try:
             self._clock = Clock(timezone, year)
-        except (KeyError, OSError) as error:  # ZoneInfo raises both, by the kind of wrong name
+        except (KeyError, OSError, ValueError) as error:  # ZoneInfo raises each, by the kind of wrong name
             raise ValueError(f"no such time zone: {timezone}") from error
         self._registry = registry
         fixed = registry.by_name.get(format)
         self._fixed_line = fixed if isinstance(fixed, LineDecoder) else None
         self._fixed_message = fixed if isinstance(fixed, MessageDecoder) else None
-        self._readers: Mapping[str, tuple[tuple[str, Read], ...]] = registry.readers if self._fixed_message is None else {}
+        self._readers: Mapping[str, tuple[tuple[str, Read], ...]] = (
+            registry.readers if self._fixed_message is None else {}
+        )
         names = [name for name in learned if name in registry.by_name]
         self._last_seen = {name: -place for place, name in enumerate(names)}
         self._changes = 0

@@ -26,17 +26,13 @@ _PROBE = "ssh_probe"
 _NET = {"category": "network"}
 
 # A name without blanks behind a fixed tail can be read in one way only, and quickly: these rows come first.
-_accepted_plain = row(
-    r"Accepted (?P<method>\S++) for (?P<user>\S++) from (?P<src>\S++) port (?P<sport>[0-9]{1,5}) ssh2", _LOGIN, "success"
-)
+_accepted_plain = row(rf"Accepted (?P<method>\S++) for (?P<user>\S++) from {AT} ssh2{KEY}", _LOGIN, "success")
 _failed_plain = row(
     r"Failed (?P<method>\S++) for (?:invalid user )?+(?P<user>\S++) from (?P<src>\S++) port (?P<sport>[0-9]{1,5}) ssh2",
     _LOGIN,
     "failure",
 )
-_invalid_plain = row(
-    r"Invalid user (?P<user>\S++) from (?P<src>\S++) port (?P<sport>[0-9]{1,5})", _INVALID, "failure"
-)
+_invalid_plain = row(r"Invalid user (?P<user>\S++) from (?P<src>\S++) port (?P<sport>[0-9]{1,5})", _INVALID, "failure")
 _closed_plain = row(
     rf"Connection (?:closed|reset) by (?:(?:authenticating|invalid) user (?P<user>\S++) )?+{AT}{PREAUTH}",
     _DISCONNECT,
@@ -45,9 +41,7 @@ _closed_plain = row(
 _disconnected_plain = row(
     rf"Disconnected from (?:(?:(?:authenticating|invalid) )?+user (?P<user>\S++) )?+{AT}{PREAUTH}", _DISCONNECT, **_NET
 )
-_accepted = row(
-    rf"Accepted (?P<method>\S+) for (?P<user>.*) from {MAYBE_PORT}(?: ssh[12]?)?{KEY}", _LOGIN, "success"
-)
+_accepted = row(rf"Accepted (?P<method>\S+) for (?P<user>.*) from {MAYBE_PORT}(?: ssh[12]?)?{KEY}", _LOGIN, "success")
 _failed = row(
     rf"Failed (?P<method>\S+) for (?:invalid user |illegal user )?(?P<user>.*) from {MAYBE_PORT}(?: ssh[12]?)?{KEY}"
     + PREAUTH,
@@ -64,7 +58,7 @@ _postponed = row(
 _invalid = row(rf"(?:Invalid|Illegal) user (?P<user>.*) from {MAYBE_PORT}", _INVALID, "failure")
 _maximum = row(
     r"(?:error: )?maximum authentication attempts exceeded for (?:invalid user |illegal user )?(?P<user>.*) from "
-    + rf"{MAYBE_PORT}(?: ssh[12]?)?{PREAUTH}",
+    rf"{MAYBE_PORT}(?: ssh[12]?)?{PREAUTH}",
     "ssh_max_attempts",
     "failure",
 )
@@ -78,9 +72,9 @@ _pam_denied = row(
     rf"(?:fatal: )?Access denied for user (?P<user>.*) by PAM account configuration{PREAUTH}", _REFUSED, "failure"
 )
 _not_allowed = row(
-    rf"User (?P<user>.*) from {MAYBE_PORT} not allowed because (?P<reason>[\w .'/-]+)", _REFUSED, "failure"
+    rf"User (?P<user>.*) from {MAYBE_PORT} not allowed because (?P<reason>[\w .'/-]{{1,200}})", _REFUSED, "failure"
 )
-_not_allowed_local = row(r"User (?P<user>.*) not allowed because (?P<reason>[\w .'/-]+)", _REFUSED, "failure")
+_not_allowed_local = row(r"User (?P<user>.*) not allowed because (?P<reason>[\w .'/-]{1,200})", _REFUSED, "failure")
 _root_refused = row(rf"ROOT LOGIN REFUSED FROM {MAYBE_PORT}{PREAUTH}", _REFUSED, "failure")
 _restricted = row(r"Login restricted for (?P<user>.*)", _REFUSED, "failure")
 _refused_connect = row(r"refused connect from (?:\S+ )?\(?(?P<src>[^\s()]+)\)?", "ssh_connection_refused", "failure")
@@ -103,9 +97,7 @@ _connection = row(rf"Connection from {AT} on (?P<dst>\S+) port (?P<dport>[0-9]{{
 _connection_old = row(rf"Connection from {AT}", "ssh_connect", **_NET)
 _disconnected = row(rf"Disconnected from {MAYBE_PORT}{PREAUTH}", _DISCONNECT, **_NET)
 _disconnected_user = row(rf"Disconnected from {KIND}user (?P<user>.*) {AT}{PREAUTH}", _DISCONNECT, **_NET)
-_received = row(
-    rf"(?:error: )?Received disconnect from {MAYBE_PORT}: ?[0-9]+: ?(?P<reason>.*)", _DISCONNECT, **_NET
-)
+_received = row(rf"(?:error: )?Received disconnect from {MAYBE_PORT}: ?[0-9]+: ?(?P<reason>.*)", _DISCONNECT, **_NET)
 _disconnecting_many = row(
     rf"Disconnecting {KIND}user (?P<user>.*) {AT}: (?P<reason>Too many authentication failures){PREAUTH}",
     "ssh_max_attempts",
@@ -145,7 +137,11 @@ _reverse = row(
     "ssh_reverse_mapping_failed",
     **_NET,
 )
-_maps = row(r"Address (?P<src>\S+) maps to \S+, but this does not map back to the address.*", "ssh_reverse_mapping_failed", **_NET)
+_maps = row(
+    r"Address (?P<src>\S+) maps to \S+, but this does not map back to the address.*",
+    "ssh_reverse_mapping_failed",
+    **_NET,
+)
 _nasty = row(r'Nasty PTR record "[^"]*" is set up for (?P<src>\S+), ignoring', "ssh_reverse_mapping_failed", **_NET)
 _dropped = row(
     r"(?:error: )?drop connection #[0-9]+ from \[(?P<src>[^\]\s]+)\]:(?P<sport>[0-9]{1,5})"
@@ -155,7 +151,8 @@ _dropped = row(
     **_NET,
 )
 _penalty = row(
-    r"srclimit_penalise: (?:ipv4|ipv6): new (?P<src>[0-9a-fA-F.:]+)/[0-9]+ (?:active |deferred )?penalty of (?P<reason>.*)",
+    r"srclimit_penalise: (?:ipv4|ipv6): new (?P<src>[0-9a-fA-F.:]+)/[0-9]+ "
+    r"(?:active |deferred )?penalty of (?P<reason>.*)",
     "ssh_penalty",
     **_NET,
 )
@@ -225,8 +222,19 @@ TABLE = Table(
         "PAM:": [_pam_error],
         "Read": [_read_failed],
         "Write": [_read_failed],
-        "error:": [_maximum, _pam_error, _received, _banner, _identification, _negotiate, _dispatch, _dropped, _timeout,
-                   _throttling, _message_error],
+        "error:": [
+            _maximum,
+            _pam_error,
+            _received,
+            _banner,
+            _identification,
+            _negotiate,
+            _dispatch,
+            _dropped,
+            _timeout,
+            _throttling,
+            _message_error,
+        ],
         "fatal:": [_timeout, _negotiate, _pam_denied, _dispatch, _message_error],
     }
 )

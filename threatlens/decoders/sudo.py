@@ -11,11 +11,12 @@ from threatlens.decoders.tables import Table, row
 
 _WHO = r"\s*(?P<user>[^\s:]+) : "
 _WHERE = r"(?:HOST=[^;]* ; )?TTY=(?P<tty>[^;]*) ; (?:CHROOT=[^;]* ; )?(?:PWD|CWD)=(?P<folder>[^;]*) ; "
-_WHAT = (
-    r"USER=(?P<effective>[^;]*) ; (?:GROUP=[^;]* ; )?(?:TSID=[^;]* ; )?(?:ENV=[^;]* ; )?"
+_AS = (
+    r" ; (?:GROUP=[^;]* ; )?(?:TSID=[^;]* ; )?(?:ENV=[^;]* ; )?"
     r"COMMAND=(?P<command>(?:(?! ; USER=).)*)"
 )
-_ROOT = r"USER=(?P<effective>root) ; (?:GROUP=[^;]* ; )?(?:TSID=[^;]* ; )?(?:ENV=[^;]* ; )?COMMAND=(?P<command>(?:(?! ; USER=).)*)"
+_WHAT = r"USER=(?P<effective>[^;]*)" + _AS
+_ROOT = r"USER=(?P<effective>root)" + _AS
 _ATTEMPTS = r"(?P<reason>[0-9]+ incorrect password attempts?) ; "
 _DENIED = (
     r"(?P<reason>user NOT in sudoers|user NOT authorized on host|command not allowed|a password is required"

@@ -22,20 +22,33 @@ _TABLE = Table(
             row(r"Failed to start (?P<unit>.+?)\.?", "service_failed", "failure", level="error", **_SERVICE),
             row(r"Failed to (?P<reason>.*)", "service_error", "failure", level="warning", **_SERVICE),
         ],
-        "New": [row(r"New session (?P<session>\S+) of user (?P<user>[^\s]+?)\.?", "session_opened", "success", **_SESSION)],
+        "New": [
+            row(r"New session (?P<session>\S+) of user (?P<user>[^\s]+?)\.?", "session_opened", "success", **_SESSION)
+        ],
         "Session": [row(r"Session (?P<session>\S+) logged out\..*", "session_closed", **_SESSION)],
         "Removed": [row(r"Removed session (?P<session>[^\s.]+)\.?", "session_closed", **_SESSION)],
         "": [
-            row(rf"{_UNIT}: (?P<reason>Failed with result '[\w-]+')\.?", "service_failed", "failure", level="error", **_SERVICE),
+            row(
+                rf"{_UNIT}: (?P<reason>Failed with result '[\w-]+')\.?",
+                "service_failed",
+                "failure",
+                level="error",
+                **_SERVICE,
+            ),
             row(
                 rf"{_UNIT}: Main process exited, code=(?P<reason>\w+), status=(?P<exit_code>[0-9]{{1,5}})/\S+",
-                "service_exited", "failure", level="warning", **_SERVICE,
+                "service_exited",
+                "failure",
+                level="warning",
+                **_SERVICE,
             ),
-            row(rf"{_UNIT}: (?P<reason>Succeeded|Deactivated successfully)\.?", "service_stopped", "success", **_SERVICE),
+            row(
+                rf"{_UNIT}: (?P<reason>Succeeded|Deactivated successfully)\.?", "service_stopped", "success", **_SERVICE
+            ),
             row(rf"{_UNIT}: (?P<reason>.*)", "service_info", **_SERVICE),
         ],
     }
-)  # fmt: skip
+)
 
 DECODER = MessageDecoder(
     name="systemd",

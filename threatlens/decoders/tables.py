@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from threatlens.decoders.base import ADDRESSES, Read, compiled, put_address
-from threatlens.event import Fields, FieldValue
+from threatlens.event import Fields
 
 #: Group name -> the field that takes its text.
 TEXTS = {
@@ -47,7 +47,6 @@ def row(
     *,
     category: str = "authentication",
     level: str = "",
-    more: Mapping[str, FieldValue] | None = None,
 ) -> Read:
     """A reader of the messages that the pattern covers as a whole."""
     expression = compiled(pattern)
@@ -58,12 +57,16 @@ def row(
     for name, value in (("event.action", action), ("event.outcome", outcome), ("log.level", level)):
         if value:
             constants[name] = value
-    constants.update(more or {})
     return _generate(expression, names, constants)
 
 
 def _generate(expression: re.Pattern[str], names: list[str], constants: Fields) -> Read:
-    lines = ["def read(message, fields):", "    found = match(message)", "    if found is None:", "        return False"]
+    lines = [
+        "def read(message, fields):",
+        "    found = match(message)",
+        "    if found is None:",
+        "        return False",
+    ]
     if names:
         lines.append(f"    {', '.join(names)}, = found.groups()")
     lines += [f"    fields[{name!r}] = {value!r}" for name, value in constants.items()]
@@ -79,7 +82,11 @@ def _generate(expression: re.Pattern[str], names: list[str], constants: Fields) 
                 f"            put_address(fields, {side!r}, {name})",
             ]
         elif name in PORTS:
-            lines += [f"        port = int({name})", "        if port <= 65535:", f"            fields[{PORTS[name]!r}] = port"]
+            lines += [
+                f"        port = int({name})",
+                "        if port <= 65535:",
+                f"            fields[{PORTS[name]!r}] = port",
+            ]
         elif name in NUMBERS:
             lines.append(f"        fields[{NUMBERS[name]!r}] = int({name})")
         else:
@@ -102,7 +109,7 @@ class Table:
 
     def read(self, message: str, fields: Fields) -> bool:
         """Add what the first row that fits says; False: none fits."""
-        for read in self._rows.get(message.partition(" ")[0], self._any):
+        for read in self._rows.get(message.partition(" ")[0], self._any):  # noqa: SIM110  (any() costs a generator)
             if read(message, fields):
                 return True
         return False

@@ -48,6 +48,7 @@ class Clock:
         #: What texts have been read as, for decoders to look up before they call; emptied as time goes on.
         self.known: dict[str, Moment] = {}
         self._days: dict[tuple[int, int, int], int] = {}
+        self._midnights: dict[str, int] = {}  # beginnings of days as written, for times that need no zone
         self._window = -1
         self.read_at_s = float("nan")  # never equal: the first line moves it
         self.read_at_us = 0
@@ -62,10 +63,12 @@ class Clock:
         if window != self._window:
             self._window = window
             self.known.clear()
+            self._midnights.clear()
 
     def _keep(self, text: str, moment: Moment) -> Moment:
         if len(self.known) >= _MAX_CACHED:
             self.known.clear()
+            self._midnights.clear()
         self.known[text] = moment
         return moment
 
@@ -74,6 +77,15 @@ class Clock:
         moment = self.known.get(text)
         if moment is not None:
             return moment
+        midnight_us = self._midnights.get(text[:7])
+        if midnight_us is not None and len(text) == 15 and (inside_us := _inside_day_us(text[7:])) is not None:
+            return self._keep(text, (midnight_us + inside_us, 0))
+        moment = self._bsd_parts(text)
+        if len(text) == 15 and self._zone is None and not moment[1] and moment[0] is not None:
+            self._midnights[text[:7]] = moment[0] - moment[0] % DAY_US
+        return self._keep(text, moment)
+
+    def _bsd_parts(self, text: str) -> Moment:
         month, day, *rest = text.replace(",", " ").split()
         year = next((int(word) for word in rest if len(word) == 4 and word.isdecimal()), None)
         clock = next((word for word in rest if ":" in word), "")
@@ -81,19 +93,25 @@ class Clock:
         second, _, fraction = clock.partition(".")
         hms = second.split(":")
         if not number or len(hms) != 3 or not day.isdecimal():
-            return self._keep(text, _NO_TIME)
+            return _NO_TIME
         microsecond = int((fraction + "000000")[:6]) if fraction.isdecimal() else 0
         h, m, s = (int(part) for part in hms)
-        return self._keep(text, self.wall(year, number, int(day), h, m, s, microsecond))
+        return self.wall(year, number, int(day), h, m, s, microsecond)
 
     def clf(self, text: str) -> Moment:
         """'23/Nov/2026:06:51:07 +0000', as access logs write it."""
         moment = self.known.get(text)
         if moment is not None:
             return moment
+        day = text[:12] + text[20:]
+        midnight_us = self._midnights.get(day)
+        if midnight_us is not None and (inside_us := _inside_day_us(text[12:20])) is not None:
+            return self._keep(text, (midnight_us + inside_us, 0))
         offset = self._offset(text[21:]) if len(text) > 21 else None
         h, m, s = int(text[12:14]), int(text[15:17]), int(text[18:20])
         moment = self.wall(int(text[7:11]), MONTHS.get(text[3:6], 0), int(text[:2]), h, m, s, 0, offset)
+        if offset is not None and not moment[1] and moment[0] is not None and moment[0] >= DAY_US:
+            self._midnights[day] = moment[0] - ((h * 60 + m) * 60 + s) * 1_000_000
         return self._keep(text, moment)
 
     def iso(self, text: str) -> Moment:
@@ -144,7 +162,7 @@ class Clock:
             return _NO_TIME
         inside_day_us = ((hour * 60 + minute) * 60 + second) * 1_000_000 + microsecond
         if year is None:
-            year = self._year or self._latest_year(month, day, inside_day_us)
+            year = self._year or self._latest_year(month, day)
         key = (year, month, day)
         day_us = self._days.get(key)
         if day_us is None:
@@ -162,11 +180,9 @@ class Clock:
             local_us -= self._zone_offset_us(year, month, day, hour, minute)
         return (local_us, 0) if _FIRST_US <= local_us <= _LAST_US else _clamped(local_us)
 
-    def _latest_year(self, month: int, day: int, inside_day_us: int) -> int:
+    def _latest_year(self, month: int, day: int) -> int:
         limit = dt.datetime.fromtimestamp(self._window * _YEAR_WINDOW_S + 86_400, self._zone or dt.UTC)
-        seconds = limit.hour * 3600 + limit.minute * 60 + limit.second
-        later = (month, day, inside_day_us // 1_000_000) > (limit.month, limit.day, seconds + _YEAR_WINDOW_S)
-        return limit.year - later
+        return limit.year - ((month, day) > (limit.month, limit.day))
 
     def _zone_offset_us(self, year: int, month: int, day: int, hour: int, minute: int) -> int:
         if self._zone is None or not 2 <= year <= 9998:
@@ -191,6 +207,14 @@ class Clock:
         if timestamp_us is None:
             return _NO_TIME
         return (timestamp_us, 0) if _FIRST_US <= timestamp_us <= _LAST_US else _clamped(timestamp_us)
+
+
+def _inside_day_us(clock: str) -> int | None:
+    """Microseconds since midnight of "06:51:07"; None for what needs a closer look."""
+    if clock[2] != ":" or clock[5] != ":":
+        return None
+    h, m, s = int(clock[:2]), int(clock[3:5]), int(clock[6:])
+    return ((h * 60 + m) * 60 + s) * 1_000_000 if h <= 23 and m <= 59 and s <= 60 else None
 
 
 def _clamped(timestamp_us: int) -> Moment:

@@ -32,6 +32,7 @@ _BUSY_PAUSE_S = 0.001  # between turns when changes come in faster than this
 _WAITING_AFTER_S = 0.25  # an emit that takes longer shows as "waiting"
 _LOOK_SHARE_WATCHED = 0.02  # of the time may go into looking, where inotify reports changes anyway
 _LOOK_SHARE = 0.2
+_MANY_MOVES = 10_000
 Arguments = TypeVarTuple("Arguments")
 Unjudged = tuple[str, str, os.stat_result]  # (as configured, resolved, status)
 
@@ -72,6 +73,7 @@ class LogFileMonitor:
         self._lock = threading.Lock()
         self._new_configs: list[LogSourceConfig] | None = None
         self._resets: set[int] = set()
+        self._moved: dict[int, str] = {}  # cookie of a rename to come, and the former path
         self._by_folder: dict[str, list[tuple[FollowedSource, str]]] = {}
         self._statuses: tuple[tuple[SourceStatus, SourceStatus], ...] = ()  # (as it is, while emit waits)
 
@@ -110,12 +112,12 @@ class LogFileMonitor:
         """Follow until `stop`."""
         while not self._stop.is_set():
             self.step(_LONGEST_WAIT_S)
-        self._follower.table.close_all()
+        self._follower.close_all()
         self._publish()
 
     def close(self) -> None:
         """Give all descriptors back; after this the monitor cannot be used."""
-        self._follower.table.close_all()
+        self._follower.close_all()
         self._watcher.close()
 
     def scan(self) -> None:
@@ -188,6 +190,8 @@ class LogFileMonitor:
             stream.source = None
             stream.seen = (-1, 0, 0)
         source.streams.clear()
+        for key in [key for key, (_, owner, _) in follower.empty.items() if owner is source]:
+            follower.let_empty_go(key)
 
     def _adopt(self, source: FollowedSource) -> None:
         """Give a source its streams back that are in memory already."""
@@ -260,6 +264,7 @@ class LogFileMonitor:
                 self._missing(source, listing.folder)
                 continue
             source.folders.add(folder)
+            self._watcher.add(folder)  # before its files are listed, so that none slips through
             for name in [listing.pattern] if listing.literal else _names(folder, listing):
                 shown = os.path.join(listing.folder, name)
                 quiet = not listing.literal and not source.config.path.endswith(listing.pattern)
@@ -269,6 +274,7 @@ class LogFileMonitor:
         for stream in list(source.streams):
             if not stream.listed:
                 self._supervised(source, stream.path, self._follower.recheck, stream)
+        self._follower.look_at_empty(source)
 
     def _missing(self, source: FollowedSource, path: str) -> None:
         source.problems[path] = SourceError(f"{display(path)} does not exist", state="missing")
@@ -316,7 +322,7 @@ class LogFileMonitor:
         """After a start: what happened to the streams whose files are gone?"""
         families: dict[str, set[str]] = {}
         for stream in self._follower.table.by_id.values():
-            if stream.source is source and not stream.alive:
+            if stream.source is source and not stream.listed:
                 folder, name = os.path.split(stream.path)
                 families.setdefault(folder, set()).add(family(name))
         for folder, names in families.items():
@@ -336,13 +342,15 @@ class LogFileMonitor:
         self._watcher.keep_only(wanted)
         for source in self._sources.values():
             if fresh & source.folders:
-                source.next_look = min(source.next_look, self._clock())  # what changed before the watch began
+                source.next_look = min(source.next_look, self._clock())  # it may have changed before the watch began
             if self._watcher.problem:
                 source.warnings["inotify"] = self._watcher.problem
 
     def _take_events(self) -> None:
         follower = self._follower
-        moved: dict[int, str] = {}
+        moved = self._moved
+        if len(moved) > _MANY_MOVES:
+            moved.clear()
         for event in self._watcher.events():
             path = os.path.join(event.folder, event.name)
             if event.kind in ("lost", "gone") or event.is_folder:
@@ -355,10 +363,10 @@ class LogFileMonitor:
                     follower.wants_reading(stream)
                 continue
             follower.touched[path] = None
-            if event.kind == "moved_from" and stream is None:
+            if event.kind == "moved_from" and (stream is None or not stream.alive):
                 moved[event.cookie] = path
             elif event.kind == "moved_to" and event.cookie in moved:
-                self._short_lived(moved[event.cookie], path)
+                self._short_lived(moved.pop(event.cookie), path)
 
     def _look_soon(self, folder: str) -> None:
         for source in self._sources.values():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from threatlens.sources.content import Content, content_of, head_of
 from threatlens.sources.identity import Fingerprint, digest, tail_start
 from threatlens.sources.lines import framing_of, last_line_end
 from threatlens.sources.matching import Finding, Unknown, Verdict, judge
-from threatlens.sources.paths import display, family, looks_rotated
+from threatlens.sources.paths import display, family, is_newer, looks_rotated
 from threatlens.sources.reader import Reader, signature
 from threatlens.sources.source import FollowedSource
 from threatlens.sources.stream import Key, Limits, Replaced, Stream
@@ -65,6 +66,7 @@ class Follower(Reader):
             emit=emit, book=book, clock=clock, wall=wall, limits=limits, quiet_s=quiet_s, table=StreamTable(max_open)
         )
         self.judged: dict[Key, Judged] = {}
+        self.empty: OrderedDict[Key, tuple[int, FollowedSource, str]] = OrderedDict()  # (descriptor, source, name)
 
     # -- what is remembered
 
@@ -128,27 +130,50 @@ class Follower(Reader):
             other = stream.source.config.source_name
             source.warnings[shown] = f"{display(shown)} is read by the source {other!r} already; each line is read once"
             return True
-        if stream.path != real and not self._moved(stream, source, shown, real):
-            return True
+        if stream.path != real:
+            if self._is_at(stream, stream.path):
+                source.warnings[shown] = (
+                    f"{display(shown)} and {display(stream.path)} are one file; each line is read once"
+                )
+                return True
+            if not self._carries(stream, real):
+                self._lose(stream)
+                return False
+            self._rename(stream, real)
         self.table.last_at[shown] = stream
         stream.shown = shown
         stream.listed = True
         self.look(stream, status)
         return True
 
-    def _moved(self, stream: Stream, source: FollowedSource, shown: str, real: str) -> bool:
-        """A known file under another name. False: it is a second name of the same file."""
+    def _is_at(self, stream: Stream, path: str) -> bool:
         try:
-            still = os.stat(stream.path, follow_symlinks=False)
+            status = os.stat(path, follow_symlinks=False)
         except OSError:
-            still = None
-        if still is not None and (still.st_dev, still.st_ino) == stream.key:
-            source.warnings[shown] = (
-                f"{display(shown)} is {display(stream.path)} by another name; each line is read once"
-            )
             return False
-        self._rename(stream, real)
+        return (status.st_dev, status.st_ino) == stream.key
+
+    def _carries(self, stream: Stream, real: str) -> bool:
+        """Whether the file with the stream's inode at this path is its own: inodes are used again."""
+        if (stream.content is not None and stream.verified) or stream.source is None:
+            return True
+        status = os.stat(real, follow_symlinks=False)
+        if stream.compressed and stream.fingerprint.finished == (status.st_size, status.st_mtime_ns):
+            return True
+        before, stream.path = stream.path, real
+        try:
+            self.ready_to_read(stream)
+        except Replaced:
+            self.table.close(stream)
+            return False
+        finally:
+            stream.path = before
         return True
+
+    def _lose(self, stream: Stream) -> None:
+        """The stream's file is gone or is another file now; its content may go on elsewhere."""
+        self.book.retire(stream.stream_id)
+        self._drop_binding(stream)
 
     def _rename(self, stream: Stream, real: str) -> None:
         device, inode = stream.key
@@ -215,13 +240,12 @@ class Follower(Reader):
         except OSError:
             names = []
         for path in names:
-            status = os.stat(path, follow_symlinks=False)
-            if (status.st_dev, status.st_ino) == stream.key and path != stream.path:
+            if path != stream.path and self._is_at(stream, path) and self._carries(stream, path):
                 self._rename(stream, path)
-                self.look(stream, status)
+                self.look(stream, os.stat(path, follow_symlinks=False))
                 return
         source = stream.source
-        self._drop_binding(stream)
+        self._lose(stream)
         if source is not None:
             self.search_siblings(source, folder, {family(os.path.basename(stream.path))})
 
@@ -249,6 +273,8 @@ class Follower(Reader):
         """Decide what an unknown file is, and act on it. only_known: never start a stream of its own."""
         key = (status.st_dev, status.st_ino)
         if status.st_size == 0:
+            if not only_known:
+                self._hold_empty(source, shown, real, key)
             return
         judged = self.judged.get(key)
         if judged is not None and self._stands(judged, status, only_known=only_known):
@@ -275,6 +301,43 @@ class Follower(Reader):
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    def _hold_empty(self, source: FollowedSource, shown: str, real: str, key: Key) -> None:
+        """Keep an empty file open: it may be written and renamed before it is looked at again."""
+        if key in self.empty:
+            return
+        while len(self.empty) >= max(1, self.table.max_open // 4):
+            self.let_empty_go(next(iter(self.empty)))
+        fd = self.open(source, real)
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) == key:
+            self.empty[key] = (fd, source, shown)
+        else:
+            os.close(fd)
+
+    def let_empty_go(self, key: Key) -> None:
+        """Close a file that is kept open although it is empty."""
+        fd, _, _ = self.empty.pop(key)
+        os.close(fd)
+
+    def close_all(self) -> None:
+        """Close every file."""
+        self.table.close_all()
+        for key in list(self.empty):
+            self.let_empty_go(key)
+
+    def look_at_empty(self, source: FollowedSource) -> None:
+        """Judge the files that were empty when they were found, and lost their names since."""
+        for key, (fd, owner, shown) in list(self.empty.items()):
+            status = os.fstat(fd)
+            if owner is not source:
+                continue
+            if key in self.table.by_key or status.st_nlink == 0:
+                self.let_empty_go(key)
+            elif status.st_size:
+                real = os.readlink(f"/proc/self/fd/{fd}")
+                self.let_empty_go(key)
+                self.judge(source, shown if real == os.path.realpath(shown) else real, real, status)
 
     def _stands(self, judged: Judged, status: os.stat_result, *, only_known: bool) -> bool:
         if (judged.size, judged.mtime_ns) != (status.st_size, status.st_mtime_ns):
@@ -317,7 +380,7 @@ class Follower(Reader):
             self.replaced(stream)
         return None
 
-    def _act(  # noqa: PLR0917
+    def _act(
         self,
         source: FollowedSource,
         shown: str,
@@ -345,15 +408,15 @@ class Follower(Reader):
             if judged is not None and same and self.clock() - judged.since >= self.quiet_s:
                 finding = Finding.NEW
         if finding is Finding.NEW:
-            if only_known:
+            if only_known and not self._came_between(source, real):
                 self._remember(key, status, None, shown, only_known=True)
                 return False
-            self._begin(source, shown, real, key, content)
+            self._begin(source, shown, real, key, content, listed=not only_known)
             return True
         self._remember(key, status, verdict, shown, only_known=only_known)
         return False
 
-    def _carry_on(  # noqa: PLR0917
+    def _carry_on(
         self, source: FollowedSource, stream: Stream, shown: str, real: str, key: Key, content: Content, *, listed: bool
     ) -> None:
         start = tail_start(stream.position)
@@ -382,7 +445,21 @@ class Follower(Reader):
         self.table.opened(stream)
         self.wants_reading(stream)
 
-    def _begin(self, source: FollowedSource, shown: str, real: str, key: Key, content: Content) -> None:
+    def _came_between(self, source: FollowedSource, real: str) -> bool:
+        """Whether this rotated file lived between one that was followed, now rotated too, and the present one."""
+        folder, name = os.path.split(real)
+        return any(
+            os.path.dirname(stream.path) == folder
+            and family(os.path.basename(stream.path)) == family(name)
+            and stream.path != stream.shown
+            and is_newer(name, os.path.basename(stream.path))
+            for stream in source.streams
+            if not stream.listed
+        )
+
+    def _begin(
+        self, source: FollowedSource, shown: str, real: str, key: Key, content: Content, *, listed: bool
+    ) -> None:
         """Start a stream of its own."""
         at_end = source.config.start_at == "end" and not source.looked
         position, mark = _last_position(content, source.config.encoding) if at_end else (0, Fingerprint())
@@ -403,10 +480,13 @@ class Follower(Reader):
         stream = Stream(state, source, real)
         stream.reset(position, mark)
         stream.shown = shown
-        stream.listed = True
+        stream.listed = listed
+        stream.lost_path = not listed
         stream.content, stream.tail, stream.verified = content, tail, True
         stream.present = (0, b"") if position else head_of(content)
         stream.changed_at = self.clock()
+        if key in self.empty:
+            self.let_empty_go(key)
         before = self.table.last_at.get(shown)
         if before is not None and before.alive and before.dirty:
             stream.waits_for = before
@@ -423,9 +503,8 @@ class Follower(Reader):
     def replaced(self, stream: Stream) -> None:
         """The file holds other content now: the rest of the stream may be in a copy, the file is judged anew."""
         if stream.unlinked or not self._shrunk(stream):
-            self.book.retire(stream.stream_id)
             source, shown, path = stream.source, stream.shown, stream.path
-            self._drop_binding(stream)
+            self._lose(stream)
             if source is not None:
                 self.search_siblings(source, os.path.dirname(path), {family(os.path.basename(path))})
             self.touched[shown] = None
@@ -471,6 +550,12 @@ class Follower(Reader):
         quiet = self.clock() - stream.changed_at
         over = stream.unlinked or stream.lost_path or looks_rotated(os.path.basename(stream.path))
         content = stream.content
+        if stream.unlinked and not stream.sought and stream.source is not None:
+            stream.sought = True
+            folder, name = os.path.split(stream.path)
+            self.search_siblings(stream.source, folder, {family(name)})
+            if not stream.unlinked:
+                return
         if stream.compressed and content is not None and content.complete:
             over = True
             self._finish_compressed(stream, content)
@@ -478,8 +563,7 @@ class Follower(Reader):
             return
         forgotten = stream.lost_path and not stream.listed and quiet >= _FORGET_S
         if (stream.unlinked and quiet >= self.quiet_s) or forgotten:
-            self.book.retire(stream.stream_id)
-            self._drop_binding(stream)
+            self._lose(stream)
 
     def _finish_compressed(self, stream: Stream, content: Content) -> None:
         """Remember that a compressed file was read to its end, so that a restart need not unpack it again."""

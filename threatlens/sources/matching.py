@@ -68,11 +68,13 @@ def judge(unknown: Unknown, table: StreamTable, confirm: Confirm) -> Verdict:
                 held = held if held and held.for_good else Verdict(Finding.HELD, stream, for_good)
                 continue
             content = confirm(stream)  # it may have been truncated while the two were compared
-        if content is not None or not stream.matchable or stream.key == unknown.key or stream.position == 0:
+        if content is not None or not stream.matchable or stream.position == 0:
             continue
         agreed, whole = unknown.content.matches(stream.fingerprint)
         if whole:
             best = stream if best is None or stream.position > best.position else best
+        elif stream.key == unknown.key:
+            continue  # truncated and written anew, which may begin as before
         elif agreed > 0 and not unknown.content.stuck:
             copy = stream
         elif agreed >= 0:

@@ -27,6 +27,8 @@ SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
 _MAGIC = re.compile(r"[*?[]")
 _ROTATION = re.compile(r"(?:[-._]\d+)+|\.(?:gz|old|bak|orig|save|tmp)(?![^.])|~")
 _ROTATED = re.compile(r"\.(?:\d+|gz|old|bak|orig)$|[-._]\d{6,}|~$")
+_NUMBERED = re.compile(r"[-._](\d+)(?:\.[a-z]+)?(?:\.gz)?$")
+_DATE_DIGITS = 6  # a number this long in a name is a date, and grows
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _WALK = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -50,6 +52,17 @@ def family(name: str) -> str:
 def looks_rotated(name: str) -> bool:
     """Whether a file name is one that rotation gives."""
     return bool(_ROTATED.search(name))
+
+
+def is_newer(name: str, than: str) -> bool | None:
+    """Whether one rotated name is of a later generation than another of its family; None: names do not tell."""
+    first, second = _NUMBERED.search(name), _NUMBERED.search(than)
+    if first is None or second is None:
+        return None
+    a, b = first.group(1), second.group(1)
+    if len(a) >= _DATE_DIGITS and len(b) >= _DATE_DIGITS:
+        return int(a) > int(b)
+    return int(a) < int(b) if len(a) < _DATE_DIGITS and len(b) < _DATE_DIGITS else None
 
 
 class Listing(NamedTuple):

@@ -34,7 +34,7 @@ _LONG_TURN_BYTES = 4 << 20
 Key = tuple[int, int]  # (device, inode)
 
 
-class Replaced(Exception):  # noqa: N818 - a finding, not an error
+class Replaced(Exception):
     """The file no longer holds what was read from it."""
 
 
@@ -67,12 +67,13 @@ class Stream:
         "lost_path",
         "owner",
         "path",
-        "present",
         "position",
+        "present",
         "scanned",
         "seen",
         "shown",
         "size",
+        "sought",
         "source",
         "stream_id",
         "tail",
@@ -112,6 +113,7 @@ class Stream:
         self.turn = 0
         self.waits_for: Stream | None = None
         self.unlinked = False
+        self.sought = False  # once unlinked: what carries it on was looked for
         self._next: tuple[Fingerprint, bytes] | None = None
 
     @property

@@ -58,7 +58,8 @@ class StreamTable:
     def bind(self, stream: Stream, key: Key, path: str) -> None:
         """This file carries the stream now."""
         self._detach(stream)
-        stream.key, stream.path, stream.alive, stream.unlinked = key, path, True, False
+        stream.key, stream.path, stream.alive = key, path, True
+        stream.unlinked = stream.sought = False
         self.by_key[key] = stream
         self.by_path[path] = stream
         self._dead.pop(stream.stream_id, None)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import zoneinfo
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Flask, current_app, g, request, url_for
 
@@ -182,6 +183,12 @@ def asset(filename: str) -> str:
     return url_for("static", filename=filename, v=known[filename])
 
 
+def live_url(page: str, **parameters: Any) -> str:
+    """The address of a page's live feed: a path, so that the browser takes scheme and host from the page's own."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return f"{request.script_root}/ws/ui?{urlencode({'page': page, **given}, doseq=True)}"
+
+
 def theme() -> str:
     """light, dark, or nothing: the system decides."""
     chosen = request.cookies.get("theme", "")
@@ -197,6 +204,7 @@ def register(app: Flask) -> None:
     app.add_template_global(percent)
     app.add_template_global(plural)
     app.add_template_global(asset)
+    app.add_template_global(live_url)
     app.add_template_global(theme)
     app.add_template_global(zone_name)
     app.jinja_env.globals.update(FLAG_WORDS=FLAG_WORDS, STATE_WORDS=STATE_WORDS)

@@ -1,0 +1,110 @@
+"""What a line's own clock said, and what is done when it cannot be."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from threatlens.decoders.times import Clock
+from threatlens.event import TIME_CLAMPED, TIME_ERROR, rfc3339
+
+
+def at(text: str) -> float:
+    return dt.datetime.fromisoformat(text).timestamp()
+
+
+def clock(read_at: str = "2026-11-23T12:00:00+00:00", timezone: str = "UTC", year: int | None = None) -> Clock:
+    made = Clock(timezone, year)
+    made.move(at(read_at))
+    return made
+
+
+def text_of(moment) -> str:
+    assert moment[1] == 0
+    return rfc3339(moment[0])
+
+
+@pytest.mark.parametrize(
+    ("time", "read_at", "expected"),
+    [
+        ("Dec 31 23:59:59", "2027-01-01T00:00:05+00:00", "2026-12-31T23:59:59+00:00"),
+        ("Jan  1 00:00:05", "2026-12-31T23:59:59+00:00", "2027-01-01T00:00:05+00:00"),
+        ("Nov 23 06:51:07", "2026-11-23T12:00:00+00:00", "2026-11-23T06:51:07+00:00"),
+        ("Jun 20 06:51:07", "2027-01-15T12:00:00+00:00", "2026-06-20T06:51:07+00:00"),
+        ("Feb 29 10:00:00", "2028-03-01T00:00:00+00:00", "2028-02-29T10:00:00+00:00"),
+    ],
+)
+def test_a_time_without_a_year_is_the_latest_possible(time, read_at, expected):
+    assert text_of(clock(read_at).bsd(time)) == expected
+
+
+def test_a_running_clock_decides_the_year_anew():
+    running = clock("2026-12-30T12:00:00+00:00")
+    assert text_of(running.bsd("Jan  2 00:00:00")) == "2026-01-02T00:00:00+00:00"
+    running.move(at("2027-01-02T00:00:01+00:00"))
+    assert text_of(running.bsd("Jan  2 00:00:00")) == "2027-01-02T00:00:00+00:00"
+
+
+def test_a_forced_year_is_taken():
+    assert text_of(clock(year=2005).bsd("Dec 31 23:59:59")) == "2005-12-31T23:59:59+00:00"
+
+
+@pytest.mark.parametrize(
+    "time", ["Feb 29 10:00:00", "Feb 30 10:00:00", "Oct 32 10:00:00", "Xyz 10 10:00:00", "Oct 10 24:00:00"]
+)
+def test_a_day_that_is_none_is_an_error(time):
+    assert clock().bsd(time) == (None, TIME_ERROR)
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("Jul 14 12:00:00", "2026-07-14T10:00:00+00:00"),
+        ("Jan 14 12:00:00", "2026-01-14T11:00:00+00:00"),
+        ("Oct 25 02:30:00", "2026-10-25T00:30:00+00:00"),  # twice: the first
+        ("Mar 29 02:30:00", "2026-03-29T01:30:00+00:00"),  # never: as if the clock had not been moved
+    ],
+)
+def test_the_sources_zone_follows_its_summer_time(time, expected):
+    assert text_of(clock(timezone="Europe/Berlin").bsd(time)) == expected
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("2026-11-23T06:51:07Z", "2026-11-23T06:51:07+00:00"),
+        ("2026-11-23T06:51:07.123456789+14:00", "2026-11-22T16:51:07.123456+00:00"),
+        ("2026-11-23 06:51:07,5", "2026-11-23T06:51:07.500000+00:00"),
+        ("2026/11/23 06:51:07", "2026-11-23T06:51:07+00:00"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00+00:00"),
+    ],
+)
+def test_iso_times_and_their_neighbours(time, expected):
+    assert text_of(clock().iso(time)) == expected
+
+
+@pytest.mark.parametrize(
+    "time", ["0000-00-00T00:00:00Z", "yesterday", "", "2026-13-01T00:00:00Z", "99999999999999999999"]
+)
+def test_what_is_no_iso_time_is_an_error(time):
+    assert clock().iso(time) == (None, TIME_ERROR)
+
+
+@pytest.mark.parametrize(("time", "expected"), [("1969-12-31T23:59:59Z", 0), ("0001-01-01T00:00:00+14:00", 0)])
+def test_a_time_before_the_epoch_is_clamped(time, expected):
+    assert clock().iso(time) == (expected, TIME_CLAMPED)
+
+
+def test_a_time_after_2100_is_clamped():
+    moment, flags = clock().iso("9999-12-31T23:59:59-14:00")
+    assert (rfc3339(moment)[:4], flags) == ("2100", TIME_CLAMPED)
+
+
+@pytest.mark.parametrize("number", [1795416667, 1795416667000, 1795416667000000, 1795416667000000000])
+def test_an_epoch_is_told_by_its_size(number):
+    assert text_of(Clock.epoch(number)) == "2026-11-23T06:51:07+00:00"
+
+
+def test_an_access_log_time_has_its_own_offset():
+    assert text_of(clock(timezone="Asia/Tokyo").clf("23/Nov/2026:06:51:07 -0330")) == "2026-11-23T10:21:07+00:00"

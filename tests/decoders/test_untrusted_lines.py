@@ -1,0 +1,301 @@
+"""Any text may come; none of it raises, none of it runs long, none of it moves what the server has written."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import re._constants as constants
+import re._parser as parser
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_decoders_family import READ_AT_S, samples
+
+from threatlens.decoders import FORMATS, SourceDecoder, decode_stored
+from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, PATTERNS, VALUE_CHARS
+from threatlens.decoders.json_lines import _CHECKED, _TEXTS
+from threatlens.decoders.records import to_json
+from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, PARSE_ERROR, TIME_CLAMPED, TIME_ERROR, Decoded
+
+LINES = [line for *_, line in samples()]
+
+
+def decode(line: str, **options) -> Decoded:
+    return SourceDecoder(**options).decode(line, READ_AT_S)
+
+
+def check(decoded: Decoded) -> None:
+    assert decoded.format in FORMATS | {"unknown"}
+    assert len(decoded.fields) <= MAX_FIELDS
+    assert (decoded.timestamp_us is None) == bool(decoded.flags & TIME_ERROR)
+    for name, value in decoded.fields.items():
+        assert name not in {"id", "severity", "event_type", "@timestamp", "message", "event.original", "log.format"}
+        assert isinstance(value, (str, int, float, bool, list))
+        foreign = name.startswith(("json.", "logfmt.", "keyvalue.", "log.syslog."))
+        if name.endswith(".ip") and not foreign:
+            assert ADDRESSES[value] == value
+        if name.endswith(".port") and not foreign:
+            assert 0 <= value <= 65535
+        if isinstance(value, str):
+            assert len(value) <= VALUE_CHARS
+        if isinstance(value, float):
+            assert math.isfinite(value)
+    orjson.loads(to_json({"message": decoded.message, **decoded.fields}))
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=300), st.sampled_from(["auto", *sorted(FORMATS)]))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_decoded(text, form):
+    check(decode(text, format=form))
+    decode_stored(text, form)
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None)
+def test_any_damaged_line_is_decoded(data):
+    line = data.draw(st.sampled_from(LINES))
+    decoder = SourceDecoder(format=data.draw(st.sampled_from(["auto", "auto", *sorted(FORMATS)])))
+    for _ in range(3):
+        at = data.draw(st.integers(0, len(line)))
+        until = data.draw(st.integers(at, min(len(line), at + 20)))
+        piece = data.draw(st.text(max_size=8) | st.sampled_from([other[at:until] for other in LINES]))
+        line = line[:at] + piece + line[until:]
+        check(decoder.decode(line, READ_AT_S))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["time", "msg", "log", "stream", "ts", "@timestamp", "MESSAGE", *_TEXTS, *_CHECKED])
+        | st.text(max_size=8),
+        json_values,
+        max_size=12,
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_any_json_object_is_decoded(document):
+    check(decode(json.dumps(document)))
+    check(decode(json.dumps(document, ensure_ascii=False, separators=(",", ":"))))
+
+
+def test_deep_json_is_an_error_of_that_line_only():
+    decoded = decode('{"a":' * 10_000 + "1" + "}" * 10_000)
+    assert (decoded.format, decoded.flags & PARSE_ERROR) == ("unknown", PARSE_ERROR)
+
+
+def test_deep_json_that_can_be_read_is_cut():
+    decoded = decode('{"a":' * 60 + "1" + "}" * 60)
+    assert (decoded.format, decoded.flags & FIELDS_CUT) == ("json", FIELDS_CUT)
+
+
+def test_numbers_that_do_not_fit_are_kept_as_text():
+    fields = decode('{"ts":1e999,"n":NaN,"big":123456789012345678901234567890,"inf":-1e999,"ok":1.5}').fields
+    assert fields["json.n"] == "NaN"
+    assert fields["json.big"] == "123456789012345678901234567890"
+    assert fields["json.inf"] == "-1e999"
+    assert fields["json.ok"] == 1.5
+
+
+@pytest.mark.parametrize(
+    "line", ['{"message":"x","message":"y"}', '{"message" :"x","message":"y"}', '{"a":1,"message":"x", "message":"y"}']
+)
+def test_the_last_of_two_keys_wins_and_is_flagged(line):
+    decoded = decode(line)
+    assert (decoded.message, decoded.flags & DUPLICATE_KEY) == ("y", DUPLICATE_KEY)
+
+
+def test_a_double_key_deep_inside_is_flagged():
+    assert decode('{"a":[{"b":1,"b":2}],"c":{"d":{"e":1,"e":2}}}').flags & DUPLICATE_KEY
+
+
+@pytest.mark.parametrize("line", ['{"a":"x\\":y","b":1}', '{"a":"x : y"}', '{"a":{"a":1},"b":[{"a":1}]}'])
+def test_text_with_colons_is_no_double_key(line):
+    assert not decode(line).flags & DUPLICATE_KEY
+
+
+def test_foreign_keys_cannot_overwrite_ours():
+    line = '{"__proto__":{"admin":true},"constructor":1,"id":"../../x","event_type":"new_event","severity":"info"}'
+    fields = decode(line).fields
+    assert fields["json.id"] == "../../x"
+    assert fields["json.__proto__.admin"] is True
+    assert {"id", "event_type", "severity"}.isdisjoint(fields)
+
+
+def test_ten_thousand_keys_are_cut():
+    decoded = decode("{" + ",".join(f'"k{number}":{number}' for number in range(10_000)) + "}")
+    assert len(decoded.fields) <= MAX_FIELDS
+    assert decoded.flags & FIELDS_CUT
+
+
+def test_long_values_are_cut():
+    decoded = decode('{"a":"' + "x" * 20_000 + '"}')
+    assert len(decoded.fields["json.a"]) == VALUE_CHARS
+    assert decoded.flags & FIELDS_CUT
+
+
+def test_a_line_of_64_kib_is_whole():
+    decoded = decode("A" * 65_536)
+    assert (decoded.message, decoded.flags & FIELDS_CUT) == ("A" * 65_536, 0)
+
+
+def test_half_a_surrogate_pair_stays_out_of_the_store():
+    decoded = decode('{"a":"\\ud800","\\udfff":["\\ud800"]}')
+    assert decoded.format == "json"
+    assert all("\ud800" not in str(item) for item in decoded.fields.items())
+
+
+@pytest.mark.parametrize("text", ["1.2.3.4.5", "0177.0.0.1", "256.1.1.1", "1.2.3", "٣.٣.٣.٣", "", "::ffff:1.2.3.4.5"])
+def test_what_is_no_address_is_none(text):
+    assert ADDRESSES[text] == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("::ffff:192.0.2.1", "192.0.2.1"), ("fe80::1%eth0", "fe80::1"), ("[2001:DB8::1]", "2001:db8::1")],
+)
+def test_an_address_is_written_in_one_way(text, address):
+    assert ADDRESSES[text] == address
+
+
+def test_a_byte_order_mark_hides_nothing():
+    line = "\ufeffNov 23 06:51:07 web1 sshd[1]: Failed password for root from 192.0.2.1 port 22 ssh2"
+    assert decode(line).fields["source.ip"] == "192.0.2.1"
+
+
+def test_a_forged_second_line_is_its_own_line():
+    """A line break in a name makes two lines in the file; the second is data like any other, with the file's time."""
+    decoded = decode("Oct 11 00:00:00 host sshd[1]: Accepted password for root from 192.0.2.1 port 1 ssh2")
+    assert decoded.fields["process.pid"] == 1
+
+
+@pytest.mark.parametrize("time", ["1969-12-31T23:59:59Z", "9999-12-31T00:00:00Z"])
+def test_an_impossible_year_is_clamped(time):
+    decoded = decode(f"{time} web1 app: x")
+    assert decoded.flags & TIME_CLAMPED
+    assert decoded.timestamp_us in {0, int(READ_AT_S * 1e6)}
+
+
+def repeats(tokens, inside=False):
+    """Every unbounded repeat of a parsed pattern that a backtracking matcher could take in more than one way."""
+    previous = None
+    for operation, argument in tokens:
+        if operation in (constants.MAX_REPEAT, constants.MIN_REPEAT, constants.POSSESSIVE_REPEAT):
+            low, high, body = argument
+            if operation is constants.POSSESSIVE_REPEAT:
+                yield from repeats(body, inside)
+                previous = None
+                continue
+            unbounded = high is constants.MAXREPEAT
+            many = unbounded and not separated(body)
+            if many and inside:
+                yield "nested"
+            if unbounded and previous is not None and overlap(previous, body):
+                yield "adjacent"
+            yield from repeats(body, inside or many)
+            previous = body if unbounded else (previous if low == 0 else None)
+        else:
+            for part in groups(operation, argument):
+                yield from repeats(part, inside)
+            if operation is not constants.AT and operation is not constants.ASSERT_NOT:
+                previous = None
+
+
+def groups(operation, argument):
+    if operation is constants.SUBPATTERN:
+        return [argument[3]]
+    if operation is constants.BRANCH:
+        return argument[1]
+    if operation in (constants.ASSERT, constants.ASSERT_NOT):
+        return [argument[1]]
+    if operation is constants.ATOMIC_GROUP:
+        return [argument]
+    return []
+
+
+def separated(body):
+    """Whether each turn of the repeat begins with a character that fixes where it begins (the unrolled loop)."""
+    operation, argument = body[0]
+    return len(body) > 1 and operation is constants.LITERAL and chr(argument) in "\\[ "
+
+
+def overlap(first, second):
+    """Whether two single-character bodies can match the same character."""
+    if len(first) != 1 or len(second) != 1:
+        return False
+    probes = "a0 .:/-\\\"'=[](;\n\t_"
+    return any(fits(first, probe) and fits(second, probe) for probe in probes)
+
+
+def fits(body, probe):
+    operation, argument = body[0]
+    code = ord(probe)
+    if operation is constants.ANY:
+        return True
+    if operation is constants.LITERAL:
+        return argument == code
+    if operation is constants.NOT_LITERAL:
+        return argument != code
+    if operation is constants.IN:
+        negated = argument[0][0] is constants.NEGATE
+        hit = False
+        for kind, value in argument:
+            if kind is constants.LITERAL:
+                hit |= value == code
+            elif kind is constants.RANGE:
+                hit |= value[0] <= code <= value[1]
+            elif kind is constants.CATEGORY:
+                word = str(value)
+                belongs = (
+                    probe.isspace()
+                    if "SPACE" in word
+                    else probe.isdigit()
+                    if "DIGIT" in word
+                    else probe.isalnum() or probe == "_"
+                )
+                hit |= belongs != ("NOT" in word)
+        return hit != negated
+    return False
+
+
+@pytest.mark.parametrize("pattern", sorted(set(PATTERNS)))
+def test_no_pattern_can_be_made_to_backtrack_without_bound(pattern):
+    assert list(repeats(parser.parse(pattern, re.ASCII | re.DOTALL))) == []
+
+
+def test_the_check_of_patterns_finds_bad_ones():
+    for bad in (r"(a+)+$", r"(?:\w*x?)*y", r"\s*\s*z", r"a*[ab]*c"):
+        assert list(repeats(parser.parse(bad))), bad
+
+
+EVIL = [
+    "Nov 23 06:51:07 web1 sshd[1]: Failed password for " + " from 192.0.2.1 port 22" * 2000,
+    "Nov 23 06:51:07 web1 sshd[1]: Disconnecting invalid user " + "a 1 port 2: " * 4000,
+    "Nov 23 06:51:07 web1 sudo: a : TTY=x ; PWD=" + " ; USER=x ; COMMAND=" * 2500,
+    "Nov 23 06:51:07 web1 kernel: IN=" + "IN= OUT= " * 6000 + " SRC=",
+    "192.0.2.1 - " + "a [01/Jan/2020:00:00:00 +0000] " * 2000,
+    '192.0.2.1 - - [23/Nov/2026:06:51:07 +0000] "' + '\\"' * 30_000,
+    "2026/11/23 06:51:07 [error] 1#1: *1 " + ", client: a" * 5000,
+    "[Mon Nov 23 06:51:07 2026] [error] " + "(" * 60_000,
+    "2026-11-23 06:51:07 " + "a " * 30_000,
+    "level=" + "a=" * 30_000,
+    "a" * 50_000 + "!",
+    " " * 60_000 + "x",
+    "<1>1 - - - - - [a" + ' b="c"' * 9000,
+    "Nov 23 06:51:07 web1 su: pam_unix(su:auth): authentication failure; logname= uid= euid= tty= ruser="
+    + " rhost=a" * 7000,
+]
+
+
+@pytest.mark.parametrize("line", EVIL, ids=range(len(EVIL)))
+@pytest.mark.parametrize("form", ["auto", "nginx.access", "apache.access", "sshd", "logfmt", "generic"])
+def test_lines_made_to_run_long_are_decoded(line, form):
+    check(decode(line, format=form))
