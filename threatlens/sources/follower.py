@@ -501,6 +501,7 @@ class Follower(Reader):
         stream.content, stream.tail, stream.verified = content, tail, True
         stream.present = (0, b"") if position else head_of(content)
         stream.changed_at = self.clock()
+        stream.born_ns = os.fstat(content.fd).st_mtime_ns
         if key in self.empty:
             self.let_empty_go(key)
         before = self.table.last_at.get(shown)

@@ -55,6 +55,7 @@ class Stream:
         "_next",
         "alive",
         "begin",
+        "born_ns",
         "changed_at",
         "compressed",
         "content",
@@ -115,6 +116,7 @@ class Stream:
         self.present: tuple[int, bytes] = (0, b"")  # how the file begins while nothing of it is read
         self.stale = True  # the file may have changed since then
         self.turn = 0
+        self.born_ns = 0  # when its file was last written before it was followed: older files are read first
         self.waits_for: Stream | None = None
         self.unlinked = False
         self.sought = False  # once unlinked: what carries it on was looked for
@@ -316,9 +318,10 @@ class Stream:
         if len(grown.head) < HEAD_BYTES:
             grown.grow_head(self.begin, content)
         if tail is None:
-            joined = (self.tail or b"") + content if self.begin == self.position else content
             length = end - tail_start(end)
-            tail = joined[-length:]
+            tail = content[-length:]
+            if len(tail) < length and self.begin == self.position:
+                tail = ((self.tail or b"") + content)[-length:]
             if len(tail) < length:
                 tail = self._opened()[0].pread(length, end - length)
         grown.mark(end, tail)
