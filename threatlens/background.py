@@ -178,6 +178,7 @@ class BackgroundProcessor:
         if engine is not None:
             for _ in range(2):
                 engine.ended.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            engine.monitor.close()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         with contextlib.suppress(ThreatLensError):
@@ -223,9 +224,9 @@ class BackgroundProcessor:
         self._engine = engine
         for step in (processor.prepare, processor.finish):
             self._scheduler.add_job(_guarded(self._consume), args=(engine, step), executor="engine", id=step.__name__)
-        self._thread("monitor", self._watch_files, monitor)
+        self._thread("monitor", self._again_and_again, monitor.run)
         if self._settings.demo:
-            self._thread("demo", DemoWriter(self._settings.demo_folder).run, self.stopped)
+            self._thread("demo", self._again_and_again, DemoWriter(self._settings.demo_folder).run, self.stopped)
         self._every(CONFIG_S, self._reload_config, engine)
         self._every(STATUS_S, self._write_status, engine)
         _guarded(self._write_status)(engine)
@@ -243,12 +244,11 @@ class BackgroundProcessor:
         finally:
             engine.ended.release()
 
-    def _watch_files(self, monitor: LogFileMonitor) -> None:
-        """Follow files for as long as we run; after a failure that nothing foresaw it begins again."""
+    def _again_and_again(self, target: Callable[..., object], *args: object) -> None:
+        """Run this for as long as we run; after a failure that nothing foresaw it begins again."""
         while not self.stopped(0):
-            if not _guarded(monitor.run)():
+            if not _guarded(target)(*args):
                 self.stopped(1.0)
-        monitor.close()
 
     def _forget_streams(self, stream_ids: frozenset[int]) -> None:
         engine = self._engine
