@@ -300,7 +300,7 @@ class Discovery(Reader):
         self, source: FollowedSource, shown: str, real: str, key: Key, content: Content, *, listed: bool
     ) -> None:
         """Start a stream of its own."""
-        at_end = source.config.start_at == "end" and not source.looked
+        at_end = source.config.start_at == "end" and not (source.looked or source.seen_before)
         position, mark = last_position(content, source.config.encoding) if at_end else (0, Fingerprint())
         start = tail_start(position)
         tail = content.pread(position - start, start)

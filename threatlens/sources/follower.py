@@ -34,8 +34,10 @@ class Follower(Discovery):
                 source = sources.get(state.source_id)
                 stream = Stream(state, source, os.fsdecode(state.path))
                 self.table.add(stream)
-                if source is not None and stream.alive:
-                    source.streams.add(stream)
+                if source is not None:
+                    source.seen_before = True
+                    if stream.alive:
+                        source.streams.add(stream)
 
     def reset(self, stream_id: int) -> None:
         """Take the committed position of a stream again; raises StoreUnavailable."""
