@@ -12,7 +12,6 @@ from benchmarks.product import ROOT
 #: Name -> what makes it quick.
 BENCHMARKS = {
     "decode": ("--lines", "10000", "--repeat", "2"),
-    "follow": ("--quick",),
     "pipeline": ("--quick",),
     "latency": ("--quick",),
     "pages": ("--quick",),

@@ -121,6 +121,7 @@ def main() -> None:
         "what",
         "lines/s",
         "ThreatLens is",
+        "CPU/line",
         "peak RSS",
         "disk/raw",
         "target",

@@ -16,6 +16,8 @@ class Table:
         self.rows: list[Sequence[str]] = [columns]
 
     def add(self, *cells: str) -> None:
+        if len(cells) != len(self.rows[0]):
+            raise ValueError(f"{len(cells)} cells for {len(self.rows[0])} columns")
         self.rows.append(cells)
 
     def show(self) -> None:

@@ -266,7 +266,8 @@ def lists_its_members(module: Module) -> Iterator[str]:
     for member in modules():
         full = f"threatlens.{member.name}"
         known = any(name == full or name.startswith(full + ".") for name in imported)
-        if member.unit == module.name != member.name and not known:
+        is_program = '__name__ == "__main__"' in member.source
+        if member.unit == module.name != member.name and not known and not is_program:
             yield module.at(1, f"{full} is imported by nobody: list it among the members")
 
 

@@ -223,11 +223,12 @@ class BackgroundProcessor:
         self._engine = engine
         for step in (processor.prepare, processor.finish):
             self._scheduler.add_job(_guarded(self._consume), args=(engine, step), executor="engine", id=step.__name__)
-        self._thread("monitor", monitor.run)
+        self._thread("monitor", self._watch_files, monitor)
         if self._settings.demo:
             self._thread("demo", DemoWriter(self._settings.demo_folder).run, self.stopped)
         self._every(CONFIG_S, self._reload_config, engine)
         self._every(STATUS_S, self._write_status, engine)
+        _guarded(self._write_status)(engine)
         self._every(HOUSEKEEPING_S, self._keep_house, engine)
         self._every(METRICS_S, self._write_metrics, engine)
 
@@ -241,6 +242,13 @@ class BackgroundProcessor:
                 self._forget_streams(frozenset(state.stream_id for state in self._store.streams()))
         finally:
             engine.ended.release()
+
+    def _watch_files(self, monitor: LogFileMonitor) -> None:
+        """Follow files for as long as we run; after a failure that nothing foresaw it begins again."""
+        while not self.stopped(0):
+            if not _guarded(monitor.run)():
+                self.stopped(1.0)
+        monitor.close()
 
     def _forget_streams(self, stream_ids: frozenset[int]) -> None:
         engine = self._engine

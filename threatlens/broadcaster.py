@@ -54,6 +54,16 @@ class _Stored:
             return self._events
 
 
+def _beyond(updates: deque[tuple[int, EventUpdate]], seq: int) -> list[EventUpdate]:
+    """The updates beyond this number, oldest first; looks at no others."""
+    newer = []
+    for number, update in reversed(updates):
+        if number <= seq:
+            break
+        newer.append(update)
+    return newer[::-1]
+
+
 class EventBroadcaster:
     """The ring. Writers publish after the commit; readers wait."""
 
@@ -105,16 +115,20 @@ class EventBroadcaster:
             self._changed.wait_for(
                 lambda: self.closed or self._last_id > place.event_id or self._update_seq > place.update_seq, timeout_s
             )
-            updates = tuple(update for seq, update in self._updates if seq > place.update_seq)
+            updates = tuple(_beyond(self._updates, place.update_seq))
             update_seq = max(place.update_seq, self._update_seq)
             if self._last_id > place.event_id and place.event_id < self._floor:
                 return Batch((), updates, True, Place(place.event_id, update_seq))
-            stored = []
-            count = 0
-            for batch in self._ring:
-                if batch.last_id > place.event_id and count < limit:
-                    stored.append(batch)
-                    count += batch.count
+            newer: list[_Stored] = []
+            for batch in reversed(self._ring):  # most readers are near the end
+                if batch.last_id <= place.event_id:
+                    break
+                newer.append(batch)
+        stored: list[_Stored] = []
+        count = 0
+        while newer and count < limit:
+            stored.append(newer.pop())
+            count += stored[-1].count
         events = tuple(event for batch in stored for event in batch.events() if event.id > place.event_id)
         last_id = max(place.event_id, stored[-1].last_id) if stored else place.event_id
         return Batch(events, updates, False, Place(last_id, update_seq))

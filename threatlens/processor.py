@@ -277,9 +277,7 @@ class QueueProcessor:
                 wait_s = min(RETRY_MAX_S, wait_s * 2)
             except DBAPIError:
                 # Not the database's state but this data: find the line and bury it.
-                log.exception(
-                    "a batch of %d lines cannot be stored as it is; looking for the line", len(prepared.rows)
-                )
+                log.exception("a batch of %d lines cannot be stored as it is; looking for the line", len(prepared.rows))
                 self._bury(prepared)
             else:
                 if self.state.unavailable:

@@ -221,7 +221,12 @@ class Logs(RuleBasedStateMachine):
         path.unlink()
         del writer.old[path]
 
-    @rule(which=which, between=st.sampled_from(["nothing", "look", "read more"]), sparse=st.booleans(), n=st.integers(0, 9))
+    @rule(
+        which=which,
+        between=st.sampled_from(["nothing", "look", "read more"]),
+        sparse=st.booleans(),
+        n=st.integers(0, 9),
+    )
     def copytruncate(self, which: int, between: str, sparse: bool, n: int) -> None:
         writer = self.writers[which]
         if not self.may_rotate(writer) or not writer.path.stat().st_size:
@@ -347,5 +352,3 @@ Logs.TestCase.settings = settings(
 
 class TestLogs(Logs.TestCase):  # type: ignore[name-defined,misc]
     """Equality with the model."""
-
-

@@ -185,6 +185,12 @@ def test_a_body_of_unknown_length_is_counted_while_it_is_read() -> None:
     assert caught.value.status == 413
 
 
+def test_a_body_that_is_cut_off_is_not_acknowledged() -> None:
+    with pytest.raises(IngestError) as caught:
+        list(ingest_body.read_chunks(io.BytesIO(b"abc"), 100))
+    assert caught.value.status == 400
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_form_holds_one_file(app: Any, shipper: Program, packed: bool) -> None:
     content = gzip.compress(LINES) if packed else LINES

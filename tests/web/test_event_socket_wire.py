@@ -64,9 +64,11 @@ class Server:
 
 @pytest.fixture
 def server(app: Any) -> Iterator[Server]:
+    before = set(threading.enumerate())
     server = Server(app)
     yield server
     server.stop()
+    assert set(threading.enumerate()) == before, "a connection left a thread behind"
 
 
 def say(client: websocket.WebSocket, message: Any) -> dict[str, Any]:

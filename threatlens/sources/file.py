@@ -17,7 +17,7 @@ from threatlens.errors import SourceError, StoreUnavailable
 from threatlens.event import SourceStatus
 from threatlens.sources.base import Emit, LogSourceConfig, StreamBook
 from threatlens.sources.follower import Follower
-from threatlens.sources.paths import Listing, display, explain, family, listings, require_regular
+from threatlens.sources.paths import Listing, display, explain, family, listings, looks_rotated, require_regular
 from threatlens.sources.source import FollowedSource
 from threatlens.sources.stream import Limits, Stream
 from threatlens.sources.table import default_open_limit
@@ -215,7 +215,7 @@ class LogFileMonitor:
             self._supervised(source, "", self._look_at, source, files)
             unjudged.append((source, files))
         for source, files in unjudged:
-            for shown, real, status in sorted(files, key=lambda f: f[2].st_mtime_ns):
+            for shown, real, status in sorted(files, key=_original_first):
                 self._supervised(source, shown, self._judge, source, (shown, real, status))
             self._supervised(source, "", self._after_look, source)
             self._next_look(source, now)
@@ -289,6 +289,7 @@ class LogFileMonitor:
         real = os.path.join(folder, name)
         status = os.stat(real, follow_symlinks=False)
         if (status.st_mode & 0o170000) == 0o120000:
+            os.stat(real)  # a loop, or too long a chain, is an error
             real = os.path.realpath(real, strict=True)
             status = os.stat(real, follow_symlinks=False)
             source.folders.add(os.path.dirname(real))
@@ -397,7 +398,8 @@ class LogFileMonitor:
     def _look_at_touched(self) -> None:
         follower = self._follower
         while follower.touched:
-            path = next(iter(follower.touched))
+            path = next((p for p in follower.touched if not looks_rotated(os.path.basename(p))), None)
+            path = path or next(iter(follower.touched))
             del follower.touched[path]
             stream = follower.table.by_path.get(path)
             if stream is not None and stream.source is not None:
@@ -460,8 +462,13 @@ class LogFileMonitor:
         self._statuses = tuple((s.status(), s.status(waiting=True)) for s in self._sources.values())
 
 
-def _order(stream: Stream) -> tuple[int, int]:
-    return (stream.source.config.priority if stream.source else 10, stream.turn)
+def _order(stream: Stream) -> tuple[int, int, int]:
+    return stream.source.config.priority if stream.source else 10, stream.turn, stream.born_ns
+
+
+def _original_first(file: Unjudged) -> tuple[bool, int]:
+    """Files under their own name before rotated ones, which may be copies of them; then the oldest first."""
+    return looks_rotated(os.path.basename(file[0])), file[2].st_mtime_ns
 
 
 def _names(folder: str, listing: Listing) -> list[str]:

@@ -196,7 +196,9 @@ class Follower(Reader):
             self.no_reading(stream)
         if now == stream.seen:
             return
-        if stream.position == 0 and not stream.present[1] and stream.source is not None and status.st_size:
+        stale = now != stream.looked or not stream.present[1]
+        stream.looked = now
+        if stream.position == 0 and stale and stream.source is not None and status.st_size:
             with contextlib.suppress(Replaced, FileNotFoundError):
                 self.ready_to_read(stream)  # so that copies of it are known as such
         if not stream.dirty:
@@ -279,6 +281,9 @@ class Follower(Reader):
         judged = self.judged.get(key)
         if judged is not None and self._stands(judged, status, only_known=only_known):
             return
+        self._settle_relatives(real)
+        if key in self.table.by_key:
+            return
         fd = self.open(source, real)
         content: Content | None = None
         try:
@@ -301,6 +306,17 @@ class Follower(Reader):
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    def _settle_relatives(self, real: str) -> None:
+        """Find out first which related files were written anew, as the unknown one may be a copy of what they hold."""
+        for stream in self.table.relatives(real):
+            if not (stream.dirty and stream.position and stream.path != real) or stream.compressed:
+                continue
+            source, shown, path, key = stream.source, stream.shown, stream.path, stream.key
+            if self._confirm(stream) is None and not stream.alive and source is not None:
+                status = os.stat(path, follow_symlinks=False)
+                if (status.st_dev, status.st_ino) == key:
+                    self.judge(source, shown, path, status)
 
     def _hold_empty(self, source: FollowedSource, shown: str, real: str, key: Key) -> None:
         """Keep an empty file open: it may be written and renamed before it is looked at again."""
@@ -485,6 +501,7 @@ class Follower(Reader):
         stream.content, stream.tail, stream.verified = content, tail, True
         stream.present = (0, b"") if position else head_of(content)
         stream.changed_at = self.clock()
+        stream.born_ns = os.fstat(content.fd).st_mtime_ns
         if key in self.empty:
             self.let_empty_go(key)
         before = self.table.last_at.get(shown)
@@ -496,6 +513,7 @@ class Follower(Reader):
         self.judged.pop(key, None)
         self.table.opened(stream)
         self.wants_reading(stream)
+        stream.stale = False
         if position:
             with contextlib.suppress(StoreUnavailable):  # then the first entry brings its identity
                 self.book.rewind(number, expected=position, position=position, fingerprint=mark.pack())
@@ -515,15 +533,10 @@ class Follower(Reader):
         if content is None or content.compressed or not stream.position:
             return False
         size = content.size()
-        mark = stream.fingerprint.mark_at_most(size)
-        if mark is None or not stream.position * _SHRUNK_SHARE <= size < stream.position:
+        if not stream.position * _SHRUNK_SHARE <= size < stream.position:
             return False
         head_start, head = head_of(content)
-        if not stream.fingerprint.agrees(head_start, head) or content.matches(stream.fingerprint)[0] < 0:
-            return False
-        start = tail_start(stream.position)
-        known = (stream.tail or b"")[: max(0, size - start)]
-        if known and content.pread(len(known), start) != known:
+        if not stream.fingerprint.agrees(head_start, head) or not self._was_cut(stream, content, size):
             return False
         position, shorter = _last_position(content, stream.source.config.encoding if stream.source else "auto")
         kept = stream.fingerprint.copy()
@@ -541,6 +554,22 @@ class Follower(Reader):
             self.wants_reading(stream)
         return True
 
+    def _was_cut(self, stream: Stream, content: Content, size: int) -> bool:
+        """Whether what is left was read: by a mark in it, by the bytes remembered, or with its newline put back."""
+        agreed, _ = content.matches(stream.fingerprint)
+        if agreed < 0:
+            return False
+        start = tail_start(stream.position)
+        left = content.pread(size - start, start) if size > start else b""
+        if stream.tail is not None and left:
+            return stream.tail.startswith(left)
+        last = stream.fingerprint.marks[-1:]
+        return agreed > 0 or any(
+            size + len(end) == stream.position and digest(left + end) == wanted
+            for end in (b"\n", b"\r\n")
+            for _, wanted in last
+        )
+
     def lost(self, stream: Stream) -> None:
         """The file cannot be found under its name."""
         self.recheck(stream)
@@ -554,7 +583,7 @@ class Follower(Reader):
             stream.sought = True
             folder, name = os.path.split(stream.path)
             self.search_siblings(stream.source, folder, {family(name)})
-            if not stream.unlinked:
+            if stream.stream_id in self.ready:
                 return
         if stream.compressed and content is not None and content.complete:
             over = True

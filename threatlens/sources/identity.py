@@ -114,7 +114,8 @@ class Fingerprint:
         del marks[best]
 
     def rewind(self, position: int) -> None:
-        """Forget the marks beyond a position."""
+        """Forget what lies beyond a position."""
+        self.head = self.head[: max(0, position - self.head_start)]
         marks = self.marks
         while marks and marks[-1][0] > position:
             marks.pop()

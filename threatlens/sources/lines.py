@@ -85,7 +85,7 @@ def first_line_end(data: bytes, base: int, frame: Framing) -> int:
 
 def without_nuls(content: bytes, frame: Framing) -> bytes:
     """Content without the NULs that lines begin with: what a hole in a sparse file reads as."""
-    if frame.wide or not (content.startswith(b"\0") or b"\n\0" in content):
+    if frame.wide or b"\0" not in content:  # much quicker than looking for a newline with a NUL behind it
         return content
     return _NULS_AT_LINE_START.sub(b"", content)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from threatlens.sources.content import Content, head_of, is_prefix
+from threatlens.sources.identity import Fingerprint
 from threatlens.sources.stream import Key, Stream
 from threatlens.sources.table import TELLING_BYTES, StreamTable
 
@@ -57,7 +58,7 @@ def judge(unknown: Unknown, table: StreamTable, confirm: Confirm) -> Verdict:
     copy: Stream | None = None
     held: Verdict | None = None
     for stream in table.candidates(head, unknown.path):
-        if stream.position and not stream.fingerprint.agrees(head_start, head):
+        if not _may_begin_alike(stream, head_start, head):
             continue
         content = confirm(stream) if stream.alive and not (stream.matchable and stream.position) else None
         if content is not None:
@@ -86,6 +87,12 @@ def judge(unknown: Unknown, table: StreamTable, confirm: Confirm) -> Verdict:
     if copy is not None:
         return Verdict(Finding.COPY, copy)
     return held or Verdict(Finding.NEW)
+
+
+def _may_begin_alike(stream: Stream, head_start: int, head: bytes) -> bool:
+    if stream.position:
+        return stream.fingerprint.agrees(head_start, head)
+    return stream.stale or Fingerprint(*stream.present).agrees(head_start, head)
 
 
 def _gives_way(stream: Stream, unknown: Unknown) -> bool:

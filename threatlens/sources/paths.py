@@ -231,7 +231,7 @@ def _permission_remedy(path: str) -> str:
         while folder != "/" and not os.access(os.path.dirname(folder), os.X_OK):
             folder = os.path.dirname(folder)
         return f"sudo setfacl -m u:{user}:rx {shlex.quote(folder)}"
-    if status.st_mode & stat.S_IRGRP and status.st_gid not in os.getgroups():
+    if status.st_mode & stat.S_IRGRP and status.st_gid not in {os.getegid(), *os.getgroups()}:
         try:
             return f"sudo usermod -aG {grp.getgrgid(status.st_gid).gr_name} {user}"
         except KeyError:

@@ -72,6 +72,7 @@ class Reader:
 
     def wants_reading(self, stream: Stream) -> None:
         """There may be bytes to read."""
+        stream.stale = True
         if not stream.dirty:
             stream.dirty = True
             stream.ended = False
@@ -121,6 +122,7 @@ class Reader:
             stream.verified = True
         if stream.position == 0:
             present = head_of(stream.content)
+            stream.stale = False
             if present != stream.present:
                 stream.present = present
                 self.table.index(stream)

@@ -55,6 +55,7 @@ class Stream:
         "_next",
         "alive",
         "begin",
+        "born_ns",
         "changed_at",
         "compressed",
         "content",
@@ -64,6 +65,7 @@ class Stream:
         "listed",
         "long_head",
         "long_line",
+        "looked",
         "lost_path",
         "owner",
         "path",
@@ -75,6 +77,7 @@ class Stream:
         "size",
         "sought",
         "source",
+        "stale",
         "stream_id",
         "tail",
         "turn",
@@ -105,12 +108,15 @@ class Stream:
         self.size = 0
         self.seen: tuple[int, int, int] = (-1, 0, 0)  # (size, mtime_ns, ctime_ns) when it was last read to its end
         self.dirty = False  # there may be bytes to read
+        self.looked: tuple[int, int, int] = (-1, 0, 0)  # the same when it was last looked at
         self.ended = False  # read to its end since it last changed
         self.changed_at = 0.0  # clock, when it last changed
         self.lost_path = False  # renamed, unlinked or replaced
         self.listed = False  # its source's pattern names it
         self.present: tuple[int, bytes] = (0, b"")  # how the file begins while nothing of it is read
+        self.stale = True  # the file may have changed since then
         self.turn = 0
+        self.born_ns = 0  # when its file was last written before it was followed: older files are read first
         self.waits_for: Stream | None = None
         self.unlinked = False
         self.sought = False  # once unlinked: what carries it on was looked for
@@ -312,9 +318,10 @@ class Stream:
         if len(grown.head) < HEAD_BYTES:
             grown.grow_head(self.begin, content)
         if tail is None:
-            joined = (self.tail or b"") + content if self.begin == self.position else content
             length = end - tail_start(end)
-            tail = joined[-length:]
+            tail = content[-length:]
+            if len(tail) < length and self.begin == self.position:
+                tail = ((self.tail or b"") + content)[-length:]
             if len(tail) < length:
                 tail = self._opened()[0].pread(length, end - length)
         grown.mark(end, tail)

@@ -16,7 +16,8 @@ _LEVELS = (1, 4, 16, 64, 256, 1024)
 #: A shared beginning of this many bytes is no coincidence, whatever the files are called.
 TELLING_BYTES = 256
 _MAX_DEAD = 20_000
-_MAX_CANDIDATES = 256
+_MAX_CANDIDATES = 64
+_MAX_RELATIVES = 256
 
 _IndexKey = tuple[int, int, str]
 
@@ -36,6 +37,7 @@ class StreamTable:
         self.by_id: dict[int, Stream] = {}
         self.by_key: dict[Key, Stream] = {}
         self.by_path: dict[str, Stream] = {}
+        self._families: dict[str, set[Stream]] = {}  # streams with a file, by folder and family of its name
         self.last_at: dict[str, Stream] = {}  # the newest stream under each configured name
         self.max_open = max_open
         self._open: OrderedDict[int, Stream] = OrderedDict()
@@ -48,8 +50,7 @@ class StreamTable:
         """Take in a stream."""
         self.by_id[stream.stream_id] = stream
         if stream.alive:
-            self.by_key[stream.key] = stream
-            self.by_path[stream.path] = stream
+            self._attach(stream)
         else:
             self._bury(stream)
         self.index(stream)
@@ -60,8 +61,7 @@ class StreamTable:
         self._detach(stream)
         stream.key, stream.path, stream.alive = key, path, True
         stream.unlinked = stream.sought = False
-        self.by_key[key] = stream
-        self.by_path[path] = stream
+        self._attach(stream)
         self._dead.pop(stream.stream_id, None)
         self._unindex(stream)
         self.index(stream)
@@ -75,7 +75,23 @@ class StreamTable:
         self.index(stream)
         self._bury(stream)
 
+    def relatives(self, path: str) -> list[Stream]:
+        """The streams whose files lie in the same folder and share the family of the name; none if there are many."""
+        found = self._families.get(_relation(0, path), ())
+        return list(found) if len(found) <= _MAX_RELATIVES else []
+
+    def _attach(self, stream: Stream) -> None:
+        self.by_key[stream.key] = stream
+        self.by_path[stream.path] = stream
+        self._families.setdefault(_relation(0, stream.path), set()).add(stream)
+
     def _detach(self, stream: Stream) -> None:
+        relation = _relation(0, stream.path)
+        family_of = self._families.get(relation)
+        if family_of is not None:
+            family_of.discard(stream)
+            if not family_of:
+                del self._families[relation]
         if self.by_key.get(stream.key) is stream:
             del self.by_key[stream.key]
         if self.by_path.get(stream.path) is stream:

@@ -105,7 +105,7 @@ def _lines() -> Iterator[bytes]:
     if kind == "multipart/form-data":
         return _file(packed=encoding != "identity")
     request.max_content_length = MAX_PACKED
-    chunks = read_chunks(request.stream)
+    chunks = read_chunks(request.stream, request.content_length)
     if encoding != "identity" or kind in GZIP:
         chunks = gunzip(chunks)
     return array_lines(chunks) if kind == "application/json" else chunks

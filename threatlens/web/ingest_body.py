@@ -23,14 +23,16 @@ CHUNK = 64 * 1024
 _BLANK = " \t\r\n"
 
 
-def read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """The bytes of a body; raises IngestError (413) beyond MAX_PACKED."""
+def read_chunks(stream: IO[bytes], announced: int | None = None) -> Iterator[bytes]:
+    """The bytes of a body; raises IngestError: 413 beyond MAX_PACKED, 400 when there are fewer than announced."""
     size = 0
     while chunk := stream.read(CHUNK):
         size += len(chunk)
         if size > MAX_PACKED:
             raise IngestError(f"at most {MAX_PACKED} bytes are taken at once", status=413)
         yield chunk
+    if announced is not None and size < announced:
+        raise IngestError("the body is cut off", status=400)
 
 
 def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:

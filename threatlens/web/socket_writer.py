@@ -83,7 +83,7 @@ class SocketWriter:
                 self._sock.shutdown(socket.SHUT_WR)
         join_reader(linger_s)
         self.hang_up()
-        join_reader(linger_s)
+        join_reader(1.0)  # it wakes at once; a socket closed before it did would leave it waiting for its next ping
 
     def hang_up(self) -> None:
         """Wake whoever waits for this client; nothing more is said."""
