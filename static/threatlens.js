@@ -35,6 +35,7 @@
   const detail = $("#detail");
   const words = { live: "live", reconnecting: "reconnecting", offline: "offline", static: "not live" };
   let failures = 0;
+  let socket = null;
 
   function show(state) {
     if (!connection || connection.dataset.state === state) return;
@@ -51,7 +52,8 @@
     const url = new URL(address);
     const have = Math.max(newestId(), Number(url.searchParams.get("have") || 0));
     if (url.searchParams.has("have")) url.searchParams.set("have", String(have));
-    return new WebSocket(url.href, []);
+    socket = new WebSocket(url.href, []);
+    return socket;
   };
   document.addEventListener("htmx:wsOpen", () => { failures = 0; show("live"); });
   document.addEventListener("htmx:wsClose", (event) => {
@@ -64,6 +66,7 @@
     }
   });
   addEventListener("offline", () => show("offline"));
+  addEventListener("online", () => show(socket && socket.readyState === WebSocket.OPEN ? "live" : "reconnecting"));
 
   // What is being done with the keyboard survives the repainting of a panel.
   let focused = "";
@@ -210,7 +213,8 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest("input, select, textarea, dialog");
     if (event.key === "Escape") {
-      if (typing && typing.blur) typing.blur(); else close();
+      if (!typing) close();
+      else if (!typing.matches("dialog") && !typing.closest("dialog")) typing.blur();
       return;
     }
     if (typing) return;

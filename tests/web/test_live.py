@@ -23,7 +23,14 @@ class Writer:
 
     def heard(self) -> None: ...
 
-    def finish(self, _thread: object, _linger_s: float) -> None: ...
+    def finish(self, _join: object, _linger_s: float, *, said_goodbye: bool) -> None:
+        self.said_goodbye = said_goodbye
+
+
+class Thread:
+    """The library's reading thread."""
+
+    def join(self, _timeout_s: float) -> None: ...
 
 
 class Browser:
@@ -33,7 +40,7 @@ class Browser:
         self.acts = list(acts)
         self.frames: list[str] = []
         self.closed: tuple[int, str] | None = None
-        self.sock, self.thread = Writer(), None
+        self.sock, self.thread = Writer(), Thread()
         self.messages: list[str] = []
 
     def send(self, frame: str) -> None:

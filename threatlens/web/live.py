@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Blueprint, Flask, abort, render_template, request
 from simple_websocket import ConnectionClosed
@@ -128,24 +128,40 @@ def check_handshake() -> None:
     request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
 
 
+class GoodbyeError(Exception):
+    """The connection ends, with this code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 def serve(ws: Any, shared: LivePages) -> None:
     """One browser's live feed, until it leaves or the server stops."""
     room = seats()
-    seated = room.take()
+    if not room.take():
+        said_goodbye = _close(ws, TRY_LATER, "too many live pages are open")
+        ws.sock.finish(ws.thread.join, 0, said_goodbye=said_goodbye)
+        return
+    said_goodbye = False
     try:
-        if seated:
-            _Feed(ws, shared).run()
-        else:
-            ws.close(TRY_LATER, "too many live pages are open")
+        _Feed(ws, shared).run()
+    except GoodbyeError as goodbye:
+        said_goodbye = _close(ws, goodbye.code, str(goodbye))
     except (QueryTimeout, StoreUnavailable):
-        with suppress(ConnectionClosed, OSError):
-            ws.close(BROKEN, "the database is busy")
+        said_goodbye = _close(ws, BROKEN, "the database is busy")
     except (ConnectionClosed, OSError):
         pass  # the browser is gone
     finally:
-        if seated:
-            room.leave()
-        ws.sock.finish(ws.thread, LINGER_S if seated else 0)
+        room.leave()
+        ws.sock.finish(ws.thread.join, LINGER_S, said_goodbye=said_goodbye)
+
+
+def _close(ws: Any, code: int, reason: str) -> bool:
+    with suppress(ConnectionClosed, OSError):
+        ws.close(code, reason)
+        return True
+    return False
 
 
 class _Feed:
@@ -161,7 +177,7 @@ class _Feed:
         self.sent: dict[str, int] = {}  # panel: hash of its HTML
         self.looked_s = float("-inf")
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         """Send what changes, at most one frame in FRAME_S."""
         broadcaster = services().broadcaster
         place = broadcaster.place()
@@ -177,7 +193,7 @@ class _Feed:
             else:
                 self.rest(PANELS_S)
                 place, frame = broadcaster.place(), ""
-        self.ws.close(GOING_AWAY, "the server is stopping")
+        raise GoodbyeError(GOING_AWAY, "the server is stopping")
 
     def take(self, batch: Batch, place: Place) -> tuple[Place, str]:
         """The rows of a batch, and the new place."""
@@ -231,8 +247,7 @@ class _Feed:
             if self.ws.receive(timeout=max(until_s - time.monotonic(), 0)) is None:
                 self.ws.sock.heard()
                 return
-        self.ws.close(UNACCEPTABLE, "too many messages")
-        raise ConnectionClosed(UNACCEPTABLE)
+        raise GoodbyeError(UNACCEPTABLE, "too many messages")
 
 
 def have_id(text: str) -> int | None:

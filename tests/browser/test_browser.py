@@ -1,0 +1,347 @@
+"""The pages in a real browser: what happens by itself, what must never happen, and how it fits a phone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import Filler
+from werkzeug.serving import make_server
+
+from threatlens.event import EventFilter
+from threatlens.models import now_us
+from threatlens.web import live
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+HOSTILE: list[str] = json.loads((Path(__file__).parents[1] / "web" / "hostile_lines.json").read_text())
+PAGES = ("/", "/events", "/events/1", "/sources", "/sources/add", "/unknown", "/dead-letters", "/events?q=%22", "/nope")
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def filler(services: Any) -> Filler:
+    """Stores and announces, as the engine does."""
+    filler = Filler(services.store)
+    filler.clock = iter(range(now_us() - 3_000_000_000, 10**18, 1_000_000))  # type: ignore[assignment]
+    add = filler.add
+
+    def announced(*lines: str, **more: Any) -> int:
+        first = add(*lines, **more)
+        events = services.store.page(EventFilter(), after=first - 1, limit=len(lines))
+        services.broadcaster.publish(first, len(lines), lambda: events)
+        return first
+
+    filler.add = announced  # type: ignore[method-assign]
+    return filler
+
+
+@pytest.fixture
+def site(app: Any, services: Any) -> Iterator[str]:
+    services.broadcaster.begin(0)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    services.broadcaster.close()
+    server.shutdown()
+    thread.join(5)
+    server.server_close()
+
+
+class Watched:
+    """A tab, what it complained about and what it asked for."""
+
+    def __init__(self, chromium: Any, site: str, width: int = 1440, **more: Any) -> None:
+        self.context = chromium.new_context(viewport={"width": width, "height": 800}, timezone_id="UTC", **more)
+        self.tab = self.context.new_page()
+        self.tab.set_default_timeout(10_000)
+        self.site = site
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        self.tab.on(
+            "console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else None
+        )
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("dialog", lambda dialog: self.complaints.append(f"dialog {dialog.message}"))
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+
+    def open(self, path: str, *, is_live: bool = True) -> Any:
+        self.tab.goto(self.site + path)
+        if is_live:
+            self.tab.wait_for_selector('#connection[data-state="live"]', state="attached")
+        return self.tab
+
+    def ids(self, rows: str = "tr.event") -> list[int]:
+        """The ids of the rows from the top."""
+        found: list[int] = self.tab.eval_on_selector_all(rows, "rows => rows.map(row => Number(row.dataset.id))")
+        return found
+
+    def until(self, condition: str) -> None:
+        """Wait until it holds; the policy of the pages forbids the library's own way, which needs eval."""
+        for _ in range(400):
+            if self.tab.evaluate(condition):
+                return
+            self.tab.wait_for_timeout(25)
+        pytest.fail(f"it never held: {condition}")
+
+    def wait_for_row(self, number: int) -> None:
+        self.tab.wait_for_selector(f"#e{number}", state="attached")
+
+
+@pytest.fixture
+def watched(chromium: Any, site: str) -> Iterator[Watched]:
+    watched = Watched(chromium, site)
+    yield watched
+    watched.context.close()
+
+
+def test_rows_arrive_without_reload_and_in_order(watched: Watched, filler: Filler) -> None:
+    filler.add("first")
+    tab = watched.open("/events")
+    tab.evaluate("window.same = true")
+    for number in range(5):
+        filler.add(*(f"line {number} {part}" for part in range(7)))
+        watched.wait_for_row(7 * number + 8)
+
+    assert watched.ids() == list(range(36, 0, -1))
+    assert tab.evaluate("window.same")
+    watched.until("document.querySelector('#events-total').textContent.includes('36')")
+    assert watched.complaints == []
+
+
+def test_the_filter_in_the_address_filters_what_arrives(watched: Watched, filler: Filler) -> None:
+    filler.add("a quiet line")
+    watched.open("/events?min_severity=7&q=line")
+    filler.add("another quiet line", "and one more")
+    filler.add("a loud line", severity=9)
+    watched.wait_for_row(4)
+    assert watched.ids() == [4]
+
+
+def test_who_reads_further_down_is_not_disturbed_and_g_leads_back(watched: Watched, filler: Filler) -> None:
+    filler.add(*(f"line {number}" for number in range(100)))
+    tab = watched.open("/events")
+    tab.evaluate("scrollTo(0, 900)")
+    watched.until("scrollY > 800")
+    before = tab.evaluate("document.querySelector('#e60').getBoundingClientRect().top")
+    filler.add(*(f"new {number}" for number in range(20)))
+    watched.wait_for_row(120)
+
+    tab.wait_for_selector("#pill", state="visible")
+    assert tab.inner_text("#pill") == "20 new, press G"
+    assert tab.evaluate("document.querySelector('#e60').getBoundingClientRect().top") == before
+    assert not tab.is_visible("#e120")
+
+    tab.keyboard.press("G")
+    tab.wait_for_selector("#e120", state="visible")
+    assert not tab.is_visible("#pill")
+    assert tab.evaluate("scrollY") == 0
+    assert watched.ids() == list(range(120, 0, -1))
+
+
+def test_a_row_that_is_open_holds_the_list_still(watched: Watched, filler: Filler) -> None:
+    filler.add(
+        *(f"Nov 23 06:51:07 web1 sshd[42]: Failed password for root from 203.0.113.{n} port 9 ssh2" for n in range(5))
+    )
+    tab = watched.open("/events")
+    tab.keyboard.press("j")
+    tab.keyboard.press("j")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#detail .raw", state="visible")
+    assert tab.inner_text("tr.chosen .message") == tab.inner_text("#e4 .message")
+    filler.add("one more")
+    tab.wait_for_selector("#pill", state="visible")
+
+    tab.hover("mark[data-fields='source.ip']")
+    assert tab.evaluate("document.querySelector('.fields [data-fields=\"source.ip\"]').classList.contains('lit')")
+    tab.keyboard.press("Escape")
+    tab.wait_for_selector("#e6", state="visible")
+    assert not tab.is_visible("#detail")
+    assert watched.complaints == []
+
+
+@pytest.mark.parametrize("end", ["hang up", "say goodbye"])
+def test_a_reconnect_misses_nothing_and_repeats_nothing(
+    watched: Watched, filler: Filler, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    feeds: list[Any] = []
+    run = live._Feed.run
+    monkeypatch.setattr(live._Feed, "run", lambda feed: [feeds.append(feed), run(feed)])
+    filler.add("before")
+    tab = watched.open("/events")
+    filler.add("seen")
+    watched.wait_for_row(2)
+
+    if end == "hang up":
+        feeds[0].ws.sock.hang_up()
+    else:
+        feeds[0].ws.close(1001, "the server is stopping")
+    tab.wait_for_selector('#connection[data-state="reconnecting"]')
+    filler.add(*(f"while away {number}" for number in range(10)))
+    tab.wait_for_selector('#connection[data-state="live"]')
+    filler.add("back again")
+    watched.wait_for_row(13)
+    assert watched.ids() == list(range(13, 0, -1))
+    assert len(feeds) == 2
+
+
+def test_a_browser_without_network_says_so(watched: Watched, filler: Filler) -> None:
+    filler.add("a line")
+    tab = watched.open("/events")
+    watched.context.set_offline(True)
+    tab.wait_for_selector('#connection[data-state="offline"]')
+    watched.context.set_offline(False)
+    tab.wait_for_selector('#connection[data-state="live"]')
+
+
+def test_the_list_stays_bounded_and_a_flood_is_marked(watched: Watched, filler: Filler) -> None:
+    filler.add(*(f"line {number}" for number in range(100)))
+    tab = watched.open("/events")
+    for number in range(12):
+        first = filler.add(*(f"flood {number} {part}" for part in range(200)))
+        watched.wait_for_row(first + 199)
+    assert len(watched.ids()) <= 500
+    assert "150 more arrived" in tab.inner_text("tr.gap >> nth=0")
+    tab.click("tr.gap a >> nth=0")
+    tab.wait_for_selector("text=Newest")
+    assert len(watched.ids()) == 100
+
+
+@pytest.mark.parametrize("path", ["/events", "/", "/unknown", "/events/2"])
+def test_hostile_lines_stay_text(watched: Watched, services: Any, filler: Filler, path: str) -> None:
+    def add() -> int:
+        number = 0
+        for line in HOSTILE:
+            source_id, _, _ = filler.stream("app")
+            services.store.template_id(line, sample=line, source_id=source_id)
+            number = filler.add(line, severity=9, source="app", log_format="unknown")
+        return number
+
+    filler.add("harmless", severity=9)
+    add()
+    tab = watched.open(path)
+    last = add()
+    if path in ("/", "/events"):
+        watched.wait_for_row(last)
+    tab.wait_for_timeout(300)
+
+    strangers = (
+        "script:not([src^='/static/']), img, iframe, [onerror], [onload], [onmouseover], bdi *:not(mark), [hx-get]"
+    )
+    assert tab.locator(strangers).count() == 0
+    assert all(url.startswith(watched.site) for url in watched.asked)
+    assert not [url for url in watched.asked if "/api/" in url]
+    assert watched.complaints == []
+    assert tab.evaluate("localStorage.length") == 0
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("width", [360, 1280])
+def test_every_page_fits_and_breaks_no_policy(chromium: Any, site: str, filler: Filler, path: str, width: int) -> None:
+    filler.add(
+        "Nov 23 06:51:07 web1 sshd[42]: Failed password for root from 203.0.113.9 port 9 ssh2" + " long" * 300,
+        severity=8,
+    )
+    filler.add("x" * 3000, severity=9, source="a-source-with-quite-a-long-name", log_format="unknown")
+    watched = Watched(chromium, site, width)
+    tab = watched.open(path, is_live=path != "/nope")
+
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert [said for said in watched.complaints if "404" not in said] == []
+    assert all(url.startswith(site) for url in watched.asked)
+    watched.context.close()
+
+
+def test_keys_lead_everywhere(watched: Watched, filler: Filler) -> None:
+    filler.add("a line")
+    tab = watched.open("/events")
+    tab.keyboard.press("?")
+    tab.wait_for_selector("#keys[open]")
+    tab.keyboard.press("Escape")
+    tab.wait_for_selector("#keys", state="hidden")
+    tab.keyboard.press("/")
+    assert tab.evaluate("document.activeElement.id") == "q"
+    tab.keyboard.type("line")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/events?q=line")
+    tab.keyboard.press("g")
+    tab.keyboard.press("s")
+    tab.wait_for_url("**/sources")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip"
+
+
+def test_the_dashboard_changes_by_itself(watched: Watched, filler: Filler) -> None:
+    filler.add("a line")
+    tab = watched.open("/")
+    assert tab.inner_text("#headline") == "Nothing needs you"
+    filler.add("something burns", severity=9, source_ip="203.0.113.9")
+    watched.wait_for_row(2)
+    watched.until("document.querySelector('#headline').textContent.includes('One thing needs you')")
+
+
+def test_the_theme_follows_the_system_and_the_switch(chromium: Any, site: str, filler: Filler) -> None:
+    watched = Watched(chromium, site, color_scheme="dark")
+    tab = watched.open("/unknown")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = tab.evaluate(ground)
+    tab.click("[data-theme-switch]")
+    assert tab.evaluate(ground) != dark
+    light = tab.evaluate(ground)
+    tab.reload()
+    assert tab.evaluate(ground) == light
+    watched.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/", "/events", "/sources", "/events/1"])
+def test_text_can_be_read(chromium: Any, site: str, filler: Filler, path: str, scheme: str) -> None:
+    for severity in range(1, 11):
+        filler.add(f"severity {severity}", severity=severity, source_ip="203.0.113.9", outcome=2)
+    watched = Watched(chromium, site, color_scheme=scheme)
+    tab = watched.open(path)
+    worst = tab.evaluate(CONTRAST)
+    assert worst["ratio"] >= 4.5, worst
+    watched.context.close()
+
+
+CONTRAST = """() => {
+  const numbers = (color) => color.match(/[0-9.]+/g).map(Number);
+  const light = (color) => numbers(color).slice(0, 3).map((part) => part / 255)
+    .map((part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = getComputedStyle(at).backgroundColor;
+      if ((numbers(color)[3] ?? 1) > 0) return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  let worst = { ratio: 99 };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || !element.offsetParent || element.closest(".skip, svg")) continue;
+    const [one, other] = [light(getComputedStyle(element).color), light(ground(element))];
+    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (ratio < worst.ratio) worst = { ratio, text: element.textContent.slice(0, 60), of: element.className };
+  }
+  return worst;
+}"""
