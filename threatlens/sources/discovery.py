@@ -219,7 +219,7 @@ class Discovery(Reader):
             self.replaced(stream)
         return None
 
-    def _act(  # noqa: PLR0917
+    def _act(
         self,
         source: FollowedSource,
         shown: str,
@@ -255,7 +255,7 @@ class Discovery(Reader):
         self._remember(key, status, verdict, shown, only_known=only_known)
         return False
 
-    def _carry_on(  # noqa: PLR0917
+    def _carry_on(
         self, source: FollowedSource, stream: Stream, shown: str, real: str, key: Key, content: Content, *, listed: bool
     ) -> None:
         start = tail_start(stream.position)
