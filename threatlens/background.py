@@ -28,7 +28,7 @@ from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.demo import DEMO_SOURCES, DemoWriter
 from threatlens.errors import StoreUnavailable, ThreatLensError
-from threatlens.event import EventFilter, EventUpdate
+from threatlens.event import EventFilter, EventUpdate, SourceStatus
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.ingestions import Ingestions
 from threatlens.models import now_us
@@ -260,13 +260,26 @@ class BackgroundProcessor:
     def _apply_config(self, engine: _Engine) -> None:
         monitoring = self._config.config
         engine.internal = self._store.internal_version()
-        sources = [*self._config.get_log_sources(), *self._store.internal_sources(self._settings)]
+        configured = self._config.get_log_sources()
+        sources = [*configured, *self._store.internal_sources(self._settings)]
+        self._say_refused({source.source_id for source in configured})
         if self._only is not None:
             sources = [source for source in sources if source.source_id in self._only]
         engine.processor.batch_lines = monitoring.processing_batch_size
         engine.queue.resize(monitoring.max_queue_size)
         engine.processor.set_sources(sources, self._store.learned())
         engine.monitor.set_sources(sources)
+
+    def _say_refused(self, configured: set[int]) -> None:
+        """A saved source that the configuration in force leaves out says so instead of looking well."""
+        refused = [
+            SourceStatus(view.id, view.source_name, "refused", "the configuration in force does not allow this path",
+                         "add its folder to allowed_roots, or remove the source")
+            for view in self._store.sources()
+            if view.kind == "file" and view.enabled and view.id not in configured
+        ]  # fmt: skip
+        if refused:
+            self._store.write_source_status(refused)
 
     # -- jobs
 
