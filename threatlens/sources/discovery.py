@@ -134,7 +134,7 @@ class Discovery(Reader):
             if not (stream.dirty and stream.position and stream.path != real) or stream.compressed:
                 continue
             source, shown, path, key = stream.source, stream.shown, stream.path, stream.key
-            if self._confirm(stream) is None and not stream.alive and source is not None:
+            if self._confirm(stream) is None and self.table.by_key.get(key) is not stream and source is not None:
                 status = os.stat(path, follow_symlinks=False)
                 if (status.st_dev, status.st_ino) == key:
                     self.judge(source, shown, path, status)
