@@ -82,6 +82,16 @@ def test_a_broken_configuration_stops_nothing(engine, folder):
     wait_for(lambda: engine.store.page(EventFilter()))
 
 
+def test_a_saved_source_outside_the_roots_says_that_it_is_refused(engine, folder):
+    made = engine.config.add_log_source({"name": "later", "path": str(folder / "logs" / "later.log")})
+    path = folder / "data" / "threatlens.yaml"
+    path.write_text("allowed_roots: [/var/log]\n")
+    source = wait_for(
+        lambda: engine.store.source(made.source_id).state == "refused" and engine.store.source(made.source_id)
+    )
+    assert "allowed_roots" in source.remedy
+
+
 def test_handed_in_data_becomes_events_and_leaves_the_spool(engine):
     ingestion = engine.ingestions.accept([b"one thing\nanother thing"], "handed-in")
     wait_for(lambda: engine.store.last_id() == 2)

@@ -111,12 +111,34 @@ def test_the_histogram_has_every_event_in_its_bar(many):
 
 
 def test_the_most_frequent_addresses_come_with_their_outcomes(many):
+    store, _ = many
+    start = NOW_US + 3_000_000_000
+    for category in (None, "web"):
+        expected: dict = {}
+        with store.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT e.id, e.source_ip, e.outcome, n.name FROM events e JOIN names n ON n.id = e.category_id"
+                " WHERE e.source_ip IS NOT NULL AND e.timestamp >= ?",
+                (start // 600_000_000 * 600_000_000,),
+            ).all()
+        for _, address, outcome, name in rows:
+            if category in (None, name):
+                n, failures, successes = expected.get(address, (0, 0, 0))
+                expected[address] = (n + 1, failures + (outcome == 2), successes + (outcome == 1))
+        found = store.top_addresses(start_us=start, category=category)
+        assert {address: rest for address, *rest in found} == {key: list(value) for key, value in expected.items()}
+        assert [row[1] for row in found] == sorted((row[1] for row in found), reverse=True)
+    assert len(store.top_addresses(start_us=0, limit=1)) == 1
+
+
+@pytest.mark.parametrize("first", [1, 10, 10_000])
+@pytest.mark.parametrize("where", [where for where in FILTERS if where.words], ids=str)
+def test_words_are_found_alike_with_and_without_the_index(many, monkeypatch, where, first):
     store, events = many
-    (first, *_) = store.top("source_ip", EventFilter())
-    of_it = [event for event in events if event.id and event.source != "?"]
-    assert first[0] in {"192.0.2.1", "192.0.2.2"}
-    assert first[1] > first[2] + first[3] > 0
-    assert sum(value[1] for value in store.top("source_ip", EventFilter())) < len(of_it)
+    monkeypatch.setattr("threatlens.store_reading.SCANNED_FIRST", first)
+    expected = [event.id for event in events if where.matches(event)]
+    assert [event.id for event in store.page(where, after=0, limit=5_000)] == expected
+    assert [event.id for event in store.page(where, limit=30)] == expected[::-1][:30]
 
 
 def test_a_word_matches_from_its_start_in_the_database_and_in_the_feed_alike(store, filler):

@@ -28,7 +28,7 @@ from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.demo import DEMO_SOURCES, DemoWriter
 from threatlens.errors import StoreUnavailable, ThreatLensError
-from threatlens.event import EventFilter, EventUpdate
+from threatlens.event import EventFilter, EventUpdate, SourceStatus
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.ingestions import Ingestions
 from threatlens.models import now_us
@@ -178,6 +178,7 @@ class BackgroundProcessor:
         if engine is not None:
             for _ in range(2):
                 engine.ended.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            engine.monitor.close()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         with contextlib.suppress(ThreatLensError):
@@ -223,9 +224,9 @@ class BackgroundProcessor:
         self._engine = engine
         for step in (processor.prepare, processor.finish):
             self._scheduler.add_job(_guarded(self._consume), args=(engine, step), executor="engine", id=step.__name__)
-        self._thread("monitor", self._watch_files, monitor)
+        self._thread("monitor", self._again_and_again, monitor.run)
         if self._settings.demo:
-            self._thread("demo", DemoWriter(self._settings.demo_folder).run, self.stopped)
+            self._thread("demo", self._again_and_again, DemoWriter(self._settings.demo_folder).run, self.stopped)
         self._every(CONFIG_S, self._reload_config, engine)
         self._every(STATUS_S, self._write_status, engine)
         _guarded(self._write_status)(engine)
@@ -243,12 +244,11 @@ class BackgroundProcessor:
         finally:
             engine.ended.release()
 
-    def _watch_files(self, monitor: LogFileMonitor) -> None:
-        """Follow files for as long as we run; after a failure that nothing foresaw it begins again."""
+    def _again_and_again(self, target: Callable[..., object], *args: object) -> None:
+        """Run this for as long as we run; after a failure that nothing foresaw it begins again."""
         while not self.stopped(0):
-            if not _guarded(monitor.run)():
+            if not _guarded(target)(*args):
                 self.stopped(1.0)
-        monitor.close()
 
     def _forget_streams(self, stream_ids: frozenset[int]) -> None:
         engine = self._engine
@@ -260,13 +260,26 @@ class BackgroundProcessor:
     def _apply_config(self, engine: _Engine) -> None:
         monitoring = self._config.config
         engine.internal = self._store.internal_version()
-        sources = [*self._config.get_log_sources(), *self._store.internal_sources(self._settings)]
+        configured = self._config.get_log_sources()
+        sources = [*configured, *self._store.internal_sources(self._settings)]
+        self._say_refused({source.source_id for source in configured})
         if self._only is not None:
             sources = [source for source in sources if source.source_id in self._only]
         engine.processor.batch_lines = monitoring.processing_batch_size
         engine.queue.resize(monitoring.max_queue_size)
         engine.processor.set_sources(sources, self._store.learned())
         engine.monitor.set_sources(sources)
+
+    def _say_refused(self, configured: set[int]) -> None:
+        """A saved source that the configuration in force leaves out says so instead of looking well."""
+        refused = [
+            SourceStatus(view.id, view.source_name, "refused", "the configuration in force does not allow this path",
+                         "add its folder to allowed_roots, or remove the source")
+            for view in self._store.sources()
+            if view.kind == "file" and view.enabled and view.id not in configured
+        ]  # fmt: skip
+        if refused:
+            self._store.write_source_status(refused)
 
     # -- jobs
 

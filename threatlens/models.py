@@ -123,6 +123,18 @@ class EventMinuteRecord(Base):
     __table_args__ = (Index("ix_event_minutes_last_id", "last_id"),)
 
 
+class AddressSlotRecord(Base):
+    """The roll-up of addresses: what each did in ten minutes of event time."""
+
+    __tablename__ = "address_slots"
+    slot: Mapped[int] = mapped_column(Integer, primary_key=True)  # ten minutes each since the epoch
+    source_ip: Mapped[str] = mapped_column(Text, primary_key=True)
+    category_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    n: Mapped[int] = mapped_column(Integer)
+    failures: Mapped[int] = mapped_column(Integer)
+    successes: Mapped[int] = mapped_column(Integer)
+
+
 class RawLogRecord(Base):
     """The ledger: which bytes of which stream became which events. Runs that touch are merged within a minute."""
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from threatlens.errors import NotOurs
 from threatlens.models import now_us
 from threatlens.store_database import Database
-from threatlens.store_reading import EventReading
+from threatlens.store_reading import SLOT_US, EventReading
 from threatlens.store_sources import SourceBook
 from threatlens.store_streams import StreamTable
 from threatlens.store_tokens import TokenBook
@@ -209,6 +209,23 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook):
             " DO UPDATE SET n = n + excluded.n, last_id = excluded.last_id",
             [(*key, *total) for key, total in sums.items()],
         )
+        addresses: dict[tuple[int, str, int], list[int]] = {}
+        for row in rows:
+            if row[10] is not None:
+                at = (row[0] // SLOT_US, row[10], row[5])
+                seen = addresses.get(at)
+                if seen is None:
+                    seen = addresses[at] = [0, 0, 0]
+                seen[0] += 1
+                if row[9]:  # 1: success, 2: failure
+                    seen[3 - row[9]] += 1
+        if addresses:
+            connection.exec_driver_sql(
+                "INSERT INTO address_slots (slot, source_ip, category_id, n, failures, successes) VALUES (?,?,?,?,?,?)"
+                " ON CONFLICT (slot, source_ip, category_id) DO UPDATE SET n = n + excluded.n,"
+                " failures = failures + excluded.failures, successes = successes + excluded.successes",
+                [(*at, *seen) for at, seen in addresses.items()],
+            )
 
     @staticmethod
     def _write_ledger(connection: Connection, moves: Sequence[Move], first_id: int) -> None:

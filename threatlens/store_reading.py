@@ -21,6 +21,10 @@ from threatlens.store_database import Database
 #: What one token of the full-text index is made of (unicode61 with tokenchars '.-_@').
 TOKEN = re.compile(r"[\w.\-@]+")
 MINUTE_US = 60_000_000
+#: What one row of address_slots covers.
+SLOT_US = 600_000_000
+#: Rows that are looked at one by one before the full-text index is asked for a word.
+SCANNED_FIRST = 4_000
 _COLUMNS = (
     "e.id, e.timestamp, e.ingested_at, e.source_id, e.path_id, e.format_id, e.category_id, e.severity, e.flags,"
     " e.template_id, e.encoding, e.processing_us, e.realtime_processed, e.notification_sent, e.raw, e.original_bytes"
@@ -125,28 +129,23 @@ class EventReading:
                 bars[index][1][severity] = n
         return bars
 
-    def top(
-        self, column: str, where: EventFilter, *, limit: int = 10, newest: int = 300_000
+    def top_addresses(
+        self, *, start_us: int, end_us: int | None = None, category: str | None = None, limit: int = 10
     ) -> list[tuple[str, int, int, int]]:
-        """The most frequent values among the newest events: (value, n, failures, successes)."""
-        if column not in {"source_ip", "user_name"}:
-            msg = f"top() knows source_ip and user_name, not {column}"
-            raise ValueError(msg)
+        """The busiest source addresses: (address, events, failures, successes); from whole slots of ten minutes."""
+        tests, values = ["slot >= ?"], [start_us // SLOT_US]
+        if end_us is not None:
+            tests.append("slot <= ?")
+            values.append((end_us - 1) // SLOT_US)
+        if category is not None:
+            tests.append("category_id = (SELECT id FROM names WHERE kind = 'category' AND name = ?)")
         with self.database.reading() as connection:
-            low = int(connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0) - newest
-            condition, values = _rollup_condition(connection, where)
-            first = connection.exec_driver_sql(
-                f"SELECT min(first_id), max(last_id) FROM event_minutes WHERE {condition}", tuple(values)
-            ).one()
-            if first[0] is None:
-                return []
-            tests, bound = _event_condition(connection, where)
             rows = connection.exec_driver_sql(
-                f"SELECT e.{column}, count(*), sum(e.outcome = 2), sum(e.outcome = 1) FROM events e WHERE e.id >= ?"
-                f" AND e.id <= ? AND e.{column} IS NOT NULL AND {tests} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
-                (max(low, first[0]), first[1], *bound, limit),
+                "SELECT source_ip, sum(n), sum(failures), sum(successes) FROM address_slots"
+                f" WHERE {' AND '.join(tests)} GROUP BY source_ip ORDER BY 2 DESC, 1 LIMIT ?",
+                (*values, *([] if category is None else [category]), limit),
             )
-            return [(str(value), int(n), int(failures), int(successes)) for value, n, failures, successes in rows]
+            return [(str(address), int(n), int(failed), int(good)) for address, n, failed, good in rows]
 
     # -- shapes
 
@@ -234,21 +233,26 @@ class _Page:
             yield low, high
 
     def _by_words(self) -> list[Any]:
-        """From the full-text index: candidates in order, each looked at whole, until the page is full."""
+        """The rows nearest to the start are looked at one by one, the others come from the full-text index.
+
+        A frequent word fills the page from the first rows; the index, whose cost grows with the number of lines that
+        have the word, is only asked for rare ones.
+        """
         match = _fts_query(self.where.words)
         found: list[Any] = []
-        chunk = max(200, 2 * self.limit)
         low, high = self.low, self.high
+        ask, chunk = self._all, SCANNED_FIRST
         while len(found) < self.limit and low <= high:
-            # A word of punctuation alone has no token: then every line is a candidate.
-            rows, last, more = self._with_tokens(match, low, high, chunk) if match else self._all(low, high, chunk)
+            rows, last, more = ask(match, low, high, chunk)
             found += [row for row in rows if stands_in(self.where.words, _text(row[14], row[10]))]
             if not more:
                 break
             low, high = (last + 1, high) if self.forward else (low, last - 1)
+            if match:  # a word of punctuation alone has no token: then every line is a candidate
+                ask, chunk = self._with_tokens, max(200, 2 * self.limit)
         return found[: self.limit]
 
-    def _with_tokens(self, match: str, low: int, high: int, chunk: int) -> tuple[list[Any], int, bool]:
+    def _with_tokens(self, match: str, low: int, high: int, chunk: int, /) -> tuple[list[Any], int, bool]:
         """Rows whose tokens fit, the last id looked at, and whether there may be more beyond it."""
         ids = [
             row[0]
@@ -267,7 +271,7 @@ class _Page:
         )
         return list(rows), ids[-1], len(ids) == chunk
 
-    def _all(self, low: int, high: int, chunk: int) -> tuple[list[Any], int, bool]:
+    def _all(self, _match: str, low: int, high: int, chunk: int, /) -> tuple[list[Any], int, bool]:
         """The next rows in order, whatever their words."""
         rows = self._read(low, high, chunk)
         return rows, rows[-1][0] if rows else 0, len(rows) == chunk

@@ -11,6 +11,7 @@ import os
 from threatlens.errors import SourceError
 from threatlens.sources import gzipped
 from threatlens.sources.identity import HEAD_BYTES, Fingerprint, digest, tail_start
+from threatlens.sources.lines import framing_of, last_line_end
 
 #: What is certainly not lines of text, by its first bytes.
 _NOT_LOGS = (
@@ -127,3 +128,25 @@ def is_prefix(content: Content, other: Content) -> bool:
 def head_of(content: Content) -> tuple[int, bytes]:
     """(head_start, head) of a content as it is now."""
     return content.first(HEAD_BYTES)
+
+
+def last_position(content: Content, encoding: str) -> tuple[int, Fingerprint]:
+    """The end of the last whole line, with the identity of everything before it."""
+    head_start, head = head_of(content)
+    frame = framing_of(encoding, head[:4])
+    if content.compressed:
+        step, size = 1 << 20, 0
+        while data := content.pread(step, size):
+            size += len(data)
+    else:
+        size = content.size()
+    base = max(0, size - (1 << 20))
+    base -= base % len(frame.newline)
+    end = last_line_end(content.pread(size - base, base), 0, base, frame)
+    position = base + end if end > 0 else 0
+    if not position:
+        return 0, Fingerprint()
+    start = tail_start(position)
+    mark = Fingerprint(head_start, head[: max(0, position - head_start)])
+    mark.marks = [(position, digest(content.pread(position - start, start)))]
+    return position, mark

@@ -139,9 +139,11 @@ class LogFileMonitor:
     def _turn(self, *, look_at_all: bool = False) -> None:
         self._follower.refused = False
         self._take_orders()
+        self._publish()
         if self._load():
             self._take_events()
             self._look(everything=look_at_all)
+            self._publish()
             self._read_ready()
         self._publish()
 
@@ -197,7 +199,7 @@ class LogFileMonitor:
         """Give a source its streams back that are in memory already."""
         for stream in self._follower.table.by_id.values():
             if stream.source is None and stream.owner == source.config.source_id:
-                source.looked = True
+                source.seen_before = True
                 if source.config.enabled:
                     stream.source = source
                     if stream.alive:

@@ -1,4 +1,4 @@
-"""Following files: which stream each one carries.
+"""Following files: noticing what happened to those that carry a stream.
 
 Whatever happens to a file is decided here in one order: the book is told first, memory follows; so an unavailable
 database leaves everything as it was, and the next look tries again.
@@ -9,66 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from threatlens.errors import SourceError, StoreUnavailable
-from threatlens.sources.base import Emit, StreamBook, StreamState
-from threatlens.sources.content import Content, content_of, head_of
+from threatlens.sources.content import Content, head_of, last_position
+from threatlens.sources.discovery import Discovery
 from threatlens.sources.identity import Fingerprint, digest, tail_start
-from threatlens.sources.lines import framing_of, last_line_end
-from threatlens.sources.matching import Finding, Unknown, Verdict, judge
-from threatlens.sources.paths import display, family, is_newer, looks_rotated
-from threatlens.sources.reader import Reader, signature
+from threatlens.sources.paths import display, family, looks_rotated
+from threatlens.sources.reader import signature
 from threatlens.sources.source import FollowedSource
-from threatlens.sources.stream import Key, Limits, Replaced, Stream
-from threatlens.sources.table import StreamTable
+from threatlens.sources.stream import Replaced, Stream
 
 _DELETED = re.compile(r" \(deleted\)$")
-
-
 _FORGET_S = 25 * 3600.0  # a rotated file that no pattern names is followed this long after its last change
-#: What a verdict about a stream depends on.
-StreamMoment = tuple[bool, bool, Key, int]
 #: A file that keeps at least this share of what was read, and all of it the same, was cut, not begun anew.
 _SHRUNK_SHARE = 0.75
 
 
-@dataclass(slots=True)
-class Judged:
-    """A verdict that stands while neither the file nor the stream it is about changes."""
-
-    size: int
-    mtime_ns: int
-    verdict: Verdict | None  # None: it holds no lines; only_known: it is nobody's continuation
-    since: float  # clock
-    shown: str
-    stream_state: StreamMoment | None
-    only_known: bool
-
-
-class Follower(Reader):
+class Follower(Discovery):
     """The files behind all sources. Used from one thread."""
-
-    def __init__(
-        self,
-        *,
-        emit: Emit,
-        book: StreamBook,
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        limits: Limits,
-        quiet_s: float,
-        max_open: int,
-    ) -> None:
-        super().__init__(
-            emit=emit, book=book, clock=clock, wall=wall, limits=limits, quiet_s=quiet_s, table=StreamTable(max_open)
-        )
-        self.judged: dict[Key, Judged] = {}
-        self.empty: OrderedDict[Key, tuple[int, FollowedSource, str]] = OrderedDict()  # (descriptor, source, name)
-
-    # -- what is remembered
 
     def load(self, sources: dict[int, FollowedSource]) -> None:
         """Take in the remembered streams; raises StoreUnavailable."""
@@ -77,8 +34,10 @@ class Follower(Reader):
                 source = sources.get(state.source_id)
                 stream = Stream(state, source, os.fsdecode(state.path))
                 self.table.add(stream)
-                if source is not None and stream.alive:
-                    source.streams.add(stream)
+                if source is not None:
+                    source.seen_before = True
+                    if stream.alive:
+                        source.streams.add(stream)
 
     def reset(self, stream_id: int) -> None:
         """Take the committed position of a stream again; raises StoreUnavailable."""
@@ -97,22 +56,7 @@ class Follower(Reader):
         if stream.alive:
             self.wants_reading(stream)
         else:
-            self._reconsider(stream)
-
-    def _drop_binding(self, stream: Stream) -> None:
-        """No file carries the stream: what it was compared with is judged anew."""
-        self.no_reading(stream)
-        self.table.unbind(stream)
-        if stream.source is not None:
-            stream.source.streams.discard(stream)
-        self._reconsider(stream)
-
-    def _reconsider(self, stream: Stream) -> None:
-        for judged in self.judged.values():
-            if judged.verdict is not None and judged.verdict.stream is stream:
-                self.touched[judged.shown] = None
-
-    # -- looking at files
+            self.reconsider(stream)
 
     def found(self, source: FollowedSource, shown: str, real: str, status: os.stat_result) -> bool:
         """A file that the source's pattern names. False: it is unknown and has to be judged."""
@@ -137,7 +81,7 @@ class Follower(Reader):
                 )
                 return True
             if not self._carries(stream, real):
-                self._lose(stream)
+                self.lose(stream)
                 return False
             self._rename(stream, real)
         self.table.last_at[shown] = stream
@@ -157,6 +101,9 @@ class Follower(Reader):
         """Whether the file with the stream's inode at this path is its own: inodes are used again."""
         if (stream.content is not None and stream.verified) or stream.source is None:
             return True
+        if stream.position == 0:  # nothing to know it by, and nothing lost by judging the file anew
+            self.ours.add(stream.key)
+            return False
         status = os.stat(real, follow_symlinks=False)
         if stream.compressed and stream.fingerprint.finished == (status.st_size, status.st_mtime_ns):
             return True
@@ -170,10 +117,10 @@ class Follower(Reader):
             stream.path = before
         return True
 
-    def _lose(self, stream: Stream) -> None:
+    def lose(self, stream: Stream) -> None:
         """The stream's file is gone or is another file now; its content may go on elsewhere."""
         self.book.retire(stream.stream_id)
-        self._drop_binding(stream)
+        self.drop_binding(stream)
 
     def _rename(self, stream: Stream, real: str) -> None:
         device, inode = stream.key
@@ -215,7 +162,7 @@ class Follower(Reader):
             if status.st_nlink == 0:
                 if not stream.unlinked:
                     stream.unlinked = stream.lost_path = True
-                    self._reconsider(stream)
+                    self.reconsider(stream)
             else:
                 path = os.readlink(f"/proc/self/fd/{content.fd}")
                 if path != stream.path and not _DELETED.search(path):
@@ -247,282 +194,19 @@ class Follower(Reader):
                 self.look(stream, os.stat(path, follow_symlinks=False))
                 return
         source = stream.source
-        self._lose(stream)
+        self.lose(stream)
         if source is not None:
+            for path in names:
+                status = os.stat(path, follow_symlinks=False)
+                if (status.st_dev, status.st_ino) in self.ours:
+                    self.judge(source, path, path, status, only_known=True)
             self.search_siblings(source, folder, {family(os.path.basename(stream.path))})
-
-    def search_siblings(self, source: FollowedSource, folder: str, families: set[str]) -> None:
-        """Look for what carries on streams of these name families that have lost their files."""
-        try:
-            with os.scandir(folder) as entries:
-                related = [e for e in entries if family(e.name) in families and e.is_file(follow_symlinks=False)]
-        except OSError:
-            return
-        for path in sorted(e.path for e in related):
-            try:
-                status = os.stat(path, follow_symlinks=False)
-            except OSError:
-                continue
-            key = (status.st_dev, status.st_ino)
-            if key not in self.table.by_key and status.st_size:
-                self.judge(source, path, path, status, only_known=True)
-
-    # -- judging unknown files
-
-    def judge(
-        self, source: FollowedSource, shown: str, real: str, status: os.stat_result, *, only_known: bool = False
-    ) -> None:
-        """Decide what an unknown file is, and act on it. only_known: never start a stream of its own."""
-        key = (status.st_dev, status.st_ino)
-        if status.st_size == 0:
-            if not only_known:
-                self._hold_empty(source, shown, real, key)
-            return
-        judged = self.judged.get(key)
-        if judged is not None and self._stands(judged, status, only_known=only_known):
-            return
-        self._settle_relatives(real)
-        if key in self.table.by_key:
-            return
-        fd = self.open(source, real)
-        content: Content | None = None
-        try:
-            opened = os.fstat(fd)
-            if (opened.st_dev, opened.st_ino) != key:
-                self.touched[shown] = None
-                return
-            try:
-                content = content_of(fd, max_unpacked_bytes=self.limits.max_unpacked_bytes)
-            except SourceError as error:
-                source.warnings[shown] = f"{display(shown)} is skipped: {error}"
-                self._remember(key, opened, None, shown, only_known=only_known)
-                return
-            verdict = judge(Unknown(content, key, real, shown), self.table, self._confirm)
-            if key in self.table.by_key:  # judging found a stream replaced, whose rest was looked for and found here
-                return
-            if self._act(source, shown, real, opened, content, verdict, only_known=only_known):
-                content = None  # the stream keeps it
-                fd = -1
-        finally:
-            if fd >= 0:
-                os.close(fd)
-
-    def _settle_relatives(self, real: str) -> None:
-        """Find out first which related files were written anew, as the unknown one may be a copy of what they hold."""
-        for stream in self.table.relatives(real):
-            if not (stream.dirty and stream.position and stream.path != real) or stream.compressed:
-                continue
-            source, shown, path, key = stream.source, stream.shown, stream.path, stream.key
-            if self._confirm(stream) is None and not stream.alive and source is not None:
-                status = os.stat(path, follow_symlinks=False)
-                if (status.st_dev, status.st_ino) == key:
-                    self.judge(source, shown, path, status)
-
-    def _hold_empty(self, source: FollowedSource, shown: str, real: str, key: Key) -> None:
-        """Keep an empty file open: it may be written and renamed before it is looked at again."""
-        if key in self.empty:
-            return
-        while len(self.empty) >= max(1, self.table.max_open // 4):
-            self.let_empty_go(next(iter(self.empty)))
-        fd = self.open(source, real)
-        status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) == key:
-            self.empty[key] = (fd, source, shown)
-        else:
-            os.close(fd)
-
-    def let_empty_go(self, key: Key) -> None:
-        """Close a file that is kept open although it is empty."""
-        fd, _, _ = self.empty.pop(key)
-        os.close(fd)
-
-    def close_all(self) -> None:
-        """Close every file."""
-        self.table.close_all()
-        for key in list(self.empty):
-            self.let_empty_go(key)
-
-    def look_at_empty(self, source: FollowedSource) -> None:
-        """Judge the files that were empty when they were found, and lost their names since."""
-        for key, (fd, owner, shown) in list(self.empty.items()):
-            status = os.fstat(fd)
-            if owner is not source:
-                continue
-            if key in self.table.by_key or status.st_nlink == 0:
-                self.let_empty_go(key)
-            elif status.st_size:
-                real = os.readlink(f"/proc/self/fd/{fd}")
-                self.let_empty_go(key)
-                self.judge(source, shown if real == os.path.realpath(shown) else real, real, status)
-
-    def _stands(self, judged: Judged, status: os.stat_result, *, only_known: bool) -> bool:
-        if (judged.size, judged.mtime_ns) != (status.st_size, status.st_mtime_ns):
-            return False
-        verdict = judged.verdict
-        if verdict is None:
-            return only_known or not judged.only_known
-        if verdict.stream is not None and judged.stream_state != _state_of(verdict.stream):
-            return False
-        return verdict.for_good or self.clock() - judged.since < self.quiet_s
-
-    def _remember(
-        self, key: Key, status: os.stat_result, verdict: Verdict | None, shown: str, *, only_known: bool
-    ) -> None:
-        before = self.judged.get(key)
-        same = before is not None and (before.size, before.mtime_ns) == (status.st_size, status.st_mtime_ns)
-        since = before.since if before is not None and same else self.clock()
-        state = _state_of(verdict.stream) if verdict is not None and verdict.stream is not None else None
-        self.judged[key] = Judged(status.st_size, status.st_mtime_ns, verdict, since, shown, state, only_known)
-
-    def _confirm(self, stream: Stream) -> Content | None:
-        """A followed stream's content, if its file still is its own."""
-        if stream.source is None:
-            return None
-        try:
-            self.ready_to_read(stream)
-        except Replaced:
-            self.replaced(stream)
-            return None
-        except FileNotFoundError:
-            self.recheck(stream)
-            if not stream.alive:
-                return None
-            self.ready_to_read(stream)
-        content = stream.content
-        mark = stream.fingerprint
-        if content is not None and stream.tail is not None:
-            if content.holds(mark.head_start, mark.head, tail_start(stream.position), stream.tail):
-                return content
-            self.replaced(stream)
-        return None
-
-    def _act(
-        self,
-        source: FollowedSource,
-        shown: str,
-        real: str,
-        status: os.stat_result,
-        content: Content,
-        verdict: Verdict,
-        *,
-        only_known: bool,
-    ) -> bool:
-        """Do what the verdict says; True if a stream has taken the opened file."""
-        key = (status.st_dev, status.st_ino)
-        finding = verdict.finding
-        if finding is Finding.NOTHING_YET:
-            if content.problem:
-                source.problems[shown] = SourceError(f"{display(shown)}: {content.problem}", state="error")
-            self._remember(key, status, None, shown, only_known=only_known)
-            return False
-        if finding is Finding.CONTINUES and verdict.stream is not None:
-            self._carry_on(source, verdict.stream, shown, real, key, content, listed=not only_known)
-            return True
-        if finding is Finding.HELD and not verdict.for_good:
-            judged = self.judged.get(key)
-            same = judged is not None and (judged.size, judged.mtime_ns) == (status.st_size, status.st_mtime_ns)
-            if judged is not None and same and self.clock() - judged.since >= self.quiet_s:
-                finding = Finding.NEW
-        if finding is Finding.NEW:
-            if only_known and not self._came_between(source, real):
-                self._remember(key, status, None, shown, only_known=True)
-                return False
-            self._begin(source, shown, real, key, content, listed=not only_known)
-            return True
-        self._remember(key, status, verdict, shown, only_known=only_known)
-        return False
-
-    def _carry_on(
-        self, source: FollowedSource, stream: Stream, shown: str, real: str, key: Key, content: Content, *, listed: bool
-    ) -> None:
-        start = tail_start(stream.position)
-        tail = content.pread(stream.position - start, start)
-        self.book.rebind(
-            stream.stream_id, path=os.fsencode(real), device=key[0], inode=key[1], compressed=content.compressed
-        )
-        self.table.close(stream)
-        self.table.bind(stream, key, real)
-        stream.compressed = content.compressed
-        if stream.source is None:
-            stream.source = source
-        stream.source.streams.add(stream)
-        stream.content, stream.tail, stream.verified = content, tail, True
-        if not listed or looks_rotated(os.path.basename(real)):
-            stream.lost_path = True
-        elif stream.shown == shown:
-            stream.lost_path = False
-        if listed:
-            stream.shown = shown
-            self.table.last_at[shown] = stream
-        stream.listed = listed
-        stream.seen = (-1, 0, 0)
-        stream.changed_at = self.clock()
-        self.judged.pop(key, None)
-        self.table.opened(stream)
-        self.wants_reading(stream)
-
-    def _came_between(self, source: FollowedSource, real: str) -> bool:
-        """Whether this rotated file lived between one that was followed, now rotated too, and the present one."""
-        folder, name = os.path.split(real)
-        return any(
-            os.path.dirname(stream.path) == folder
-            and family(os.path.basename(stream.path)) == family(name)
-            and stream.path != stream.shown
-            and is_newer(name, os.path.basename(stream.path))
-            for stream in source.streams
-            if not stream.listed
-        )
-
-    def _begin(
-        self, source: FollowedSource, shown: str, real: str, key: Key, content: Content, *, listed: bool
-    ) -> None:
-        """Start a stream of its own."""
-        at_end = source.config.start_at == "end" and not source.looked
-        position, mark = _last_position(content, source.config.encoding) if at_end else (0, Fingerprint())
-        start = tail_start(position)
-        tail = content.pread(position - start, start)
-        device, inode = key
-        number = self.book.create(
-            source.config.source_id,
-            path=os.fsencode(real),
-            device=device,
-            inode=inode,
-            compressed=content.compressed,
-            position=position,
-        )
-        state = StreamState(
-            number, source.config.source_id, os.fsencode(real), device, inode, content.compressed, position, b"", False
-        )
-        stream = Stream(state, source, real)
-        stream.reset(position, mark)
-        stream.shown = shown
-        stream.listed = listed
-        stream.lost_path = not listed
-        stream.content, stream.tail, stream.verified = content, tail, True
-        stream.present = (0, b"") if position else head_of(content)
-        stream.changed_at = self.clock()
-        stream.born_ns = os.fstat(content.fd).st_mtime_ns
-        if key in self.empty:
-            self.let_empty_go(key)
-        before = self.table.last_at.get(shown)
-        if before is not None and before.alive and before.dirty:
-            stream.waits_for = before
-        self.table.add(stream)
-        self.table.last_at[shown] = stream
-        source.streams.add(stream)
-        self.judged.pop(key, None)
-        self.table.opened(stream)
-        self.wants_reading(stream)
-        stream.stale = False
-        if position:
-            with contextlib.suppress(StoreUnavailable):  # then the first entry brings its identity
-                self.book.rewind(number, expected=position, position=position, fingerprint=mark.pack())
 
     def replaced(self, stream: Stream) -> None:
         """The file holds other content now: the rest of the stream may be in a copy, the file is judged anew."""
         if stream.unlinked or not self._shrunk(stream):
             source, shown, path = stream.source, stream.shown, stream.path
-            self._lose(stream)
+            self.lose(stream)
             if source is not None:
                 self.search_siblings(source, os.path.dirname(path), {family(os.path.basename(path))})
             self.touched[shown] = None
@@ -538,7 +222,7 @@ class Follower(Reader):
         head_start, head = head_of(content)
         if not stream.fingerprint.agrees(head_start, head) or not self._was_cut(stream, content, size):
             return False
-        position, shorter = _last_position(content, stream.source.config.encoding if stream.source else "auto")
+        position, shorter = last_position(content, stream.source.config.encoding if stream.source else "auto")
         kept = stream.fingerprint.copy()
         kept.rewind(position)
         if shorter.marks and position > (kept.marks[-1][0] if kept.marks else 0):
@@ -592,7 +276,7 @@ class Follower(Reader):
             return
         forgotten = stream.lost_path and not stream.listed and quiet >= _FORGET_S
         if (stream.unlinked and quiet >= self.quiet_s) or forgotten:
-            self._lose(stream)
+            self.lose(stream)
 
     def _finish_compressed(self, stream: Stream, content: Content) -> None:
         """Remember that a compressed file was read to its end, so that a restart need not unpack it again."""
@@ -606,29 +290,3 @@ class Follower(Reader):
         ):
             stream.fingerprint.finished = finished
             self.table.close(stream)
-
-
-def _state_of(stream: Stream) -> StreamMoment:
-    return stream.alive, stream.matchable, stream.key, stream.position if stream.matchable else -1
-
-
-def _last_position(content: Content, encoding: str) -> tuple[int, Fingerprint]:
-    """The end of the last whole line, with the identity of everything before it."""
-    head_start, head = head_of(content)
-    frame = framing_of(encoding, head[:4])
-    if content.compressed:
-        step, size = 1 << 20, 0
-        while data := content.pread(step, size):
-            size += len(data)
-    else:
-        size = content.size()
-    base = max(0, size - (1 << 20))
-    base -= base % len(frame.newline)
-    end = last_line_end(content.pread(size - base, base), 0, base, frame)
-    position = base + end if end > 0 else 0
-    if not position:
-        return 0, Fingerprint()
-    start = tail_start(position)
-    mark = Fingerprint(head_start, head[: max(0, position - head_start)])
-    mark.marks = [(position, digest(content.pread(position - start, start)))]
-    return position, mark

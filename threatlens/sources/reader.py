@@ -156,6 +156,8 @@ class Reader:
         if content is None or source is None:
             return
         status = os.fstat(content.fd)
+        if not content.compressed:
+            source.note_size(stream, status.st_size)
         stop_at = stream.scanned + _TURN_BYTES
         while stream.scanned < stop_at:
             scanned = stream.scanned

@@ -23,7 +23,8 @@ class FollowedSource:
         self.listings: list[Listing] = []
         self.folders: set[str] = set()  # resolved, to be watched
         self.next_look = 0.0  # clock
-        self.looked = False  # at least once, so that new files are new
+        self.looked = False  # at least once since the start
+        self.seen_before = False  # it has streams from an earlier run: its files that are unknown now are new
         self.problems: dict[str, SourceError] = {}  # by path
         self.warnings: dict[str, str] = {}  # by subject
         self.vanished = 0  # files gone before they could be opened

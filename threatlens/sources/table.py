@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import resource
 from collections import OrderedDict
+from functools import lru_cache
+from itertools import islice
 
 from threatlens.sources.paths import family
 from threatlens.sources.stream import Key, Stream
 
-_LEVELS = (1, 4, 16, 64, 256, 1024)
+_LEVELS = (1, 4, 16, 32, 64, 128, 256, 1024)
 #: A shared beginning of this many bytes is no coincidence, whatever the files are called.
 TELLING_BYTES = 256
 _MAX_DEAD = 20_000
@@ -143,15 +145,12 @@ class StreamTable:
 
     def candidates(self, head: bytes, path: str) -> list[Stream]:
         """The streams whose content may begin as this file's does, newest first."""
-        found: dict[int, Stream] = {}
         levels = [level for level in _LEVELS if level <= len(head)]
-        for level in levels[:-1]:
-            found |= self._ends.get((level, hash(head[:level]), _relation(level, path)), {})
+        buckets = [self._ends.get((level, hash(head[:level]), _relation(level, path)), {}) for level in levels[:-1]]
         if levels:
             level = levels[-1]
-            found |= self._starts.get((level, hash(head[:level]), _relation(level, path)), {})
-        newest = sorted(found, reverse=True)[:_MAX_CANDIDATES]
-        return [found[number] for number in newest]
+            buckets.append(self._starts.get((level, hash(head[:level]), _relation(level, path)), {}))
+        return [stream for bucket in reversed(buckets) for stream in islice(reversed(bucket.values()), _MAX_CANDIDATES)]
 
     # -- open files
 
@@ -187,7 +186,10 @@ class StreamTable:
 
 def _relation(level: int, path: str) -> str:
     """What a file must share besides its beginning: for short beginnings, folder and family of the name."""
-    if level >= TELLING_BYTES:
-        return ""
+    return "" if level >= TELLING_BYTES else _kin(path)
+
+
+@lru_cache(maxsize=4096)
+def _kin(path: str) -> str:
     folder, name = os.path.split(path)
     return f"{folder}/{family(name)}"

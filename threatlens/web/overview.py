@@ -66,7 +66,7 @@ def overview(range_name: str) -> Overview:
     where = EventFilter(start_us=since)
     counts = store.counts(where)
     sources = store.sources()
-    logins = store.top("source_ip", EventFilter(start_us=since, categories=("authentication",)), limit=50)
+    logins = store.top_addresses(start_us=since, category="authentication", limit=50)
     known = {knock[0]: knock for knock in logins}
     bars, highest = histogram_bars(where, now - seconds * 1_000_000, now, BARS[range_name])
     rate = round(60 * services().engine_status().get("lines_per_s", 0))
@@ -84,7 +84,9 @@ def overview(range_name: str) -> Overview:
         unknown=sum(source.unknown for source in sources),
         bars=bars,
         highest=highest,
-        knocks=tuple((knock, verdict(knock, known.get(knock[0]))) for knock in store.top("source_ip", where, limit=8)),
+        knocks=tuple(
+            (knock, verdict(knock, known.get(knock[0]))) for knock in store.top_addresses(start_us=since, limit=8)
+        ),
         sources=sources,
     )
 

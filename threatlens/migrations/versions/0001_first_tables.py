@@ -94,6 +94,15 @@ CREATE TABLE event_minutes (
     PRIMARY KEY (minute, source_id, category_id, severity)
 ) WITHOUT ROWID;
 CREATE INDEX ix_event_minutes_last_id ON event_minutes (last_id);
+CREATE TABLE address_slots (
+    slot INTEGER NOT NULL,
+    source_ip TEXT NOT NULL,
+    category_id SMALLINT NOT NULL,
+    n INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    successes INTEGER NOT NULL,
+    PRIMARY KEY (slot, source_ip, category_id)
+) WITHOUT ROWID;
 CREATE TABLE raw_logs (
     id INTEGER PRIMARY KEY,
     stream_id INTEGER NOT NULL,
