@@ -211,10 +211,10 @@
   const pages = { d: "/", e: "/events", s: "/sources", u: "/unknown" };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const typing = event.target.closest("input, select, textarea, dialog");
+    const typing = event.target.closest("input, select, textarea, dialog[open]");
     if (event.key === "Escape") {
       if (!typing) close();
-      else if (!typing.matches("dialog") && !typing.closest("dialog")) typing.blur();
+      else if (!typing.closest("dialog")) typing.blur();
       return;
     }
     if (typing) return;

@@ -98,7 +98,9 @@ def test_a_name_that_no_query_can_hold_is_not_put_into_one() -> None:
 
 
 def test_a_word_about_an_address() -> None:
-    assert verdict(("a", 9, 9, 0)) == "guessing"
-    assert verdict(("a", 9, 8, 1)) == "got in"
-    assert verdict(("a", 2, 1, 1)) == "logged in"
-    assert verdict(("a", 2, 1, 0)) == verdict(None) == ""
+    busy = ("a", 90, 45, 45)
+    assert verdict(busy, ("a", 9, 9, 0)) == "guessing"
+    assert verdict(busy, ("a", 9, 8, 1)) == "got in"
+    assert verdict(busy, ("a", 2, 1, 1)) == "logged in"
+    assert verdict(busy, ("a", 2, 1, 0)) == verdict(busy, None) == ""
+    assert verdict(("a", 40, 38, 0), None) == "turned away"

@@ -154,11 +154,11 @@ def _login_title(knock: Knock) -> str:
     return f"failed to log in {plural(failures, 'time')}; nothing got through"
 
 
-def verdict(knock: Knock | None) -> str:
-    """One word about an address that tried to log in."""
-    if knock is None:
-        return ""
-    _value, _n, failures, successes = knock
+def verdict(knock: Knock, login: Knock | None) -> str:
+    """One word about an address, from all it did and, where it tried to log in, from that."""
+    _value, _n, failures, successes = login or knock
+    if login is None:
+        return "turned away" if failures >= SUSPICIOUS_FAILURES and not successes else ""
     if successes:
         return "got in" if failures >= SUSPICIOUS_FAILURES else "logged in"
     return "guessing" if failures >= SUSPICIOUS_FAILURES else ""

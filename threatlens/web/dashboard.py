@@ -14,7 +14,7 @@ from threatlens.event import EventFilter
 from threatlens.web.attention import headline
 from threatlens.web.context import services
 from threatlens.web.event_filter import RANGES, View
-from threatlens.web.overview import DASHBOARD_RANGES, SEVERE_ROWS, overview, trust
+from threatlens.web.overview import DASHBOARD_RANGES, SEVERE_ROWS, fitting_range, overview, trust
 from threatlens.web.security_headers import remember_browser
 
 blueprint = Blueprint("dashboard", __name__)
@@ -69,9 +69,9 @@ def discovered() -> list[Discovered]:
 
 
 def range_name() -> str:
-    """The time range the URL asks for."""
+    """The time range the URL asks for; else a day, or the hour when all of the day lies in it."""
     name = request.args.get("range", "")
-    return name if name in DASHBOARD_RANGES else "24h"
+    return name if name in DASHBOARD_RANGES else fitting_range(DASHBOARD_RANGES[:2])
 
 
 def severe_view() -> View:

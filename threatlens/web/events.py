@@ -8,7 +8,7 @@ from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view
-from threatlens.web.overview import histogram_bars, trust
+from threatlens.web.overview import fitting_range, histogram_bars, trust
 from threatlens.web.security_headers import remember_browser
 from threatlens.web.spans import pieces
 
@@ -99,7 +99,9 @@ def _bars(view: View) -> tuple[object, int]:
     if view.where.words:
         return (), 0
     end = min(view.where.end_us or now_us(), now_us())
-    start = view.where.start_us if view.where.start_us is not None else end - 86_400_000_000
+    start = view.where.start_us
+    if start is None:
+        start = end - RANGES[fitting_range(("1h", "24h"))][0] * 1_000_000
     if not 0 < end - start <= MAX_CHART_US:
         start = end - MAX_CHART_US
     return histogram_bars(view.where, start, end, BARS)

@@ -84,9 +84,18 @@ def overview(range_name: str) -> Overview:
         unknown=sum(source.unknown for source in sources),
         bars=bars,
         highest=highest,
-        knocks=tuple((knock, verdict(known.get(knock[0]))) for knock in store.top_addresses(start_us=since, limit=8)),
+        knocks=tuple(
+            (knock, verdict(knock, known.get(knock[0]))) for knock in store.top_addresses(start_us=since, limit=8)
+        ),
         sources=sources,
     )
+
+
+def fitting_range(names: Sequence[str]) -> str:
+    """The shortest of these ranges (shortest first) in which everything of the longest lies: a chart without a void."""
+    now = now_us()
+    totals = [services().store.counts(EventFilter(start_us=now - RANGES[name][0] * 1_000_000)).total for name in names]
+    return next(name for name, total in zip(names, totals, strict=True) if total == totals[-1])
 
 
 def histogram_bars(where: EventFilter, start_us: int, end_us: int, buckets: int) -> tuple[tuple[Bar, ...], int]:

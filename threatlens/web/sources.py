@@ -35,7 +35,7 @@ def _values() -> dict[str, object]:
     return {
         "sources": services().store.sources(),
         "config_errors": config.errors,
-        "config_warnings": config.warnings,
+        "config_warnings": config.warnings if config.get_log_sources() else [],
     }
 
 
