@@ -115,6 +115,9 @@ def test_streams_remember_what_carries_them(store, stream):
     store.retire(stream)
     (state,) = store.streams()
     assert (state.inode, state.retired) == (0, True)
+    store.rebind(stream, path=b"/x.2", device=3, inode=5, compressed=False)
+    (state,) = store.streams()
+    assert (state.inode, state.retired) == (5, False)
 
 
 def test_a_dead_letter_can_become_an_event_later(store, stream):

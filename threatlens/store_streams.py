@@ -38,10 +38,11 @@ class StreamTable:
             )
 
     def rebind(self, stream_id: int, *, path: bytes, device: int, inode: int, compressed: bool) -> None:
-        """The content goes on in another file, or in none (inode 0)."""
+        """The content goes on in another file; a retired stream lives again."""
         with self.database.writing() as connection:
             connection.exec_driver_sql(
-                "UPDATE log_streams SET path = ?, device = ?, inode = ?, compressed = ?, updated_at = ? WHERE id = ?",
+                "UPDATE log_streams SET path = ?, device = ?, inode = ?, compressed = ?, retired = 0,"
+                " updated_at = ? WHERE id = ?",
                 (path, device, inode, int(compressed), now_us(), stream_id),
             )
 

@@ -60,7 +60,7 @@ class StreamBook(Protocol):
         """Remember a new stream at this position (0, or the size for start_at: end) and return its id."""
 
     def rebind(self, stream_id: int, *, path: bytes, device: int, inode: int, compressed: bool) -> None:
-        """The same content goes on in another file (renamed, copied, compressed), or in none (inode 0)."""
+        """The same content goes on in another file (renamed, copied, compressed); a retired one lives again."""
 
     def retire(self, stream_id: int) -> None:
         """Its file holds other content now (truncated, inode reused); the rest may still be found in a copy."""
