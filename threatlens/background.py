@@ -149,7 +149,7 @@ class BackgroundProcessor:
     def start(self, only_sources: frozenset[int] | None = None) -> None:
         """Start the scheduler; the engine too, if the lease is free. With only_sources it follows nothing else."""
         self._only = only_sources
-        sys.setswitchinterval(0.001)  # pages stay quick beside a busy engine
+        sys.setswitchinterval(0.0005)  # pages, decoding and storing take short turns
         self._broadcaster.begin(self._store.last_id())
         self._every(LEASE_S, self._ask_for_lease)
         self._every(FOLLOW_S, self._follow)

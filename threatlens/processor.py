@@ -27,11 +27,11 @@ from threatlens.event import BAD_ENCODING, PARSE_ERROR, Decoded, Event, LogEntry
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import split_records
-from threatlens.store import INDEXED_CHARACTERS, MAX_TEMPLATES, DeadLetter, EventRow, EventStore, Move
+from threatlens.store import FAILURE, INDEXED_CHARACTERS, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
 
 log = logging.getLogger(__name__)
 
-OUTCOMES = {"success": 1, "failure": 2}
+OUTCOMES = {"success": SUCCESS, "failure": FAILURE}
 #: Seconds between two tries while the database is away: doubling from the first to the second.
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
 #: Makes a named tuple from a tuple; its own constructor takes three times as long, once per line.

@@ -8,6 +8,7 @@ cannot repeat one either, as its batch begins where ours already ended.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -18,11 +19,13 @@ from sqlalchemy.exc import DBAPIError
 from threatlens.errors import NotOurs
 from threatlens.models import now_us
 from threatlens.store_database import Database
-from threatlens.store_reading import SLOT_US, EventReading
+from threatlens.store_reading import MINUTE_US, SLOT_US, EventReading
 from threatlens.store_sources import SourceBook
 from threatlens.store_streams import StreamTable
 from threatlens.store_tokens import TokenBook
 
+#: In events.outcome; 0: the line says neither.
+SUCCESS, FAILURE = 1, 2
 #: Runs of bytes that touch are one ledger row as long as they lie in one minute.
 LEDGER_MERGE_US = 60_000_000
 
@@ -194,37 +197,31 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook):
 
     @staticmethod
     def _roll_up(connection: Connection, rows: Sequence[EventRow], first_id: int) -> None:
-        sums: dict[tuple[int, int, int, int], list[int]] = {}
-        for event_id, row in enumerate(rows, first_id):
-            key = (row[0] // 60_000_000, row[2], row[5], row[6])
-            total = sums.get(key)
-            if total is None:
-                sums[key] = [1, event_id, event_id]
-            else:
-                total[0] += 1
-                total[2] = event_id
+        """Count by minute and by address; column by column, as a look at each row would cost a tenth of the insert."""
+        columns = list(zip(*rows, strict=True))
+        timestamps, source_ids, category_ids, severities = columns[0], columns[2], columns[5], columns[6]
+        kinds = list(zip([at // MINUTE_US for at in timestamps], source_ids, category_ids, severities, strict=True))
+        last_id = first_id + len(rows) - 1
+        lasts = dict(zip(kinds, range(first_id, last_id + 1), strict=True))
+        firsts = dict(zip(reversed(kinds), range(last_id, first_id - 1, -1), strict=True))
         connection.exec_driver_sql(
             "INSERT INTO event_minutes (minute, source_id, category_id, severity, n, first_id, last_id)"
             " VALUES (?,?,?,?,?,?,?) ON CONFLICT (minute, source_id, category_id, severity)"
             " DO UPDATE SET n = n + excluded.n, last_id = excluded.last_id",
-            [(*key, *total) for key, total in sums.items()],
+            [(*kind, n, firsts[kind], lasts[kind]) for kind, n in Counter(kinds).items()],
         )
-        addresses: dict[tuple[int, str, int], list[int]] = {}
-        for row in rows:
-            if row[10] is not None:
-                at = (row[0] // SLOT_US, row[10], row[5])
-                seen = addresses.get(at)
-                if seen is None:
-                    seen = addresses[at] = [0, 0, 0]
-                seen[0] += 1
-                if row[9]:  # 1: success, 2: failure
-                    seen[3 - row[9]] += 1
+        seen = Counter(zip([at // SLOT_US for at in timestamps], columns[10], category_ids, columns[9], strict=True))
+        addresses = [
+            (slot, address, category_id, n, n if outcome == FAILURE else 0, n if outcome == SUCCESS else 0)
+            for (slot, address, category_id, outcome), n in seen.items()
+            if address is not None
+        ]
         if addresses:
             connection.exec_driver_sql(
                 "INSERT INTO address_slots (slot, source_ip, category_id, n, failures, successes) VALUES (?,?,?,?,?,?)"
                 " ON CONFLICT (slot, source_ip, category_id) DO UPDATE SET n = n + excluded.n,"
                 " failures = failures + excluded.failures, successes = successes + excluded.successes",
-                [(*at, *seen) for at, seen in addresses.items()],
+                addresses,
             )
 
     @staticmethod

@@ -13,7 +13,7 @@ import time
 import zlib
 
 import pytest
-from conftest import Bench
+from follow_bench import Bench
 
 from threatlens.errors import SourceError
 from threatlens.sources import gzipped

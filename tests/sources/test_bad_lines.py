@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 
 import pytest
-from conftest import Bench
+from follow_bench import Bench
 
 from threatlens.event import TRUNCATED, UNTERMINATED
 from threatlens.sources.stream import CHUNK_BYTES

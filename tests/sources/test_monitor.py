@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from conftest import Bench
+from follow_bench import Bench
 
 from threatlens.event import LogEntry
 from threatlens.sources import file as file_module

@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from conftest import Bench
+from follow_bench import Bench
 
 FIRST = b"".join(b"first generation, line %d of the file\n" % i for i in range(20))
 REST = b"".join(b"first generation, unread rest %d\n" % i for i in range(20))

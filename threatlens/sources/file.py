@@ -28,7 +28,6 @@ __all__ = ["FileChangeEvent", "LogFileMonitor", "LogSourceConfig"]
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 60.0
-_BUSY_PAUSE_S = 0.001  # between turns when changes come in faster than this
 _WAITING_AFTER_S = 0.25  # an emit that takes longer shows as "waiting"
 _LOOK_SHARE_WATCHED = 0.02  # of the time may go into looking, where inotify reports changes anyway
 _LOOK_SHARE = 0.2

@@ -83,6 +83,7 @@ CREATE INDEX ix_events_severity_id ON events (severity, id) WHERE severity >= 5;
 CREATE VIRTUAL TABLE events_fts USING fts5 (
     raw, content='', columnsize=0, detail=none, tokenize="unicode61 tokenchars '.-_@'"
 );
+INSERT INTO events_fts (events_fts, rank) VALUES ('automerge', 16);
 CREATE TABLE event_minutes (
     minute INTEGER NOT NULL,
     source_id INTEGER NOT NULL,
