@@ -55,5 +55,5 @@ def create_app(settings: Settings | None = None) -> Flask:
     ingestions = Ingestions(settings, store)
     background = BackgroundProcessor(settings, store, config, broadcaster, ingestions)
     app.extensions["threatlens"] = Services(settings, store, config, broadcaster, ingestions, background)
-    web.register(app)
+    web.register(app, settings.hosts)
     return app

@@ -6,6 +6,7 @@ What an operator may change while ThreatLens runs is configuration (config.py), 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Settings:
     ws_max_connections: int = 200  # WebSockets of one process
     threads: int = 0  # of the web server; 0: sockets + 16
     log_level: str = "INFO"
+    trusted_hosts: tuple[str, ...] = ()  # names that a reverse proxy serves us under, beside the loopback ones
 
     @property
     def yaml_path(self) -> str:
@@ -69,6 +71,12 @@ class Settings:
         return self.threads or self.ws_max_connections + 16
 
     @property
+    def hosts(self) -> list[str]:
+        """Names that a request may be sent to; any other one is a page of somebody else (DNS rebinding)."""
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        return ["localhost", "127.0.0.1", "[::1]", own, *self.trusted_hosts]
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK or self.host.startswith("127.")
 
@@ -94,6 +102,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         ws_max_connections=_number(environ, "THREATLENS_WS_MAX_CONNECTIONS", 200, 1, 5000),
         threads=_number(environ, "THREATLENS_THREADS", 0, 0, 6000),
         log_level=level,
+        trusted_hosts=tuple(filter(None, re.split(r"[\s,]+", environ.get("THREATLENS_TRUSTED_HOSTS", "")))),
     )
 
 

@@ -28,8 +28,8 @@ MAX_FORM_BYTES = 1 << 20
 PAGES = (dashboard, events, sources, unknown, dead_letters, appearance, health)
 
 
-def register(app: Flask) -> None:
-    """Everything that answers HTTP."""
+def register(app: Flask, hosts: list[str]) -> None:
+    """Everything that answers HTTP, for requests that are sent to one of these hosts."""
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_FORM_BYTES,
         MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES,
@@ -42,7 +42,7 @@ def register(app: Flask) -> None:
     )
     sock = Sock(app)
     csrf = CSRFProtect(app)
-    security_headers.register(app)
+    security_headers.register(app, hosts)
     error_pages.register(app)
     presentation.register(app)
     for page in PAGES:

@@ -6,6 +6,7 @@ The content security policy has no exception anywhere: no inline script, no inli
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from flask import Flask, Request, Response, abort, request, session
 
@@ -35,10 +36,26 @@ SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 STATIC_FOR_EVER = "public, max-age=31536000, immutable"
 
 
-def register(app: Flask) -> None:
-    """Put the headers on every answer and refuse changes that another site's page asks for."""
+def register(app: Flask, hosts: Sequence[str]) -> None:
+    """Put the headers on every answer; refuse other hosts than these, and changes that another site's page asks for."""
+    ours = frozenset(host.lower() for host in hosts)
+
+    def refuse_other_hosts() -> Response | None:
+        """A name that somebody else points at this machine is not ours (DNS rebinding)."""
+        if _host_name(request.environ.get("HTTP_HOST", "localhost")) in ours:
+            return None
+        words = "ThreatLens is not served under this name. Behind a proxy, name it in THREATLENS_TRUSTED_HOSTS.\n"
+        return Response(words, 400, content_type="text/plain; charset=utf-8")
+
+    app.before_request(refuse_other_hosts)
     app.before_request(refuse_other_sites)
     app.after_request(add_headers)
+
+
+def _host_name(host: str) -> str:
+    """A Host header without its port."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower()
 
 
 def add_headers(response: Response) -> Response:
