@@ -13,6 +13,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from threatlens.decoders.times import Clock
 from threatlens.event import Fields
@@ -34,6 +35,14 @@ Open = Callable[[str, Clock], Opened | None]
 Read = Callable[[str, Fields], bool]
 
 
+class Head(NamedTuple):
+    """How most lines of a syslog envelope begin, for expressions that read on in the message at once."""
+
+    time: str  # pattern of the time, its one group
+    host: str  # pattern without groups
+    moment: str  # Python for the Moment of `time` by `clock`; None leaves the line to `open`
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LineDecoder:
     """Reads whole lines. `open` gives None for a line that is not of this format."""
@@ -44,6 +53,7 @@ class LineDecoder:
     leads: tuple[str, ...]  # how lines may begin: "0" a digit, "A" and "a" letters, else the character; "" anyhow
     strict: bool = True  # False: recognises a habit rather than a format, so it is asked last
     inside: bool = True  # may stand inside an envelope too
+    head: Head | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +64,8 @@ class MessageDecoder:
     about: str
     read: Read
     programs: tuple[str, ...]  # empty: of any program, by its own leading word
+    #: Makes an Open that reads this decoder's most frequent messages together with the head of their line.
+    join: Callable[[Head, Open], Open] | None = None
 
 
 Decoder = LineDecoder | MessageDecoder

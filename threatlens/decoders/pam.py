@@ -32,16 +32,15 @@ class _Tags(dict[str, Fields | None]):
 
 _TAGS = _Tags()
 _SESSION = {"category": "session"}
+FAILURE = (
+    r"authentication failure; logname=\S* uid=[0-9]* euid=[0-9]* tty=(?P<tty>\S*) ruser=.*"
+    r" rhost=(?P<src>\S*)(?:\s+user=(?P<user>\S*))?\s*"
+)
 
 _TABLE = Table(
     {
         "authentication": [
-            row(
-                r"authentication failure; logname=\S* uid=[0-9]* euid=[0-9]* tty=(?P<tty>\S*) ruser=.*"
-                r" rhost=(?P<src>\S*)(?:\s+user=(?P<user>\S*))?\s*",
-                "login",
-                "failure",
-            ),
+            row(FAILURE, "login", "failure"),
             row(r"authentication failure[;:].*", "login", "failure"),
         ],
         "check": [row(r"check pass; user unknown", "login", "failure")],

@@ -17,6 +17,7 @@ from threatlens.decoders.base import (
     Decoder,
     LineDecoder,
     MessageDecoder,
+    Open,
     Opened,
     Read,
     lead_shape,
@@ -46,6 +47,15 @@ class Registry:
         #: Program -> formats and readers to ask in turn; the last one always takes the line.
         self.readers: dict[str, tuple[tuple[str, Read], ...]] = {
             program: self._readers_of(program, messages) for member in messages for program in member.programs
+        }
+        #: Envelope -> how to open its lines while they hold what this decoder of messages reads; "" any other.
+        self.joined: dict[str, dict[str, Open]] = {
+            envelope.name: {
+                "": envelope.open,
+                **{member.name: member.join(envelope.head, envelope.open) for member in messages if member.join},
+            }
+            for envelope in self.line_decoders
+            if envelope.head is not None
         }
         self._leads = {member.name: tuple(lead_shape(lead) for lead in member.leads) for member in self.line_decoders}
         self._by_shape: dict[str, tuple[LineDecoder, ...]] = {}
@@ -124,7 +134,7 @@ class SourceDecoder:
                     break
             else:
                 name, timestamp_us, flags, _, message, fields = self._look_inside(opened)
-        elif self._fixed_message is not None:
+        elif self._fixed_message is not None and name is not self._fixed_message.name:
             name, timestamp_us, flags, _, message, fields = self._read_fixed(opened, line)
         if timestamp_us is not None and timestamp_us > clock.latest_us:
             timestamp_us = clock.read_at_us
@@ -133,6 +143,8 @@ class SourceDecoder:
             self._newest = name
             self._changes += 1
             self._last_seen[name] = self._changes
+            if joined := self._registry.joined.get(opened[0]):
+                self._favourite_open = joined.get(name) or joined[""]
         if chars > VALUE_CHARS:
             fields, cut = _bounded(fields)
             if cut or chars > MATCHED_CHARS:

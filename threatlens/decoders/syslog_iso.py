@@ -5,17 +5,20 @@ rsyslog writes it by default since Debian 12. The zone is required: without it t
 
 from __future__ import annotations
 
-from threatlens.decoders.base import LineDecoder, Opened, compiled
+from threatlens.decoders.base import Head, LineDecoder, Opened, compiled
 from threatlens.decoders.priority import put_priority
 from threatlens.decoders.times import Clock
 from threatlens.event import Fields
 
 NAME = "syslog.iso"
 
-_LINE = compiled(
-    r"(?:<([0-9]{1,3})>)?"
+_TIME = (
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
-    r"(?:Z|[+-][0-9]{2}:?[0-9]{2})) (\S++) ([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\])?: ?(.*)"
+    r"(?:Z|[+-][0-9]{2}:?[0-9]{2}))"
+)
+_LINE = compiled(
+    rf"(?:<([0-9]{{1,3}})>)?{_TIME} "
+    r"(\S++) ([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\])?: ?(.*)"
 ).fullmatch
 _WORDS = frozenset(
     ["TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL", "stdout", "stderr"]
@@ -49,4 +52,5 @@ DECODER = LineDecoder(
     open=open_line,
     leads=("0000-00-00T", "<0>0000-00-", "<00>0000-00", "<000>0000-0"),
     inside=False,
+    head=Head(time=_TIME, host=r"[\w.-]++", moment="clock.iso(time)"),
 )

@@ -6,7 +6,7 @@ The program is the word up to "[", ":" or "("; the message is all that follows. 
 
 from __future__ import annotations
 
-from threatlens.decoders.base import LineDecoder, Opened, compiled
+from threatlens.decoders.base import Head, LineDecoder, Opened, compiled
 from threatlens.decoders.priority import put_priority
 from threatlens.decoders.times import Clock
 from threatlens.event import Fields
@@ -80,4 +80,5 @@ DECODER = LineDecoder(
     open=open_line,
     leads=("Aaa 00 00", "Aaa  0 00", "Aaa 0 0", "Aaa 00 0", "<0>Aaa ", "<00>Aaa ", "<000>Aaa ", "Aaa 00, ", "Aaa  0, "),
     inside=False,
+    head=Head(time=r"(.{15})", host=r"\S++", moment="clock.known.get(time)"),
 )
