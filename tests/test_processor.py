@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from builders import NOW_US, entry
 
@@ -248,3 +250,34 @@ def test_a_dead_letter_is_tried_again_only_when_asked(bench, store):
 def test_batches_of_several_runs_keep_the_order_within_a_stream(bench):
     bench.process(b"1\n2\n", b"3\n", b"4\n5\n")
     assert [event.raw for event in bench.events()] == list("12345")
+
+
+def test_what_is_ready_behind_a_backlog_is_one_transaction(bench, store):
+    first = entry(b"1\n2\n", stream_id=bench.stream_id, source_id=bench.source_id, start=0)
+    second = entry(b"3\n", stream_id=bench.stream_id, source_id=bench.source_id, start=4)
+    for one in (first, second):
+        bench.processor._prepared.put(bench.processor._prepare([one]))
+    bench.give_up_after = 1
+    bench.processor.finish(bench.stopped)
+    assert bench.processor.state.batches == 1
+    assert [event.raw for event in bench.events()] == ["1", "2", "3"]
+    assert [event.id for event in bench.ring.wait(Place(0, 0), 0).events] == [1, 2, 3]
+    assert store.position(bench.stream_id) == 6
+
+
+def test_both_steps_run_by_themselves_until_they_are_stopped(bench, store):
+    line = entry(SSHD, stream_id=bench.stream_id, source_id=bench.source_id, start=0)
+    bench.queue.put(line)
+    stop = threading.Event()
+    steps = [
+        threading.Thread(target=step, args=(stop.wait,)) for step in (bench.processor.prepare, bench.processor.finish)
+    ]
+    for step in steps:
+        step.start()
+    announced = bench.ring.wait(Place(0, 0), 10).events
+    stop.set()
+    for step in steps:
+        step.join(5)
+        assert not step.is_alive()
+    assert [event.id for event in announced] == [1]
+    assert store.position(bench.stream_id) == len(SSHD)

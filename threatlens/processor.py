@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 OUTCOMES = {"success": SUCCESS, "failure": FAILURE}
 #: Seconds between two tries while the database is away: doubling from the first to the second.
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
+#: Batches that may be ready before one is stored; together they are one transaction.
+PREPARED_BATCHES = 3
 #: Makes a named tuple from a tuple; its own constructor takes three times as long, once per line.
 _new_row = tuple.__new__
 
@@ -74,6 +76,12 @@ class _Prepared:
     moves: list[Move] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
 
+    def add(self, other: _Prepared) -> None:
+        """Take in the batch that was prepared behind this one."""
+        self.entries = [*self.entries, *other.entries]
+        for name in ("rows", "decoded", "texts", "origins", "moves"):
+            getattr(self, name).extend(getattr(other, name))
+
     def without(self, buried: set[int]) -> None:
         """Take these places out of the lists."""
         for name in ("rows", "decoded", "texts", "origins"):
@@ -109,7 +117,7 @@ class QueueProcessor:
         self._learned: dict[int, tuple[str, ...]] = {}
         self._tree = TemplateTree()
         self._templates: dict[str, tuple[int, str]] = {}  # id of a shape in the tree: its number, its text there
-        self._prepared: Queue[_Prepared] = Queue(maxsize=1)
+        self._prepared: Queue[_Prepared] = Queue(maxsize=PREPARED_BATCHES)
 
     def set_sources(self, configs: Iterable[LogSourceConfig], learned: dict[int, tuple[str, ...]]) -> None:
         """How each source is to be decoded; what a source has taught so far is kept unless its format changed."""
@@ -137,7 +145,11 @@ class QueueProcessor:
         """Store and announce what was prepared, until `stopped(0)`."""
         while not stopped(0):
             with contextlib.suppress(Empty):
-                self._finish(self._prepared.get(timeout=0.5), stopped)
+                prepared = self._prepared.get(timeout=0.5)
+                with contextlib.suppress(Empty):  # behind a backlog: one transaction for all that is ready
+                    while True:
+                        prepared.add(self._prepared.get_nowait())
+                self._finish(prepared, stopped)
 
     def process(self, entries: Sequence[LogEntry], stopped: Callable[[float], bool]) -> ProcessingResult | None:
         """Both steps at once; None: given up because we are stopping or nothing was ours."""

@@ -12,7 +12,7 @@ from threatlens.web.overview import fitting_range, histogram_bars, trust
 from threatlens.web.security_headers import remember_browser
 from threatlens.web.spans import pieces
 
-PAGE_ROWS = 100
+PAGE_ROWS = 50
 CONTEXT_LINES = 6  # of the same source, before and after
 #: Fields whose value is worth a search of its own.
 SEARCHED = ("source.ip", "source.address", "user.name", "host.name", "process.name", "url.original", "event.action")
