@@ -163,6 +163,15 @@ def test_a_query_that_takes_too_long_is_cut_off(store, filler, monkeypatch):
         connection.exec_driver_sql("SELECT count(*) FROM events a, events b").scalar()
 
 
+def test_merging_the_index_changes_no_answer(store, filler):
+    for number in range(100):
+        filler.add(f"word{number % 7} number{number}")
+    before = [event.id for event in store.page(EventFilter(words=("word3",)))]
+    store.merge_words()
+    assert [event.id for event in store.page(EventFilter(words=("word3",)))] == before
+    assert len(before) == 14
+
+
 def test_an_unknown_event_is_none(store):
     assert store.event(99) is None
     assert store.last_id() == 0

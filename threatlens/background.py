@@ -332,6 +332,8 @@ class BackgroundProcessor:
         self._ingestions.settle()
         engine.processor.replay()
         self._store.write_token_use()
+        if not engine.queue.stats().entries:
+            self._store.merge_words()
 
     def _write_metrics(self, engine: _Engine) -> None:
         queue = engine.queue.stats()
