@@ -1,12 +1,14 @@
 """The Common Log Format and its descendants, which nginx and Apache share.
 
 Quoted parts are read by their escaping rules: what a client sends cannot end a quote, so the status stands where the
-server wrote it. The user name is the client's claim; the time behind it is the first one that a quote follows.
+server wrote it. The user name is the client's claim; the time behind it is the first one that a quote follows. The
+message is the line without ident, name and time: who asked for what, and what came of it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from threatlens.decoders.base import ADDRESSES, compiled, put_address
 from threatlens.decoders.times import Clock
@@ -20,57 +22,72 @@ LINE = compiled(
     rf"(\S+) (\S+) (\S+|.*?) {_TIME} {_REQUEST} ([0-9]{{3}}) ([0-9]{{1,15}}|-)(?: {_QUOTED} {_QUOTED})?"
 ).match
 
-#: What nearly all lines are: no blanks in the name, no escapes, a well-formed request.
-#: Groups as in LINE, "other" left out.
+#: What nearly all lines are: no ident, no blanks in the name, a well-formed request. For lines without a backslash,
+#: whose quotes then end where the next one stands.
 PLAIN = compiled(
-    r"(\S++) (\S++) (\S++) \[([^\]]{26})\] \"([A-Z]++) ([^\s\"\\]++) HTTP/([0-9.]{1,4}+)\" ([0-9]{3}) ([0-9]{1,15}+)"
-    r" \"([^\"\\]*+)\" \"([^\"\\]*+)\""
+    r"([^ ]++) - ([^ ]++) \[([^\]]{26})\] \"([A-Z]{2,20}+) ([^ \"]++) HTTP/([0-9.]{1,4}+)\" ([0-9]{3}) ([0-9]{1,15}+)"
+    r" \"([^\"]*+)\" \"([^\"]*+)\""
 ).match
 _TIME_TEXT = compiled(_TIME.replace(r"\[", "").replace(r"\]", "").strip("()")).fullmatch
 
-_STATUSES = {f"{number:03d}": (number, "failure" if number >= 400 else "success") for number in range(1000)}
+
+class _Begun(dict[str, Fields]):
+    """Status -> what is true of all lines with it, with places for what all lines have; each line gets a copy."""
+
+    def __missing__(self, status: str) -> Fields:
+        code = int(status)
+        fields: Fields = {
+            "event.category": "web",
+            "event.action": "http_request",
+            "event.outcome": "failure" if code >= 400 else "success",
+            "http.response.status_code": code,
+            "source.ip": "",
+            "http.request.method": "",
+            "url.original": "",
+            "http.version": "",
+            "http.response.body.bytes": 0,
+        }
+        self[status] = fields
+        return fields
+
+
+_BEGUN: Mapping[str, Fields] = _Begun()
 
 
 def read_plain(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str, Fields] | None:
-    """What a match of PLAIN says: time, flags, the text from the request on, fields."""
-    client, _, user, time, method, url, version, status, size, referrer, agent = found.groups()
+    """What a match of PLAIN says: time, flags, message, fields. None: look closer."""
+    client, user, time, method, url, version, status, size, referrer, agent = found.groups()
     moment = clock.known.get(time)
     if moment is None:
         if _TIME_TEXT(time) is None:
             return None
         moment = clock.clf(time)
-    code, outcome = _STATUSES[status]
-    fields: Fields = {
-        "event.category": "web",
-        "event.action": "http_request",
-        "event.outcome": outcome,
-        "http.response.status_code": code,
-        "http.response.body.bytes": int(size),
-        "http.request.method": method,
-        "http.version": version,
-        "url.original": url,
-    }
-    if address := ADDRESSES[client]:
-        fields["source.ip"] = address
-    else:
-        put_address(fields, "source", client)
+    address = ADDRESSES[client]
+    if not address:
+        return None
+    fields = _BEGUN[status].copy()
+    fields["source.ip"] = address
+    fields["http.request.method"] = method
+    fields["url.original"] = url
+    fields["http.version"] = version
+    fields["http.response.body.bytes"] = int(size)
     if user != "-":
         fields["user.name"] = user
     if agent != "-":
         fields["user_agent.original"] = agent
     if referrer != "-":
         fields["http.request.referrer"] = referrer
-    return moment[0], moment[1], found.string[found.end(4) + 2 :], fields
+    return moment[0], moment[1], f"{client} {found.string[found.end(3) + 2 :]}", fields
 
 
 def read(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str, Fields]:
-    """What a match of LINE says: time, flags, the text from the request on, fields."""
+    """What a match of LINE says: time, flags, message, fields."""
     client, _, user, time, method, url, version, other, status, size, referrer, agent = found.groups()
-    code, outcome = _STATUSES[status]
+    code = int(status)
     fields: Fields = {
         "event.category": "web",
         "event.action": "http_request",
-        "event.outcome": outcome,
+        "event.outcome": "failure" if code >= 400 else "success",
         "http.response.status_code": code,
     }
     address = ADDRESSES[client]
@@ -95,7 +112,7 @@ def read(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str, Fiel
         if referrer != "-":
             fields["http.request.referrer"] = referrer
     timestamp_us, flags = clock.known.get(time) or clock.clf(time)
-    return timestamp_us, flags, found.string[found.end(4) + 2 :], fields
+    return timestamp_us, flags, f"{client} {found.string[found.end(4) + 2 :]}", fields
 
 
 def _split_request(text: str, fields: Fields) -> None:

@@ -15,8 +15,8 @@ NAME = "nginx.access"
 
 def open_line(line: str, clock: Clock) -> Opened | None:
     """An access log line that nginx can have written."""
-    found = clf.PLAIN(line)
-    if found is not None and found[2] == "-" and (plain := clf.read_plain(found, clock)) is not None:
+    found = clf.PLAIN(line) if "\\" not in line else None
+    if found is not None and (plain := clf.read_plain(found, clock)) is not None:
         timestamp_us, flags, message, fields = plain
         return NAME, timestamp_us, flags, "", message, fields
     found = clf.LINE(line)
