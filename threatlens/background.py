@@ -227,6 +227,8 @@ class BackgroundProcessor:
         self._thread("monitor", self._again_and_again, monitor.run)
         if self._settings.demo:
             self._thread("demo", self._again_and_again, DemoWriter(self._settings.demo_folder).run, self.stopped)
+        for waiting in (self._follow, self._ask_for_lease):
+            self._scheduler.remove_job(waiting.__name__)
         self._every(CONFIG_S, self._reload_config, engine)
         self._every(STATUS_S, self._write_status, engine)
         _guarded(self._write_status)(engine)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.tables import Table, row
 
-_IAM = {"category": "iam"}
+_IAM: dict[str, Any] = {"category": "iam"}
 _Q = r"'(?P<target>[^']*)'"
 _G = r"'(?P<group>[^']*)'"
 

@@ -5,6 +5,8 @@ The server writes the client's address before anything that the client has sent.
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders.base import ADDRESSES, LineDecoder, Opened, compiled, put_address, put_port
 from threatlens.decoders.tables import Table, row
 from threatlens.decoders.times import Clock
@@ -25,7 +27,7 @@ _PORT = compiled(r"(.*[^:]):([0-9]{1,5})").fullmatch
 _CODE = compiled(r"(AH[0-9]{5}): (.*)").fullmatch
 _LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning", **{f"trace{n}": "debug" for n in range(1, 9)}}
 
-_WEB = {"category": "web"}
+_WEB: dict[str, Any] = {"category": "web"}
 _DENIED = "http_denied"
 _MESSAGES = Table(
     {

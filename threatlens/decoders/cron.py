@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.tables import Table, row
 
-_PROCESS = {"category": "process"}
-_CONFIGURATION = {"category": "configuration"}
+_PROCESS: dict[str, Any] = {"category": "process"}
+_CONFIGURATION: dict[str, Any] = {"category": "configuration"}
 
 _TABLE = Table(
     {

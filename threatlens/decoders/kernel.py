@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders.base import MessageDecoder, compiled
 from threatlens.decoders.tables import Table, row
 from threatlens.event import Fields
 
 _UPTIME = compiled(r"\[ {0,8}[0-9]{1,12}\.[0-9]{1,9}\] ?(.*)").fullmatch
-_HOST = {"category": "host"}
+_HOST: dict[str, Any] = {"category": "host"}
 _OOPS = row(r"(?P<reason>.*)", "kernel_oops", "failure", level="critical", **_HOST)
 
 _TABLE = Table(

@@ -6,6 +6,8 @@ blanks. So the last "client:" counts, unless a referrer follows: then two differ
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders.base import LineDecoder, Opened, compiled, put_address
 from threatlens.decoders.tables import Table, row
 from threatlens.decoders.times import Clock
@@ -22,7 +24,7 @@ _CONTEXT = compiled(r', client: [^\s,]+, server: [^\s,]*, request: "([A-Z]{2,20}
 _HOST = compiled(r', host: "([\w.:\[\]-]+)"').search
 _LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning"}
 
-_WEB = {"category": "web"}
+_WEB: dict[str, Any] = {"category": "web"}
 _MESSAGES = Table(
     {
         "user": [

@@ -6,6 +6,8 @@ is the client's claim, so the last "rhost=" counts.
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders.base import MessageDecoder, compiled
 from threatlens.decoders.tables import Table, row
 from threatlens.event import Fields
@@ -31,7 +33,7 @@ class _Tags(dict[str, Fields | None]):
 
 
 _TAGS = _Tags()
-_SESSION = {"category": "session"}
+_SESSION: dict[str, Any] = {"category": "session"}
 FAILURE = (
     r"authentication failure; logname=\S* uid=[0-9]* euid=[0-9]* tty=(?P<tty>\S*) ruser=.*"
     r" rhost=(?P<src>\S*)(?:\s+user=(?P<user>\S*))?\s*"

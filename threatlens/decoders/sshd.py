@@ -7,6 +7,8 @@ wishes of a "Change of username", the identity in a certificate), a line that co
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders import pam
 from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.tables import Table, joined, row
@@ -24,7 +26,7 @@ _REFUSED = "ssh_login_refused"
 _INVALID = "ssh_invalid_user"
 _DISCONNECT = "ssh_disconnect"
 _PROBE = "ssh_probe"
-_NET = {"category": "network"}
+_NET: dict[str, Any] = {"category": "network"}
 
 # A name without blanks behind a fixed tail can be read in one way only, and quickly: these rows come first.
 _accepted_plain = row(rf"Accepted (?P<method>\S++) for (?P<user>\S++) from {AT} ssh2{KEY}", _LOGIN, "success")

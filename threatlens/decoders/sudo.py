@@ -6,6 +6,8 @@ another "; USER=", the line says neither as whom nor what.
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.tables import Table, row
 
@@ -23,7 +25,7 @@ _DENIED = (
     r"|sorry, you are not allowed to [\w ]+|no tty present and no askpass program specified"
     r"|a terminal is required to [\w ]+|account validation failure[\w ,']*|unknown uid[\w :]*) ; "
 )
-_PROCESS = {"category": "process"}
+_PROCESS: dict[str, Any] = {"category": "process"}
 
 _TABLE = Table(
     {

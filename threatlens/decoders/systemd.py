@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.tables import Table, row
 
-_SERVICE = {"category": "process"}
-_SESSION = {"category": "session"}
+_SERVICE: dict[str, Any] = {"category": "process"}
+_SESSION: dict[str, Any] = {"category": "session"}
 _UNIT = r"(?P<unit>[\w@\\:.-]+\.(?:service|socket|timer|mount|target|scope|slice|path|device|swap|automount))"
 
 _TABLE = Table(

@@ -128,7 +128,8 @@ def joined(owner: str, head: Head, programs: Iterable[str], rows: Sequence[Row],
         groups = range(group, group + len(row.names))
         lines = [
             "def read(found, clock):",
-            f"    time, host, program, pid, {', '.join(row.names)}, = found.group(1, 2, 3, 4, {', '.join(map(str, groups))})",
+            f"    time, host, program, pid, {', '.join(row.names)}, ="
+            f" found.group(1, 2, 3, 4, {', '.join(map(str, groups))})",
             f"    moment = {head.moment}",
             "    if moment is None:",
             "        return open_any(found.string, clock)",
