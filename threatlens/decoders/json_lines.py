@@ -9,19 +9,28 @@ left in the raw line and flagged.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
-from threatlens.decoders.base import ANY_PROGRAM, MAX_FIELDS, UNKNOWN, LineDecoder, Opened, compiled, put_address
+from threatlens.decoders.base import (
+    ADDRESSES,
+    ANY_PROGRAM,
+    MAX_FIELDS,
+    UNKNOWN,
+    LineDecoder,
+    Opened,
+    compiled,
+    put_address,
+)
 from threatlens.decoders.priority import LEVELS
 from threatlens.decoders.times import Clock, Moment
 from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, PARSE_ERROR, TIME_ERROR, Fields
 
 NAME = "json"
 MAX_DEPTH = 8
-_MAX_EXACT = 2.0**53
+_MAX_EXACT, _MAX_WHOLE = 2.0**53, 2**53
 _BUNYAN = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
 _LEVEL_WORDS = {
     "warn": "warning", "err": "error", "fatal": "critical", "crit": "critical", "panic": "emergency",
@@ -47,16 +56,21 @@ def _number(name: str, highest: int) -> Put:
 
 
 def _address(side: str) -> Put:
+    name = side + ".ip"
+
     def put(fields: Fields, value: object) -> None:
         if isinstance(value, str) and value:
-            put_address(fields, side, value)
+            if address := ADDRESSES[value]:
+                fields[name] = address
+            else:
+                put_address(fields, side, value)
 
     return put
 
 
 def _level(fields: Fields, value: object) -> None:
-    if isinstance(value, str):
-        word = value.lower()
+    if type(value) is str:
+        word = value if value.islower() else value.lower()
         fields["log.level"] = _LEVEL_WORDS.get(word, word)
     elif isinstance(value, int) and value in _BUNYAN:
         fields["log.level"] = _BUNYAN[value]
@@ -137,8 +151,11 @@ _PLAIN = [
     "rule.name",
     "rule.id",
 ]
-#: Key, as it stands or with the dots of its nesting -> the field of text that it sets.
+_MESSAGES = ("message", "msg", "MESSAGE", "short_message", "log", "event")
+_TIMES = ("@timestamp", "timestamp", "time", "ts", "datetime", "date", "__REALTIME_TIMESTAMP", "asctime", "t")
+#: Key, as it stands or with the dots of its nesting -> the field of text that it sets; "" for what is read elsewhere.
 _TEXTS: dict[str, str] = {
+    **dict.fromkeys((*_TIMES, *_MESSAGES), ""),
     **{name: name for name in _PLAIN},
     "host": "host.name", "hostname": "host.name", "_HOSTNAME": "host.name", "host.name": "host.name",
     "SYSLOG_IDENTIFIER": "process.name", "_EXE": "process.executable", "_CMDLINE": "process.command_line",
@@ -169,18 +186,32 @@ _CHECKED: dict[str, Put] = {
     "status": _number("http.response.status_code", 999), "status_code": _number("http.response.status_code", 999),
     "body_bytes_sent": _number("http.response.body.bytes", _BIG),
 }  # fmt: skip
-_MESSAGES = ("message", "msg", "MESSAGE", "short_message", "log", "event")
-_TIMES = ("@timestamp", "timestamp", "time", "ts", "datetime", "date", "__REALTIME_TIMESTAMP", "asctime", "t")
 _TAKEN_TIMES = frozenset(_TIMES)
-_TAKEN = _TAKEN_TIMES | frozenset(_MESSAGES)
+_BEGINNINGS = ('{"', "{ ", "{}", "{\t")
 _MAX_NAME = 256
+_MAX_OTHERS = 10_000
 _INFINITE = float("inf")
 _CLF = compiled(r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}").fullmatch
 
 
+class _Others(dict[str, str]):
+    """Name of a member -> the field that keeps it, "" if the name is too long; forgotten when there are many."""
+
+    def __missing__(self, name: str) -> str:
+        if len(name) > _MAX_NAME:
+            return ""
+        if len(self) >= _MAX_OTHERS:
+            self.clear()
+        field = self[name] = "json." + name
+        return field
+
+
+_OTHERS: Mapping[str, str] = _Others()
+
+
 def open_line(line: str, clock: Clock) -> Opened | None:
     """The object's time, message and fields. A line that starts as an object but is none is flagged."""
-    if line[:1] != "{" or line[1:2] not in '" }\t':
+    if not line.startswith(_BEGINNINGS) and line != "{":
         return None
     flags = 0
     try:
@@ -216,7 +247,7 @@ def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]
     number may have lost digits."""
     texts = 0
     cut = inexact = False
-    named, checked, taken = _TEXTS.get, _CHECKED.get, _TAKEN
+    named, checked, others = _TEXTS.get, _CHECKED.get, _OTHERS
     waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, document)]
     while waiting:
         prefix, depth, members = waiting.pop()
@@ -228,9 +259,8 @@ def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]
                 texts += 1
                 text_name = named(name)
                 if text_name is not None:
-                    fields[text_name] = value
-                    continue
-                if name in taken:
+                    if text_name:
+                        fields[text_name] = value
                     continue
             elif kind is dict:
                 if depth < MAX_DEPTH:
@@ -242,18 +272,21 @@ def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]
             elif kind is list:
                 texts += _count_texts(value)
                 value = [item if isinstance(item, str) else _as_text(item) for item in value[:MAX_FIELDS]]  # noqa: PLW2901
-                if value and (text_name := named(name)) is not None:
+                if value and (text_name := named(name)):
                     fields[text_name] = value[0]
                     continue
             elif value is None or name in _TAKEN_TIMES:
                 continue
-            elif not -_MAX_EXACT < value < _MAX_EXACT:
+            elif kind is float:
+                if not -_MAX_EXACT < value < _MAX_EXACT:
+                    inexact = True
+            elif not -_MAX_WHOLE < value < _MAX_WHOLE:  # to compare with a float would take twice as long
                 inexact = True
             put = checked(name)
             if put is not None:
                 put(fields, value)
-            elif len(fields) < MAX_FIELDS and len(name) <= _MAX_NAME:
-                fields["json." + name] = value
+            elif len(fields) < MAX_FIELDS and (other := others[name]):
+                fields[other] = value
             else:
                 cut = True
     return texts, cut, inexact
@@ -322,23 +355,21 @@ def _exact_float(digits: str) -> float | str:
 
 def _message(document: dict[str, Any], fields: Fields) -> tuple[str | None, str]:
     """The text that the object carries, and the program that wrote it if that says how to read on."""
-    log = document.get("log")
-    if isinstance(log, str) and "stream" in document:  # Docker's json-file
+    if "stream" in document and isinstance(log := document.get("log"), str):  # Docker's json-file
         return log.rstrip("\r\n"), ANY_PROGRAM
-    if isinstance(text := document.get("MESSAGE"), str) and "__REALTIME_TIMESTAMP" in document:  # journalctl -o json
+    if "__REALTIME_TIMESTAMP" in document and isinstance(text := document.get("MESSAGE"), str):  # journalctl -o json
         return text, str(fields.get("process.name", ""))
     for name in _MESSAGES:
-        if isinstance(text := document.get(name), str) and text:
+        if name in document and type(text := document[name]) is str and text:
             return text, ""
     return None, ""
 
 
 def _time(document: dict[str, Any], clock: Clock) -> Moment:
-    get = document.get
     for name in _TIMES:
-        value = get(name)
-        if value is None:
+        if name not in document:
             continue
+        value = document[name]
         if type(value) is str:
             if value[4:5] == "-":
                 moment = clock.iso(value)
