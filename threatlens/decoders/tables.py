@@ -126,10 +126,10 @@ def joined(owner: str, head: Head, programs: Iterable[str], rows: Sequence[Row],
     group = 5
     for row in rows:
         groups = range(group, group + len(row.names))
+        taken = ", ".join(map(str, (1, 2, 3, 4, *groups)))
         lines = [
             "def read(found, clock):",
-            f"    time, host, program, pid, {', '.join(row.names)}, ="
-            f" found.group(1, 2, 3, 4, {', '.join(map(str, groups))})",
+            f"    time, host, program, pid, {', '.join(row.names)}, = found.group({taken})",
             f"    moment = {head.moment}",
             "    if moment is None:",
             "        return open_any(found.string, clock)",
