@@ -28,6 +28,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.decoders import FORMATS
     from threatlens.ingestions import Ingestions
     from threatlens.models import db
+    from threatlens.outbound import OutboundClient
     from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key
     from threatlens.store import EventStore
     from threatlens.store_config import ConfigTable
@@ -51,9 +52,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     config = ConfigManager(
         settings.yaml_path, book=ConfigTable(store.database), forbidden=settings.own_files, formats=FORMATS
     )
+    outbound = OutboundClient(lambda: config.config.outbound, user_agent=f"ThreatLens/{__version__}")
     broadcaster = EventBroadcaster()
     ingestions = Ingestions(settings, store)
     background = BackgroundProcessor(settings, store, config, broadcaster, ingestions)
-    app.extensions["threatlens"] = Services(settings, store, config, broadcaster, ingestions, background)
+    app.extensions["threatlens"] = Services(settings, store, config, broadcaster, ingestions, background, outbound)
     web.register(app, settings.hosts)
     return app

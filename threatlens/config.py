@@ -33,6 +33,7 @@ from threatlens.config_schema import (
 )
 from threatlens.config_values import LlmConfig, MonitoringConfig, Retention, plain
 from threatlens.errors import ConfigError
+from threatlens.outbound_urls import Permissions
 from threatlens.sources.base import LogSourceConfig
 
 __all__ = ["NO_SOURCE", "ConfigBook", "ConfigManager", "LogSourceConfig", "MonitoringConfig", "SavedSource"]
@@ -250,7 +251,8 @@ class ConfigManager:
     def _apply_limits(self, reading: Reading, limits: Mapping[str, Any]) -> None:
         roots = limits.get("allowed_roots") or map(os.path.realpath, _DEFAULTS.allowed_roots)
         reading.rules = PathRules(tuple(roots), self._forbidden)
-        reading.networks = limits.get("allowed_private_networks", ())
+        networks, ports = limits.get("allowed_private_networks", ()), limits.get("allowed_ports", ())
+        reading.outbound = Permissions(tuple(networks), frozenset(ports))
 
     def _reload(self) -> None:
         """Read the file and what was saved, and put what is good in force."""

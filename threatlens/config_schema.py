@@ -18,7 +18,6 @@ from typing import Any
 
 from threatlens.config_file import Entry, Listing, Node, Scalar, Section, is_null, yaml_meaning
 from threatlens.config_paths import PathRules, check_file_pattern, check_root, has_wildcard
-from threatlens.config_urls import Network, check_url
 from threatlens.config_values import (
     Channel,
     EmailChannel,
@@ -30,6 +29,7 @@ from threatlens.config_values import (
     WebhookChannel,
 )
 from threatlens.errors import ConfigError
+from threatlens.outbound_urls import Network, Permissions, check_url
 from threatlens.sources.base import LogSourceConfig
 
 _NUMBER = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
@@ -45,7 +45,7 @@ class Reading:
     file: str  # named in errors
     formats: frozenset[str]  # decoder names
     rules: PathRules
-    networks: tuple[Network, ...] = ()  # that outgoing requests may reach although they are private
+    outbound: Permissions = field(default_factory=Permissions)
     channels: frozenset[str] = frozenset()  # channel names that other origins define
     taken: frozenset[str] = frozenset()  # source names that cannot be used
     whole_file_system: bool = False
@@ -274,7 +274,7 @@ def _mail_address(value: str) -> str:
 
 
 def _url(node: Node, _key: str, reading: Reading) -> str:
-    return check_url(_text_of(node), reading.networks)
+    return check_url(_text_of(node), reading.outbound)
 
 
 def _secret(node: Node, key: str, reading: Reading) -> Secret:
@@ -292,7 +292,7 @@ def _secret(node: Node, key: str, reading: Reading) -> Secret:
 def _secret_url(node: Node, key: str, reading: Reading) -> Secret:
     secret = _secret(node, key, reading)
     if secret.is_clear:
-        check_url(secret.reference, reading.networks)
+        check_url(secret.reference, reading.outbound)
     return secret
 
 
@@ -417,10 +417,10 @@ def _llm(node: Node, key: str, reading: Reading) -> dict[str, Any]:
     values = read_section(node, key, reading, _LLM_KEYS)
     if values.get("base_url"):
         # Where it may not be reached matters only once it is used.
-        networks = reading.networks if values.get("enabled") else _EVERY_PRIVATE
+        permissions = reading.outbound if values.get("enabled") else _EVERYTHING
         entry = node.entries["base_url"] if isinstance(node, Section) else Entry(node)
         try:
-            check_url(values["base_url"], networks)
+            check_url(values["base_url"], permissions)
         except ConfigError as error:
             reading.refuse(entry.value, f"{key}.base_url", error.message)
     elif values.get("enabled", LlmConfig().enabled):
@@ -428,12 +428,13 @@ def _llm(node: Node, key: str, reading: Reading) -> dict[str, Any]:
     return values
 
 
-_EVERY_PRIVATE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+_EVERYTHING = Permissions((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 
 LIMIT_KEYS: Mapping[str, Kind] = {
     "allow_root_filesystem": boolean,
     "allowed_roots": _roots,
     "allowed_private_networks": listing(_network),
+    "allowed_ports": listing(whole(1, 65535)),
 }
 SETTING_KEYS: Mapping[str, Kind] = {
     "processing_batch_size": whole(1, 20_000),

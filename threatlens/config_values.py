@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from threatlens.errors import ConfigError
+from threatlens.outbound_urls import Network, Permissions
 from threatlens.sources.base import LogSourceConfig
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -154,7 +155,13 @@ class MonitoringConfig:
     channels: tuple[Channel, ...] = ()
     notification_rules: tuple[NotificationRule, ...] = ()
     llm: LlmConfig = field(default_factory=LlmConfig)
-    allowed_private_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    allowed_private_networks: tuple[Network, ...] = ()
+    allowed_ports: tuple[int, ...] = ()  # of public addresses, beside the web's own
+
+    @property
+    def outbound(self) -> Permissions:
+        """What outgoing requests may reach."""
+        return Permissions(self.allowed_private_networks, frozenset(self.allowed_ports))
 
 
 def plain(value: Any) -> Any:

@@ -81,3 +81,11 @@ class IngestError(ThreatLensError):
         super().__init__(message)
         self.status = status  # the HTTP status that says it
         self.retry_after_s = retry_after_s
+
+
+class OutboundError(ThreatLensError):
+    """A request to another machine got no answer, or may not be made. Its text never shows the URL, a secret maybe."""
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent  # True: it was refused here; trying again helps only once the configuration changes

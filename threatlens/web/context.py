@@ -13,6 +13,7 @@ from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.errors import ThreatLensError
 from threatlens.ingestions import Ingestions
+from threatlens.outbound import OutboundClient
 from threatlens.settings import Settings
 from threatlens.store import EventStore
 
@@ -45,6 +46,7 @@ class Services:
     broadcaster: EventBroadcaster
     ingestions: Ingestions
     background: Background
+    outbound: OutboundClient
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""

@@ -1,0 +1,376 @@
+"""The one way out: every request to another machine (webhooks, chat, language models, threat lists) is made here.
+
+The address is checked where the socket is opened: a name is resolved once, every address it has must be allowed, and
+the connection goes to one of those that were checked, while TLS and the Host header keep the name. Nothing is read
+from the environment (no proxies), and one deadline covers everything between the first byte and the last. Only the
+system's resolver keeps its own time (resolv.conf), as it cannot be interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin
+
+import certifi
+import httpcore
+
+from threatlens.errors import ConfigError, OutboundError
+from threatlens.outbound_urls import Address, Permissions, Target, address_refusal, refusal, take_apart
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_KEEPS_METHOD = frozenset({307, 308})
+_FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade"})
+_CREDENTIALS = frozenset({"authorization", "cookie", "x-api-key", "api-key"})
+_SLICE = 16_384  # bytes handed to the socket at once
+
+#: The addresses of a host, for a port. Raises OSError.
+Resolver = Callable[[str, int], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may take."""
+
+    connect_s: float = 3
+    total_s: float = 10  # from the first connection to the last byte, redirects included
+    body_bytes: int = 65_536  # of the answer
+    redirects: int = 0  # how many are followed; each is checked like a first address
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. It is untrusted text of whoever answers there."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case; of several of one name the last
+    body: bytes = b""  # not unpacked
+    truncated: bool = False  # whether there was more than body_bytes
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    target: Target
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+
+
+class OutboundClient:
+    """Makes requests that cannot be turned against the networks this machine is in. Safe to use from any thread.
+
+    Every method raises OutboundError: `permanent` where the address may not be called, else when there was no whole
+    answer in time. A status of 400 or more is an answer, not an error.
+    """
+
+    def __init__(
+        self,
+        permissions: Callable[[], Permissions],
+        *,
+        user_agent: str = "ThreatLens",
+        resolve: Resolver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._permissions = permissions
+        self._user_agent = user_agent
+        self._resolve = resolve or system_addresses
+        self._clock = clock
+        self._tls = tls or _tls_context()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        limits: Limits | None = None,
+    ) -> Answer:
+        """Send one request and read the answer, at most limits.body_bytes of it."""
+        limits = limits or Limits()
+        with self._answer(method, url, headers, content, limits) as (status, fields, body):
+            found = bytearray()
+            for chunk in body:
+                found += chunk
+                if len(found) > limits.body_bytes:
+                    return Answer(status, fields, bytes(found[: limits.body_bytes]), truncated=True)
+            return Answer(status, fields, bytes(found))
+
+    def download(
+        self, url: str, path: str, *, headers: Mapping[str, str] | None = None, limits: Limits | None = None
+    ) -> Answer:
+        """GET into a new file at `path` (0600), of which there is nothing unless the status is 200 and all of it came.
+
+        More than limits.body_bytes is an error. What `path` held before is replaced in one step; the body of the
+        answer is empty. Raises OSError where the file cannot be written.
+        """
+        limits = limits or Limits(total_s=120, body_bytes=64 << 20, redirects=3)
+        temporary = f"{path}.{os.getpid()}.part"
+        with self._answer("GET", url, headers, None, limits) as (status, fields, body):
+            if status != 200:
+                return Answer(status, fields)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    for chunk in _bounded(body, limits.body_bytes):
+                        file.write(chunk)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+            return Answer(status, fields)
+
+    @contextlib.contextmanager
+    def _answer(
+        self, method: str, url: str, headers: Mapping[str, str] | None, content: bytes | None, limits: Limits
+    ) -> Iterator[tuple[int, dict[str, str], Iterator[bytes]]]:
+        """Status, headers and body of the last answer; redirects are followed as far as the limits go."""
+        deadline = self._clock() + limits.total_s
+        request = _Request(method, _target(url), _checked(headers or {}), content)
+        for left in range(limits.redirects, -1, -1):
+            network = _CheckedNetwork(self._permissions(), self._resolve, self._clock, deadline, limits.connect_s)
+            with self._sent(request, network) as (status, fields, body):
+                if not (left and status in _REDIRECTS and fields.get("location")):
+                    yield status, fields, body
+                    return
+            request = _redirected(request, status, fields["location"])
+
+    @contextlib.contextmanager
+    def _sent(
+        self, request: _Request, network: _CheckedNetwork
+    ) -> Iterator[tuple[int, dict[str, str], Iterator[bytes]]]:
+        target = request.target
+        if reason := refusal(target.host, target.port, network.permissions):
+            raise OutboundError(reason, permanent=True)
+        fields = {"user-agent": self._user_agent, "accept-encoding": "identity", "accept": "*/*", **request.headers}
+        url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        lines = [("host", _host_header(target)), *fields.items(), ("connection", "close")]
+        with (
+            _said_plainly(target.host),
+            httpcore.ConnectionPool(ssl_context=self._tls, network_backend=network) as pool,
+            pool.stream(
+                request.method,
+                url,
+                headers=[(name.encode("ascii"), value.encode("utf-8")) for name, value in lines],
+                content=request.content,
+                extensions={"timeout": {}},  # the network itself knows the deadline
+            ) as answer,
+        ):
+            found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
+            yield answer.status, found, answer.iter_stream()
+
+
+class _CheckedNetwork(httpcore.NetworkBackend):
+    """Opens sockets, each only to an address that was checked."""
+
+    def __init__(
+        self,
+        permissions: Permissions,
+        resolve: Resolver,
+        clock: Callable[[], float],
+        deadline: float,
+        connect_s: float,
+    ) -> None:
+        self.permissions = permissions
+        self._resolve = resolve
+        self._clock = clock
+        self._deadline = deadline
+        self._connect_s = connect_s
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address of the host that answers, if all its addresses may be called."""
+        del timeout, local_address, socket_options  # ours are the deadline and no options
+        try:
+            found = self._resolve(host, port)
+        except (OSError, UnicodeError) as error:
+            msg = f"{host} has no address: {getattr(error, 'strerror', None) or 'it is not a name'}"
+            raise OutboundError(msg) from error
+        addresses = [_address(each) for each in dict.fromkeys(found)]
+        if not addresses:
+            msg = f"{host} has no address"
+            raise OutboundError(msg)
+        for address in addresses:
+            if reason := address_refusal(address, port, self.permissions):
+                msg = f"{host} leads to a refused address: {reason}" if str(address) != host else reason
+                raise OutboundError(msg, permanent=True)
+        until = min(self._deadline, self._clock() + self._connect_s)
+        for address in addresses[:-1]:
+            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return self._open(address, port, until)
+        return self._open(addresses[-1], port, until)
+
+    def _open(self, address: Address, port: int, until: float) -> httpcore.NetworkStream:
+        stream = self._backend.connect_tcp(str(address), port, timeout=_left(until, self._clock))
+        return _TimedStream(stream, self._deadline, self._clock)
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """A connection on which everything together ends at the deadline, however small the pieces come."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._deadline = deadline
+        self._clock = clock
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        del timeout
+        return self._stream.read(max_bytes, _left(self._deadline, self._clock))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        del timeout
+        for start in range(0, len(buffer), _SLICE):
+            self._stream.write(buffer[start : start + _SLICE], _left(self._deadline, self._clock))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        del timeout
+        stream = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline, self._clock))
+        return _TimedStream(stream, self._deadline, self._clock)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def system_addresses(host: str, port: int) -> list[str]:
+    """The addresses that the system's resolver knows for a host. Raises OSError."""
+    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def _address(text: str) -> Address:
+    try:
+        return ipaddress.ip_address(text.partition("%")[0])
+    except ValueError as error:
+        msg = "the resolver's answer is no address"
+        raise OutboundError(msg) from error
+
+
+def _left(until: float, clock: Callable[[], float]) -> float:
+    """Seconds until then; OutboundError if there are none."""
+    left = until - clock()
+    if left <= 0:
+        msg = "no whole answer in time"
+        raise OutboundError(msg)
+    return left
+
+
+@contextlib.contextmanager
+def _said_plainly(host: str) -> Iterator[None]:
+    """What the library and the system raise, as OutboundError."""
+    try:
+        yield
+    except httpcore.TimeoutException as error:
+        msg = f"{host} did not answer in time"
+        raise OutboundError(msg) from error
+    except httpcore.LocalProtocolError as error:
+        msg = "the request cannot be written as HTTP"
+        raise OutboundError(msg, permanent=True) from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
+        msg = f"{host} cannot be reached: {_reason(error)}"
+        raise OutboundError(msg) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Why, in the system's words; never the other side's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed ({cause.reason or 'no reason given'})"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return "its answer is not HTTP" if isinstance(error, httpcore.ProtocolError) else "the connection broke"
+
+
+def _bounded(body: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """The body, unless it is longer than `most` bytes: then OutboundError."""
+    for chunk in body:
+        most -= len(chunk)
+        if most < 0:
+            msg = "the answer is longer than it may be"
+            raise OutboundError(msg)
+        yield chunk
+
+
+def _target(url: str) -> Target:
+    try:
+        return take_apart(url)
+    except ConfigError as error:
+        msg = f"the URL {error.message}"
+        raise OutboundError(msg, permanent=True) from error
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers in lower case; those that say where a request ends or goes are ours alone."""
+    fields = {name.lower(): value for name, value in headers.items()}
+    if taken := _FRAMING & fields.keys():
+        msg = f"the header {min(taken)} cannot be chosen"
+        raise OutboundError(msg, permanent=True)
+    if not all(name.isascii() and name.isprintable() for name in fields):
+        msg = "the request cannot be written as HTTP"
+        raise OutboundError(msg, permanent=True)
+    return fields
+
+
+def _redirected(request: _Request, status: int, location: str) -> _Request:
+    """The request that a redirect asks for. What identifies us stays with the origin it was meant for."""
+    old = request.target
+    base = f"{old.scheme}://{_host_header(old)}{old.path}"
+    try:
+        target = take_apart(urljoin(base, location))
+    except (ConfigError, ValueError) as error:
+        msg = f"{old.host} redirects to an address that is refused"
+        raise OutboundError(msg, permanent=True) from error
+    if old.scheme == "https" and target.scheme != "https":
+        msg = f"{old.host} redirects from https to http"
+        raise OutboundError(msg, permanent=True)
+    headers = dict(request.headers)
+    content = request.content
+    if target.origin != old.origin:
+        headers = {name: value for name, value in headers.items() if name not in _CREDENTIALS}
+    if status in _KEEPS_METHOD or request.method in {"GET", "HEAD"}:
+        if content is not None and target.origin != old.origin:
+            msg = f"{old.host} redirects what is sent to another host"
+            raise OutboundError(msg, permanent=True)
+        return _Request(request.method, target, headers, content)
+    return _Request("GET", target, {name: v for name, v in headers.items() if name != "content-type"})
+
+
+def _host_header(target: Target) -> str:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return host if target.port == (443 if target.scheme == "https" else 80) else f"{host}:{target.port}"
+
+
+def _tls_context() -> ssl.SSLContext:
+    """The system's certificate authorities, so that an operator's own are known; certifi's where it has none."""
+    paths = ssl.get_default_verify_paths()
+    context = ssl.create_default_context(cafile=None if paths.cafile or paths.capath else certifi.where())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
