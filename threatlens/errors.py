@@ -89,3 +89,7 @@ class OutboundError(ThreatLensError):
     def __init__(self, message: str, *, permanent: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent  # True: it was refused here; trying again helps only once the configuration changes
+
+
+class SecretError(ThreatLensError):
+    """A stored secret cannot be read any more. The operator must enter it again, or bring back the key."""

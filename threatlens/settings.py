@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from threatlens.errors import DataFolderError, SettingsError
 
@@ -24,7 +24,7 @@ class Settings:
 
     data: str  # absolute path of the data folder
     database_url: str  # SQLAlchemy URL
-    secret_key: str = ""  # empty: secret.key in the data folder
+    secret_key: str = field(default="", repr=False)  # older keys may follow, blanks between; empty: secret.key
     host: str = "127.0.0.1"
     port: int = 8000
     demo: bool = False
@@ -36,6 +36,11 @@ class Settings:
     @property
     def yaml_path(self) -> str:
         return os.path.join(self.data, "threatlens.yaml")
+
+    @property
+    def key_path(self) -> str:
+        """The installation's key, if THREATLENS_SECRET_KEY does not hold it."""
+        return os.path.join(self.data, "secret.key")
 
     @property
     def spool(self) -> str:
@@ -128,9 +133,8 @@ def prepare_data_folder(settings: Settings) -> None:
                 f"the data folder {settings.data} cannot be written by this user; run: sudo chown $USER {settings.data}"
             )
             raise DataFolderError(msg)
-        path = os.path.join(settings.data, "secret.key")
-        if not os.path.exists(path):
-            _write_secret(path)
+        if not os.path.exists(settings.key_path):
+            _write_secret(settings.key_path)
     except OSError as error:
         msg = f"the data folder {settings.data} cannot be used: {error.strerror}"
         raise DataFolderError(msg) from error
@@ -138,12 +142,7 @@ def prepare_data_folder(settings: Settings) -> None:
 
 def _write_secret(path: str) -> None:
     """A fresh key, whole or not at all, also when two processes start at once."""
-    temporary = f"{path}.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
-        file.flush()
-        os.fsync(file.fileno())
+    temporary = _written(path, [new_secret_key()])
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -152,13 +151,49 @@ def _write_secret(path: str) -> None:
         os.unlink(temporary)
 
 
+def _written(path: str, keys: Sequence[str]) -> str:
+    """The keys, durable, in a new file beside `path`."""
+    temporary = f"{path}.{os.getpid()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("\n".join(keys))
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
+
+
+def secret_keys(settings: Settings) -> list[str]:
+    """The installation's keys, the one in use first; more than one only while they are being changed."""
+    if settings.secret_key:
+        return settings.secret_key.split()
+    try:
+        with open(settings.key_path) as file:
+            keys = file.read().split()
+    except OSError as error:
+        msg = f"{settings.key_path} cannot be read: {error.strerror}"
+        raise DataFolderError(msg) from error
+    if not keys:
+        msg = f"{settings.key_path} is empty; bring back the key that was in it, or remove the file for a new one"
+        raise DataFolderError(msg)
+    return keys
+
+
 def secret_key(settings: Settings) -> str:
     """The key that signs cookies and cursors."""
-    if settings.secret_key:
-        return settings.secret_key
+    return secret_keys(settings)[0]
+
+
+def new_secret_key() -> str:
+    """256 random bits."""
+    return secrets.token_hex(32)
+
+
+def write_secret_keys(settings: Settings, keys: Sequence[str]) -> None:
+    """Replace what is in secret.key, in one step. Raises OSError."""
+    temporary = _written(settings.key_path, keys)
+    os.replace(temporary, settings.key_path)
+    folder = os.open(settings.data, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with open(os.path.join(settings.data, "secret.key")) as file:
-            return file.read().strip()
-    except OSError as error:
-        msg = f"{os.path.join(settings.data, 'secret.key')} cannot be read: {error.strerror}"
-        raise DataFolderError(msg) from error
+        os.fsync(folder)
+    finally:
+        os.close(folder)
