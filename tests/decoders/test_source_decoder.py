@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from threatlens.decoders import SourceDecoder, decode_stored
+from threatlens.decoders import DECODERS, ObjectDecoder, SourceDecoder, decode_stored, json_lines
+from threatlens.decoders.base import MessageDecoder
+from threatlens.decoders.source import Registry
+from threatlens.decoders.source import SourceDecoder as DecoderOf
+from threatlens.decoders.tables import Table, layout, row
 from threatlens.event import TIME_CLAMPED, TIME_ERROR, rfc3339
 
 READ_AT_S = 1_795_435_200.0  # 2026-11-23T12:00:00Z
@@ -93,3 +97,89 @@ def test_a_stored_line_gives_its_fields_but_no_time():
 
 def test_a_stored_line_of_a_format_that_is_gone_is_read_as_what_it_is():
     assert decode_stored(SSHD, "gone").format == "sshd"
+
+
+def decoder_of(*members):
+    """A SourceDecoder that knows these besides the family."""
+    objects = [member for member in members if isinstance(member, ObjectDecoder)]
+    family = [json_lines.decoder(objects) if member.name == "json" else member for member in DECODERS]
+    return DecoderOf(Registry([*(member for member in members if member not in objects), *family, *objects]))
+
+
+SHOP = layout(
+    "shop",
+    r"(?P<time>[0-9/]{10} [0-9:]{8}) <(?P<level>\w+)> (?P<message>.*)",
+    about="A shop.",
+    leads=("0000/00/00 00:00:00 <a",),
+    messages=Table(
+        {
+            "denied": [
+                row(r"denied (?P<user>\S+) at (?P<src>\S+) size (?P<event__duration>[0-9]{1,9})", "login", "failure")
+            ]
+        }
+    ),
+)
+
+
+def test_a_layout_reads_time_level_message_and_what_the_message_says():
+    decoded = decoder_of(SHOP).decode("2026/11/23 06:51:07 <warn> denied alice at 192.0.2.7 size 12", READ_AT_S)
+    assert decoded.format == "shop"
+    assert rfc3339(decoded.timestamp_us) == "2026-11-23T06:51:07+00:00"
+    assert decoded.message == "denied alice at 192.0.2.7 size 12"
+    assert decoded.fields == {
+        "event.category": "authentication",
+        "event.action": "login",
+        "event.outcome": "failure",
+        "log.level": "warning",
+        "user.name": "alice",
+        "source.ip": "192.0.2.7",
+        "event.duration": 12,
+    }
+
+
+def test_a_long_lead_and_a_mark_spare_a_decoder_the_lines_of_others():
+    marked = layout("marked", r"(?P<message>.*)", about="", leads=("0000/00/00",), marks=("never",))
+    registry = Registry([SHOP, marked, *DECODERS])
+    names = [member.name for member in registry.candidates("2026/11/23 06:51:07 [error] 31#31: *7 x")]
+    assert "nginx.error" in names
+    assert not {"shop", "marked"} & set(names)
+
+
+def test_a_group_that_names_no_field_is_refused():
+    with pytest.raises(ValueError, match="nofield"):
+        row("(?P<nofield>x)")
+
+
+def shop_object(document, fields):
+    if document["shop"] != "main":
+        return None
+    fields["event.action"] = "order"
+    return ""
+
+
+SHOP_JSON = ObjectDecoder("shop.json", "A shop.", ("shop", "order"), shop_object, times=("when.at",))
+
+
+@pytest.mark.parametrize("head", ["", "Nov 23 06:51:07 web1 shop[1]: "])
+def test_the_json_of_a_product_is_known_by_its_members(head):
+    line = head + '{"shop": "main", "order": 7, "when": {"at": "2026-11-23T06:00:00Z"}, "msg": "sold"}'
+    decoded = decoder_of(SHOP_JSON).decode(line, READ_AT_S)
+    assert (decoded.format, decoded.message, decoded.fields["event.action"]) == ("shop.json", "sold", "order")
+    assert decoded.fields["json.order"] == 7
+    assert rfc3339(decoded.timestamp_us) == "2026-11-23T06:00:00+00:00"
+
+
+def test_json_that_a_product_declines_stays_json():
+    decoded = decoder_of(SHOP_JSON).decode('{"shop": "other", "order": 7}', READ_AT_S)
+    assert decoded.format == "json"
+
+
+def test_a_program_of_a_family_is_read_by_the_familys_decoder():
+    table = Table({"sold": [row("sold (?P<user>.*)", "sale")]})
+    decoder = decoder_of(MessageDecoder("shop", "A shop.", table.read, ("shop",)))
+    decoded = decoder.decode("Nov 23 06:51:07 web1 shop/till[4]: sold alice", READ_AT_S)
+    assert (decoded.format, decoded.fields["user.name"], decoded.fields["process.name"]) == (
+        "shop",
+        "alice",
+        "shop/till",
+    )

@@ -1,7 +1,8 @@
 """What a line says: one file per format, and SourceDecoder, which chooses among them line by line.
 
-To add a format: write its file with a DECODER, list it below (where two could read one line, the earlier wins),
-write tests/samples/<name>.log with at least one decoy, and run `python -m threatlens.decoders.formats` for the docs.
+To add a format: write its file with a DECODER (or several that belong together, as DECODERS), list it below (where two
+could read one line, the earlier wins), write tests/samples/<name>.log with at least one decoy, and run
+`python -m threatlens.decoders.formats > docs/formats.md`.
 """
 
 from __future__ import annotations
@@ -31,15 +32,18 @@ from threatlens.decoders import (
     systemd,
 )
 from threatlens.decoders import source as _source
-from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecoder
+from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecoder, ObjectDecoder
 from threatlens.event import Decoded
+
+#: JSON of one product each; where two could read one object, the earlier wins.
+OBJECTS: tuple[ObjectDecoder, ...] = ()
 
 #: Every member of the family. Envelopes first, then whole lines, habits last; then the programs.
 DECODERS: tuple[Decoder, ...] = (
     syslog_rfc3164.DECODER,
     syslog_iso.DECODER,
     syslog_rfc5424.DECODER,
-    json_lines.DECODER,
+    json_lines.decoder(OBJECTS),
     nginx_access.DECODER,
     apache_access.DECODER,
     nginx_error.DECODER,
@@ -56,6 +60,7 @@ DECODERS: tuple[Decoder, ...] = (
     systemd.DECODER,
     accounts.DECODER,
     pam.DECODER,
+    *OBJECTS,
 )
 
 _REGISTRY = _source.Registry(DECODERS)
@@ -94,6 +99,7 @@ __all__ = [
     "Decoder",
     "LineDecoder",
     "MessageDecoder",
+    "ObjectDecoder",
     "SourceDecoder",
     "decode_stored",
 ]

@@ -1,10 +1,11 @@
-"""What every decoder is made of: two kinds of members, patterns, checked values.
+"""What every decoder is made of: three kinds of members, patterns, checked values.
 
 A line decoder opens a whole line (a syslog envelope, an access log line, a JSON object). A message decoder reads the
-text that a program wrote inside an envelope. Both are chosen by a dictionary look-up, on the shape of the line's
-beginning or on the program and the first word, so that a line meets one to three patterns however many formats there
-are. Patterns run over untrusted text: they are anchored, hold no nested repeats, and take the *last* place where an
-address can stand behind a name that the other side has chosen.
+text that a program wrote inside an envelope. An object decoder knows the members of one product's JSON. All are chosen
+by a dictionary look-up, on the shape of the line's beginning, on the program and the first word, or on the names of
+the members, so that a line meets one to three patterns however many formats there are. Patterns run over untrusted
+text: they are anchored, hold no nested repeats, and take the *last* place where an address can stand behind a name
+that the other side has chosen.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from threatlens.decoders.times import Clock
 from threatlens.event import Fields
@@ -21,7 +22,8 @@ from threatlens.event import Fields
 MATCHED_CHARS = 65_536  # no pattern sees more of a line
 VALUE_CHARS = 8_192  # longest value of a field
 MAX_FIELDS = 128  # per line
-LEAD_CHARS = 11  # how much of a line's beginning is looked at to choose its decoders
+LEAD_CHARS = 11  # how much of a line's beginning is looked at to choose its decoders ...
+LONG_LEAD_CHARS = 48  # ... and how much once more where that leaves several
 UNKNOWN = "unknown"
 #: Opened.program of a line whose message may be of any format (a container's output).
 ANY_PROGRAM = "*"
@@ -33,6 +35,8 @@ _FOLD = {**dict.fromkeys(range(48, 58), "0"), **dict.fromkeys(range(65, 91), "A"
 Opened = tuple[str, int | None, int, str, str, Fields]
 Open = Callable[[str, Clock], Opened | None]
 Read = Callable[[str, Fields], bool]
+#: Adds to the fields what a JSON object says, and gives its message; "" leaves the usual one, None: not of this format.
+ReadObject = Callable[[Mapping[str, Any], Fields], "str | None"]
 
 
 class Head(NamedTuple):
@@ -54,6 +58,7 @@ class LineDecoder:
     strict: bool = True  # False: recognises a habit rather than a format, so it is asked last
     inside: bool = True  # may stand inside an envelope too
     head: Head | None = None
+    marks: tuple[str, ...] = ()  # one of these stands in every line of this format; empty: nothing is that certain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,12 +73,26 @@ class MessageDecoder:
     join: Callable[[Head, Open], Open] | None = None
 
 
-Decoder = LineDecoder | MessageDecoder
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectDecoder:
+    """Reads JSON objects of one product, wherever they stand: alone on a line, in an envelope, in a file of records.
+
+    All members are fields under "json." (or ECS fields) already when `read` is called; it adds what they mean.
+    """
+
+    name: str
+    about: str
+    keys: tuple[str, ...]  # members that every object of it has, at its top
+    read: ReadObject
+    times: tuple[str, ...] = ()  # members that hold the time, dotted, before the usual ones
 
 
-def lead_shape(line: str) -> str:
+Decoder = LineDecoder | MessageDecoder | ObjectDecoder
+
+
+def lead_shape(line: str, chars: int = LEAD_CHARS) -> str:
     """The beginning of a line with its digits and letters folded, as written in LineDecoder.leads."""
-    return line[:LEAD_CHARS].translate(_FOLD)
+    return line[:chars].translate(_FOLD)
 
 
 class _Addresses(dict[str, str]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from threatlens.decoders import DECODERS, MessageDecoder
+from threatlens.decoders import DECODERS, MessageDecoder, ObjectDecoder
 
 _HEAD = """# Formats
 
@@ -32,6 +32,8 @@ def as_markdown() -> str:
         if isinstance(member, MessageDecoder):
             found = ", ".join(f"`{program}`" for program in member.programs) or "its own tag, in any program"
             found = f"program {found}" if member.programs else found
+        elif isinstance(member, ObjectDecoder):
+            found = "a JSON object with " + ", ".join(f"`{key}`" for key in member.keys)
         else:
             found = "how the line begins"
         rows.append(f"| `{member.name}` | {member.about} | {found} |\n")

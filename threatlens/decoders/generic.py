@@ -7,7 +7,7 @@ the level and the text behind them, and nothing else.
 from __future__ import annotations
 
 from threatlens.decoders.base import LineDecoder, Opened, compiled
-from threatlens.decoders.pairs import LEVELS
+from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.times import Clock
 from threatlens.event import Fields
 

@@ -9,7 +9,7 @@ left in the raw line and flagged.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,11 +20,13 @@ from threatlens.decoders.base import (
     MAX_FIELDS,
     UNKNOWN,
     LineDecoder,
+    ObjectDecoder,
+    Open,
     Opened,
-    compiled,
     put_address,
 )
-from threatlens.decoders.priority import LEVELS
+from threatlens.decoders.levels import LEVELS
+from threatlens.decoders.priority import LEVELS as SYSLOG_LEVELS
 from threatlens.decoders.times import Clock, Moment
 from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, PARSE_ERROR, TIME_ERROR, Fields
 
@@ -32,12 +34,6 @@ NAME = "json"
 MAX_DEPTH = 8
 _MAX_EXACT, _MAX_WHOLE = 2.0**53, 2**53
 _BUNYAN = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
-_LEVEL_WORDS = {
-    "warn": "warning", "err": "error", "fatal": "critical", "crit": "critical", "panic": "emergency",
-    "emerg": "emergency",
-    "information": "info", "informational": "info", "dpanic": "critical", "severe": "error",
-}  # fmt: skip
-
 Put = Callable[[Fields, Any], None]
 
 
@@ -71,14 +67,14 @@ def _address(side: str) -> Put:
 def _level(fields: Fields, value: object) -> None:
     if type(value) is str:
         word = value if value.islower() else value.lower()
-        fields["log.level"] = _LEVEL_WORDS.get(word, word)
+        fields["log.level"] = LEVELS.get(word, word)
     elif isinstance(value, int) and value in _BUNYAN:
         fields["log.level"] = _BUNYAN[value]
 
 
 def _priority(fields: Fields, value: object) -> None:
     if isinstance(value, str) and len(value) == 1 and value in "01234567":
-        fields["log.level"] = LEVELS[int(value)]
+        fields["log.level"] = SYSLOG_LEVELS[int(value)]
 
 
 def _outcome(fields: Fields, value: object) -> None:
@@ -191,7 +187,6 @@ _BEGINNINGS = ('{"', "{ ", "{}", "{\t")
 _MAX_NAME = 256
 _MAX_OTHERS = 10_000
 _INFINITE = float("inf")
-_CLF = compiled(r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}").fullmatch
 
 
 class _Others(dict[str, str]):
@@ -209,29 +204,60 @@ class _Others(dict[str, str]):
 _OTHERS: Mapping[str, str] = _Others()
 
 
-def open_line(line: str, clock: Clock) -> Opened | None:
-    """The object's time, message and fields. A line that starts as an object but is none is flagged."""
-    if not line.startswith(_BEGINNINGS) and line != "{":
-        return None
-    flags = 0
-    try:
-        document = orjson.loads(line)
-    except ValueError:
-        document, flags = _load_exactly(line)
-        if document is None:
-            return UNKNOWN, None, flags, "", line, {}
-    fields: Fields = {}
-    texts, cut, inexact = _flatten(document, fields)
-    if not flags and (inexact or _quotes(line) != 2 * texts):
-        exact, flags = _load_exactly(line)
-        if exact is not None:
-            document = exact
-            fields = {}
-            _, cut, _ = _flatten(document, fields)
-    timestamp_us, time_flags = _time(document, clock)
-    flags |= time_flags | (FIELDS_CUT if cut else 0)
-    message, program = _message(document, fields)
-    return NAME, timestamp_us, flags, program, message if message is not None else line, fields
+class _Products(dict[tuple[str, ...], tuple[ObjectDecoder, ...]]):
+    """Names of an object's members -> the decoders of objects that have all of theirs among them; bounded."""
+
+    def __init__(self, members: Sequence[ObjectDecoder]) -> None:
+        super().__init__()
+        self._members = [(frozenset(member.keys), member) for member in members]
+
+    def __missing__(self, names: tuple[str, ...]) -> tuple[ObjectDecoder, ...]:
+        present = frozenset(names)
+        found = tuple(member for keys, member in self._members if keys <= present)
+        if len(self) >= _MAX_OTHERS:
+            self.clear()
+        if len(names) <= MAX_FIELDS:
+            self[names] = found
+        return found
+
+
+def opener(products: Sequence[ObjectDecoder]) -> Open:
+    """Makes the Open of lines that are JSON objects, those of these products among them."""
+    of_names = _Products(products)
+
+    def open_line(line: str, clock: Clock) -> Opened | None:
+        """The object's time, message and fields. A line that starts as an object but is none is flagged."""
+        if not line.startswith(_BEGINNINGS) and line != "{":
+            return None
+        flags = 0
+        try:
+            document = orjson.loads(line)
+        except ValueError:
+            document, flags = _load_exactly(line)
+            if document is None:
+                return UNKNOWN, None, flags, "", line, {}
+        fields: Fields = {}
+        texts, cut, inexact = _flatten(document, fields)
+        if not flags and (inexact or _quotes(line) != 2 * texts):
+            exact, flags = _load_exactly(line)
+            if exact is not None:
+                document = exact
+                fields = {}
+                _, cut, _ = _flatten(document, fields)
+        if cut:
+            flags |= FIELDS_CUT
+        for product in of_names[tuple(document)]:
+            message = product.read(document, fields)
+            if message is not None:
+                timestamp_us, time_flags = _time(document, clock, product.times)
+                if not message:
+                    message = _message(document, fields)[0] or line
+                return product.name, timestamp_us, flags | time_flags, "", message, fields
+        timestamp_us, time_flags = _time(document, clock)
+        text, program = _message(document, fields)
+        return NAME, timestamp_us, flags | time_flags, program, text if text is not None else line, fields
+
+    return open_line
 
 
 def _quotes(line: str) -> int:
@@ -365,32 +391,33 @@ def _message(document: dict[str, Any], fields: Fields) -> tuple[str | None, str]
     return None, ""
 
 
-def _time(document: dict[str, Any], clock: Clock) -> Moment:
-    for name in _TIMES:
-        if name not in document:
-            continue
-        value = document[name]
-        if type(value) is str:
-            if value[4:5] == "-":
-                moment = clock.iso(value)
-            elif len(value) <= 20 and value.replace(".", "", 1).isdecimal():
-                moment = clock.epoch(float(value))
-            elif _CLF(value):
-                moment = clock.clf(value)
-            else:
-                moment = clock.iso(value)
-        elif type(value) is int or type(value) is float:
-            moment = clock.epoch(value)
-        else:
-            continue
+def _time(document: dict[str, Any], clock: Clock, first: tuple[str, ...] = ()) -> Moment:
+    for dotted in first:
+        value: Any = document
+        for name in (dotted,) if dotted in document else dotted.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        moment = _moment(value, clock)
         if moment[0] is not None:
             return moment
+    for name in _TIMES:
+        if name in document:
+            moment = _moment(document[name], clock)
+            if moment[0] is not None:
+                return moment
     return None, TIME_ERROR
 
 
-DECODER = LineDecoder(
-    name=NAME,
-    about="One JSON object per line: ECS, Docker, journald, bunyan, pino, logrus and others.",
-    open=open_line,
-    leads=("{",),
-)
+def _moment(value: Any, clock: Clock) -> Moment:
+    if type(value) is str:
+        return clock.iso(value) if value[4:5] == "-" else clock.any(value)
+    return clock.epoch(value) if type(value) is int or type(value) is float else (None, TIME_ERROR)
+
+
+def decoder(products: Sequence[ObjectDecoder]) -> LineDecoder:
+    """The decoder of lines that are JSON objects."""
+    return LineDecoder(
+        name=NAME,
+        about="One JSON object per line: ECS, Docker, journald, bunyan, pino, logrus and others.",
+        open=opener(products),
+        leads=("{",),
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from threatlens.decoders.base import LineDecoder, Opened, compiled, put_address
+from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.tables import Table, row
 from threatlens.decoders.times import Clock
 from threatlens.event import Fields
@@ -22,7 +23,6 @@ _LINE = compiled(
 _CLIENT = compiled(r", client: ([^\s,]+)(?=,|$| using starttls,)").findall
 _CONTEXT = compiled(r', client: [^\s,]+, server: [^\s,]*, request: "([A-Z]{2,20}) (\S+) HTTP/([0-9.]{1,4})"').search
 _HOST = compiled(r', host: "([\w.:\[\]-]+)"').search
-_LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning"}
 
 _WEB: dict[str, Any] = {"category": "web"}
 _MESSAGES = Table(
@@ -76,7 +76,7 @@ def open_line(line: str, clock: Clock) -> Opened | None:
         return None
     time, level, pid, message = found.groups()
     timestamp_us, flags = clock.known.get(time) or clock.iso(time)
-    fields: Fields = {"event.category": "web", "log.level": _LEVELS.get(level, level), "process.pid": int(pid)}
+    fields: Fields = {"event.category": "web", "log.level": LEVELS.get(level, level), "process.pid": int(pid)}
     _MESSAGES.read(message, fields)
     clients = _CLIENT(message)
     if clients and (len(set(clients)) == 1 or ', referrer: "' not in message):

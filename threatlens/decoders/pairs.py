@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from threatlens.decoders.base import MAX_FIELDS, put_address, put_port
+from threatlens.decoders.levels import LEVELS
 from threatlens.event import FIELDS_CUT, Fields
 
 TIMES = frozenset(("time", "ts", "timestamp", "@timestamp", "t", "datetime", "eventtime"))
 MESSAGES = frozenset(("msg", "message"))
-LEVELS = {
-    "warn": "warning", "err": "error", "eror": "error", "fatal": "critical", "crit": "critical", "panic": "emergency",
-    "information": "info", "emerg": "emergency", "dbug": "debug", "trce": "trace",
-}  # fmt: skip
 _TEXTS = {
     "user": "user.name", "username": "user.name", "suser": "user.name", "login": "user.name", "host": "host.name",
     "hostname": "host.name", "logger": "log.logger", "component": "log.logger", "caller": "log.origin.file.name",

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from threatlens.decoders.base import (
     ANY_PROGRAM,
+    LEAD_CHARS,
+    LONG_LEAD_CHARS,
     MATCHED_CHARS,
     MAX_FIELDS,
     UNKNOWN,
@@ -17,6 +19,7 @@ from threatlens.decoders.base import (
     Decoder,
     LineDecoder,
     MessageDecoder,
+    ObjectDecoder,
     Open,
     Opened,
     Read,
@@ -57,24 +60,58 @@ class Registry:
             for envelope in self.line_decoders
             if envelope.head is not None
         }
-        self._leads = {member.name: tuple(lead_shape(lead) for lead in member.leads) for member in self.line_decoders}
-        self._by_shape: dict[str, tuple[LineDecoder, ...]] = {}
+        self._by_shape: dict[str, tuple[tuple[LineDecoder, tuple[str, ...]], ...]] = {}
 
     def _readers_of(self, program: str, messages: Sequence[MessageDecoder]) -> tuple[tuple[str, Read], ...]:
         own = [(member.name, member.read) for member in messages if program in member.programs]
         name = own[-1][0]
         return (*own, *((name, member.read) for member in self.of_any_program), (name, _claim))
 
-    def candidates(self, line: str) -> tuple[LineDecoder, ...]:
-        """The line decoders whose lines can begin like this one, in the order of the family."""
+    def line_decoder(self, name: str) -> Decoder | None:
+        """The member of that name; for a product's JSON the one that opens its lines."""
+        member = self.by_name.get(name)
+        return self.by_name["json"] if isinstance(member, ObjectDecoder) else member
+
+    def readers_of(self, program: str) -> tuple[tuple[str, Read], ...]:
+        """The readers of a program, or of the family it belongs to: "postfix/smtpd" is postfix's."""
+        found = self.readers.get(program)
+        if found is None:
+            found = self.readers.get(program.partition("/")[0], _NOBODY)
+            if found:
+                if len(self.readers) > _MAX_SHAPES:
+                    return found
+                self.readers[program] = found
+        return found
+
+    def candidates(self, line: str) -> list[LineDecoder]:
+        """The line decoders whose lines can begin like this one and have its marks, in the order of the family."""
         shape = lead_shape(line)
         found = self._by_shape.get(shape)
         if found is None:
-            found = tuple(member for member in self.line_decoders if shape.startswith(self._leads[member.name]))
+            found = self._beginning_like(shape)
             if len(self._by_shape) >= _MAX_SHAPES:
                 self._by_shape.clear()
             self._by_shape[shape] = found
-        return found
+        if len(found) < 2:
+            return [member for member, _ in found]
+        long = lead_shape(line, LONG_LEAD_CHARS)
+        return [
+            member
+            for member, leads in found
+            if (not leads or long.startswith(leads))
+            and (not member.marks or any(mark in line for mark in member.marks))
+        ]
+
+    def _beginning_like(self, shape: str) -> tuple[tuple[LineDecoder, tuple[str, ...]], ...]:
+        """Decoders that have a lead of which this is the beginning, or the other way round; with their long leads."""
+        found = []
+        for member in self.line_decoders:
+            folded = [lead_shape(lead, LONG_LEAD_CHARS) for lead in member.leads]
+            leads = [lead for lead in folded if shape.startswith(lead[:LEAD_CHARS])]
+            if leads:
+                long = () if any(len(lead) <= LEAD_CHARS for lead in leads) else tuple(leads)
+                found.append((member, long))
+        return tuple(found)
 
 
 class SourceDecoder:
@@ -97,7 +134,7 @@ class SourceDecoder:
         except (KeyError, OSError, ValueError) as error:  # ZoneInfo raises each, by the kind of wrong name
             raise ValueError(f"no such time zone: {timezone}") from error
         self._registry = registry
-        fixed = registry.by_name.get(format)
+        fixed = registry.line_decoder(format)
         self._fixed_line = fixed if isinstance(fixed, LineDecoder) else None
         self._fixed_message = fixed if isinstance(fixed, MessageDecoder) else None
         self._readers: Mapping[str, tuple[tuple[str, Read], ...]] = (
@@ -107,7 +144,7 @@ class SourceDecoder:
         self._last_seen = {name: -place for place, name in enumerate(names)}
         self._changes = 0
         self._newest = ""
-        known = [registry.by_name[name] for name in names]
+        known = [registry.line_decoder(name) for name in names]
         self._spoken = [member for member in known if isinstance(member, LineDecoder) and member.strict]
         self._favourite_open = (self._fixed_line or next(iter(self._spoken), registry.line_decoders[0])).open
 
@@ -223,11 +260,12 @@ class SourceDecoder:
             tagged = f"{module.rstrip(')')}: {message}"
             for member in self._registry.of_any_program:
                 if member.read(tagged, fields):
-                    readers = self._readers.get(program)
+                    readers = self._registry.readers_of(program) if self._readers else _NOBODY
                     return readers[-1][0] if readers else member.name
-        for owner, read in self._readers.get(program, _NOBODY):
-            if read(message, fields):
-                return owner
+        if self._readers:
+            for owner, read in self._registry.readers_of(program):
+                if read(message, fields):
+                    return owner
         for member in self._registry.of_any_program:
             if member.read(message, fields):
                 return member.name

@@ -1,8 +1,12 @@
-"""Tables of patterns: how a message decoder says what it knows without code of its own.
+"""Tables of patterns: how a decoder says what it knows without code of its own.
 
-A row is a pattern whose group names say where their text goes, and what is true of every line that fits it. Each row
-becomes one generated function that stores its fields directly: at log speed a loop over names and converters would
+A row is a pattern whose group names say where their text goes, and what is true of every line that fits it. A name is
+one of the short ones below, or that of any ECS field with "__" for its dots: (?P<http__request__method>[A-Z]+). Each
+row becomes one generated function that stores its fields directly: at log speed a loop over names and converters would
 cost more than the pattern itself. The source of these functions is made of this module's constants and of the rows.
+
+`layout` makes a decoder of whole lines in the same way: its pattern names the time, the level, the program and the
+message besides.
 """
 
 from __future__ import annotations
@@ -12,9 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from threatlens.decoders.base import ADDRESSES, Head, Open, Opened, Read, compiled, put_address
+from threatlens.decoders.base import ADDRESSES, Head, LineDecoder, Open, Opened, Read, compiled, put_address
+from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.times import Clock
-from threatlens.event import Fields
+from threatlens.event import TIME_ERROR, Fields
 
 #: Group name -> the field that takes its text.
 TEXTS = {
@@ -36,11 +41,55 @@ TEXTS = {
     "session": "session.id",
     "file": "file.path",
     "interface": "observer.ingress.interface.name",
+    "host": "host.name",
+    "program": "process.name",
+    "logger": "log.logger",
+    "thread": "process.thread.name",
+    "code": "event.code",
+    "url": "url.original",
+    "http_method": "http.request.method",
+    "http_version": "http.version",
+    "referrer": "http.request.referrer",
+    "agent": "user_agent.original",
+    "domain": "url.domain",
+    "question": "dns.question.name",
+    "record_type": "dns.question.type",
+    "sender": "email.from.address",
+    "recipient": "email.to.address",
+    "queue_id": "email.local_id",
+    "message_id": "email.message_id",
+    "protocol": "network.protocol",
+    "transport": "network.transport",
+    "database": "database.name",
+    "container": "container.name",
+    "rule": "rule.name",
+    "error": "error.message",
 }
-#: Group name -> the field that takes its number; the pattern bounds its digits.
-NUMBERS = {"child_pid": "process.pid", "exit_code": "process.exit_code", "count": "event.count"}
-ADDRESS_SIDES = {"src": "source", "dst": "destination"}
+#: Group name -> the field that takes its number; the pattern bounds its digits (at most 18).
+NUMBERS = {
+    "child_pid": "process.pid",
+    "pid": "process.pid",
+    "tid": "process.thread.id",
+    "exit_code": "process.exit_code",
+    "count": "event.count",
+    "status": "http.response.status_code",
+    "size": "http.response.body.bytes",
+}
+#: Fields that hold numbers, for groups named after a field.
+NUMERIC = frozenset(
+    (
+        "destination.bytes", "destination.packets", "event.duration", "event.severity", "event.sequence", "file.size",
+        "http.request.body.bytes", "http.request.bytes", "http.response.bytes", "network.bytes", "network.packets",
+        "process.parent.pid", "process.thread.id", "source.bytes", "source.packets",
+    )
+)  # fmt: skip
+ADDRESS_SIDES = {
+    "src": "source", "dst": "destination", "src_nat": "source.nat", "dst_nat": "destination.nat",
+    "observer_ip": "observer", "server": "server",
+}  # fmt: skip
 PORTS = {"sport": "source.port", "dport": "destination.port"}
+#: Groups of a layout that are no fields by themselves.
+_PARTS = frozenset(("time", "date", "level", "message"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,14 +113,8 @@ def row(
 ) -> Row:
     """A kind of message and what it says: an ECS action, its outcome, its category, its level, and other fields."""
     expression = compiled(pattern)
-    names = tuple(sorted(expression.groupindex, key=expression.groupindex.__getitem__))
-    if len(names) != expression.groups:
-        raise ValueError(f"a group without a name in {pattern}")
-    constants: Fields = {"event.category": category}
-    for name, value in (("event.action", action), ("event.outcome", outcome), ("log.level", level)):
-        if value:
-            constants[name] = value
-    constants |= also or {}
+    names = _names(expression)
+    constants = _constants(category, action, outcome, level, also)
     lines = [
         "def read(message, fields):",
         "    found = match(message)",
@@ -88,6 +131,82 @@ def row(
     return Row(pattern, names, constants, read)
 
 
+def layout(
+    name: str,
+    pattern: str,
+    *,
+    about: str,
+    leads: tuple[str, ...],
+    marks: tuple[str, ...] = (),
+    program: str = "",
+    messages: Table | None = None,
+    only_messages: bool = False,
+    category: str = "",
+    action: str = "",
+    outcome: str = "",
+    also: Mapping[str, str] | None = None,
+    strict: bool = True,
+) -> LineDecoder:
+    """A decoder of whole lines that one pattern describes.
+
+    Groups: `time` (whatever Clock.any reads; or `date` and `time`, joined by a blank), `level` (any usual word),
+    `message` (else the message is the whole line), and those of a row. `program` says whose readers go on with the
+    message; `messages` reads on by itself, and with `only_messages` a line that it does not know is not of this format.
+    """
+    expression = compiled(pattern)
+    names = _names(expression)
+    constants = _constants(category, action, outcome, "", also)
+    lines = [
+        "def open_line(line, clock):",
+        "    found = match(line)",
+        "    if found is None:",
+        "        return None",
+    ]
+    if names:
+        lines.append(f"    {', '.join(names)}, = found.groups()")
+    lines.append(f"    fields = {dict(constants)!r}")
+    if "date" in names:
+        lines.append("    timestamp_us, flags = clock.any(date + ' ' + time)")
+    elif "time" in names:
+        lines.append("    timestamp_us, flags = clock.any(time) if time else (None, TIME_ERROR)")
+    else:
+        lines.append("    timestamp_us, flags = None, TIME_ERROR")
+    if "level" in names:
+        lines += ["    if level:", "        fields['log.level'] = levels.get(level) or level.lower()"]
+    for group in names:
+        if group not in _PARTS:
+            lines += _storing(group)
+    message = "message" if "message" in names else "line"
+    if message == "message":
+        lines += ["    if message is None:", "        message = ''"]
+    if messages is not None and only_messages:
+        lines += [f"    if not read({message}, fields):", "        return None"]
+    elif messages is not None:
+        lines.append(f"    read({message}, fields)")
+    lines.append(f"    return {name!r}, timestamp_us, flags, {program!r}, {message}, fields")
+    read = messages.read if messages is not None else None
+    scope = {"match": expression.fullmatch, "levels": LEVELS, "read": read, "TIME_ERROR": TIME_ERROR}
+    open_line: Open = _function("open_line", lines, **scope)
+    return LineDecoder(name=name, about=about, open=open_line, leads=leads, marks=marks, strict=strict)
+
+
+def _names(expression: re.Pattern[str]) -> tuple[str, ...]:
+    """The names of the groups in their order; raises ValueError for a group without one."""
+    names = tuple(sorted(expression.groupindex, key=expression.groupindex.__getitem__))
+    if len(names) != expression.groups:
+        raise ValueError(f"a group without a name in {expression.pattern}")
+    return names
+
+
+def _constants(category: str, action: str, outcome: str, level: str, also: Mapping[str, str] | None) -> Fields:
+    constants: Fields = {"event.category": category} if category else {}
+    for name, value in (("event.action", action), ("event.outcome", outcome), ("log.level", level)):
+        if value:
+            constants[name] = value
+    constants |= also or {}
+    return constants
+
+
 def _storing(name: str) -> list[str]:
     """The statements that put a group's text into its field."""
     if name in ADDRESS_SIDES:
@@ -101,9 +220,12 @@ def _storing(name: str) -> list[str]:
         ]
     if name in PORTS:
         return [f"    if {name} and (port := int({name})) <= 65535:", f"        fields[{PORTS[name]!r}] = port"]
-    if name in NUMBERS:
-        return [f"    if {name}:", f"        fields[{NUMBERS[name]!r}] = int({name})"]
-    return [f"    if {name}:", f"        fields[{TEXTS[name]!r}] = {name}"]
+    field = NUMBERS.get(name) or TEXTS.get(name) or name.replace("__", ".")
+    if name in NUMBERS or field in NUMERIC:
+        return [f"    if {name}:", f"        fields[{field!r}] = int({name})"]
+    if "." not in field:
+        raise ValueError(f"no field is meant by a group named {name}")
+    return [f"    if {name}:", f"        fields[{field!r}] = {name}"]
 
 
 def _function(name: str, lines: list[str], **scope: object) -> Any:

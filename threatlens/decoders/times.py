@@ -34,8 +34,45 @@ _PARTS = re.compile(
     re.ASCII,
 )
 
+_TAI64 = re.compile(r"@([0-9a-f]{16}(?:[0-9a-f]{8})?)", re.ASCII)
+_TAI_AHEAD_S = 10  # what the libraries that write these add to Unix time, leap seconds or not
+_MAX_TIME_CHARS = 64
+_CLOCK = (
+    r"(?P<H>[0-9]{1,2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})(?:[.,:](?P<f>[0-9]{1,9}))?)?(?: ?(?P<p>[AaPp]\.?[Mm]\.?))?"
+)
+_ZONE = r"(?:,? ?\(?(?P<z>Z|UTC|GMT|[A-Z]{3,5}|(?:UTC|GMT)?[+-][0-9]{2}:?(?:[0-9]{2})?)\)?)?"
+_WEEKDAY = r"(?:[^\W\d_]{2,12}\.?,? )?"
+_MONTH = r"(?P<m>[^\W\d_]{3,10})\.?"
+#: Ways of writing a time, most usual first, and what is special about them.
+_LAYOUTS = tuple(
+    (re.compile(pattern, re.ASCII), order)
+    for pattern, order in (
+        (rf"(?P<y>[0-9]{{4}})[-/.](?P<m>[0-9]{{1,2}})[-/.](?P<d>[0-9]{{1,2}})[T _:-]+{_CLOCK}{_ZONE}", "ymd"),
+        (rf"{_WEEKDAY}{_MONTH} {{1,2}}(?P<d>[0-9]{{1,2}}),? {_CLOCK}{_ZONE}(?: (?P<y>[0-9]{{4}}))?", "md"),
+        (rf"{_WEEKDAY}{_MONTH} {{1,2}}(?P<d>[0-9]{{1,2}}),? (?P<y>[0-9]{{4}}),? (?:at )?{_CLOCK}{_ZONE}", "mdy"),
+        (
+            rf"{_WEEKDAY}(?P<d>[0-9]{{1,2}})[ /.-]{_MONTH}[ /.-](?P<y>[0-9]{{4}}|[0-9]{{2}}),?[ :T-]{_CLOCK}{_ZONE}",
+            "dmy",
+        ),
+        (rf"{_WEEKDAY}(?P<d>[0-9]{{1,2}})\.? {_MONTH} {_CLOCK}{_ZONE}(?: (?P<y>[0-9]{{4}}))?", "dm"),
+        (rf"(?P<m>[0-9]{{1,2}})/(?P<d>[0-9]{{1,2}})/(?P<y>[0-9]{{4}}|[0-9]{{2}}),?[ :T-]{_CLOCK}{_ZONE}", "mdy/"),
+        (rf"(?P<d>[0-9]{{1,2}})[.-](?P<m>[0-9]{{1,2}})[.-](?P<y>[0-9]{{4}}),?[ :T-]{_CLOCK}{_ZONE}", "dmy"),
+        (rf"(?P<y>[0-9]{{2}})[-/](?P<m>[0-9]{{2}})[-/](?P<d>[0-9]{{2}})[ T]{_CLOCK}{_ZONE}", "ymd"),
+        (rf"(?P<y>[0-9]{{2}})(?P<m>[0-9]{{2}})(?P<d>[0-9]{{2}}) {{1,2}}{_CLOCK}{_ZONE}", "ymd"),
+        (r"(?P<y>[0-9]{2})(?P<m>[0-9]{2})(?P<d>[0-9]{2}) (?P<H>[0-9]{2})(?P<M>[0-9]{2})(?P<S>[0-9]{2})", "ymd"),
+        (rf"(?P<y>[0-9]{{4}})(?P<m>[0-9]{{2}})(?P<d>[0-9]{{2}})[T :_-]{_CLOCK}{_ZONE}", "ymd"),
+        (rf"(?P<m>[0-9]{{2}})-(?P<d>[0-9]{{2}}) {_CLOCK}{_ZONE}", "md"),
+        (rf"(?P<m>[0-9]{{2}})[./](?P<d>[0-9]{{2}}) {_CLOCK}{_ZONE}", "md"),
+    )
+)
+
 #: A time and its flags; the time is None under TIME_ERROR.
 Moment = tuple[int | None, int]
+
+
+def month_number(name: str) -> int:
+    """1 to 12 by an English name or its beginning of three letters; 0 for no month."""
+    return MONTHS.get(name[:3].title(), 0)
 
 
 class Clock:
@@ -189,6 +226,60 @@ class Clock:
             return 0
         offset = dt.datetime(year, month, day, hour, minute, tzinfo=self._zone).utcoffset()
         return offset // _MICROSECOND if offset is not None else 0
+
+    def any(self, text: str) -> Moment:
+        """A time in any of the usual ways of writing one; TIME_ERROR for what is none."""
+        moment = self.known.get(text)
+        return moment if moment is not None else self._keep(text, self._any_parts(text))
+
+    def _any_parts(self, text: str) -> Moment:
+        text = text.strip("[]() \t")
+        if not 4 <= len(text) <= _MAX_TIME_CHARS or not text.isascii():
+            return _NO_TIME
+        if text.replace(".", "", 1).isdecimal() and "." not in text[:8] and len(text) <= 20:
+            return self._digits(text)
+        if text[:1] == "@" and len(text) in (17, 25) and (tai := _TAI64.fullmatch(text)) is not None:
+            return self.tai64(tai[1])
+        for pattern, order in _LAYOUTS:
+            found = pattern.fullmatch(text)
+            if found is not None:
+                return self._from_parts(found, order)
+        return self.iso(text)
+
+    def _digits(self, text: str) -> Moment:
+        """ "20261126065107", "261126065107" or a number since the epoch."""
+        if len(text) == 14 and text[:2] in ("19", "20"):
+            return self.iso(f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:10]}:{text[10:12]}:{text[12:]}")
+        return self.epoch(float(text) if "." in text else int(text))
+
+    def _from_parts(self, found: re.Match[str], order: str) -> Moment:
+        """A match of one of _LAYOUTS, whose groups are y, m, d, H, M, S, f (fraction), p (am or pm) and z (zone)."""
+        groups = found.groupdict()
+        day, month, year = groups.get("d"), groups.get("m"), groups.get("y")
+        if order == "mdy/" and int(month or 0) > 12:  # 26/11/2026, which 11/26/2026 would be otherwise
+            day, month = month, day
+        number = int(month) if month and month.isdecimal() else month_number(month or "")
+        if not number or not day:
+            return _NO_TIME
+        h, m, s = int(groups["H"]), int(groups["M"]), int(groups["S"] or 0)
+        half = (groups.get("p") or "").lower()
+        if half.startswith("p") and h < 12:
+            h += 12
+        elif half.startswith("a") and h == 12:
+            h = 0
+        fraction, zone = groups.get("f"), groups.get("z")
+        microsecond = int((fraction + "000000")[:6]) if fraction else 0
+        offset = self._offset(zone) if zone else None
+        full_year = None if year is None else int(year) if len(year) == 4 else 2000 + int(year)
+        return self.wall(full_year, number, int(day), h, m, s, microsecond, offset)
+
+    @staticmethod
+    def tai64(digits: str) -> Moment:
+        """16 or 24 hexadecimal digits of TAI64 or TAI64N, as multilog and s6-log write them."""
+        seconds = int(digits[:16], 16) - 2**62 - _TAI_AHEAD_S
+        nanoseconds = int(digits[16:24] or "0", 16)
+        timestamp_us = seconds * 1_000_000 + nanoseconds // 1000
+        return (timestamp_us, 0) if _FIRST_US <= timestamp_us <= _LAST_US else _clamped(timestamp_us)
 
     @staticmethod
     def epoch(number: float) -> Moment:
