@@ -229,3 +229,187 @@ class IngestionRecord(Base):
     error: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
     updated_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+
+
+class DetectionRecord(Base):
+    """One match of a rule, correlation or novelty."""
+
+    __tablename__ = "detections"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    rule_id: Mapped[str] = mapped_column(Text)
+    rule_name: Mapped[str] = mapped_column(Text)
+    level: Mapped[str] = mapped_column(Text)  # informational, low, medium, high, critical
+    severity: Mapped[int] = mapped_column(SmallInteger)
+    kind: Mapped[str] = mapped_column(Text)  # rule, correlation, novelty
+    timestamp: Mapped[int] = mapped_column(BigInteger)  # of its last event
+    first_us: Mapped[int] = mapped_column(BigInteger)
+    n: Mapped[int] = mapped_column(Integer)  # events that it counts
+    group_by: Mapped[str] = mapped_column(Text, default="[]")  # JSON: [[field, value], ...]
+    source_ip: Mapped[str | None] = mapped_column(Text)
+    user_name: Mapped[str | None] = mapped_column(Text)
+    host_name: Mapped[str | None] = mapped_column(Text)
+    tags: Mapped[str] = mapped_column(Text, default="[]")  # JSON: ["attack.t1110.001", ...]
+    event_id: Mapped[int] = mapped_column(Integer)  # its last event
+    source_id: Mapped[int] = mapped_column(Integer, default=0)
+    incident_id: Mapped[int] = mapped_column(Integer, default=0)  # 0: none
+    suppressed: Mapped[str] = mapped_column(Text, default="")  # observe, mute:ID, exception:ID; "": counts
+    __table_args__ = (
+        Index("ix_detections_event_id", "event_id"),
+        Index("ix_detections_rule_id", "rule_id", "id"),
+        Index("ix_detections_incident_id", "incident_id", "id", sqlite_where=text("incident_id > 0")),
+    )
+
+
+class DetectionEventRecord(Base):
+    """The other events of a match that has several."""
+
+    __tablename__ = "detection_events"
+    event_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    detection_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    __table_args__ = (Index("ix_detection_events_detection_id", "detection_id"),)
+
+
+class IncidentRecord(Base):
+    """Matches about one attacker, user or host that belong together."""
+
+    __tablename__ = "incidents"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    status: Mapped[str] = mapped_column(Text, default="open")  # open, acknowledged, closed, false_positive
+    title: Mapped[str] = mapped_column(Text)
+    severity: Mapped[int] = mapped_column(SmallInteger)
+    outcome: Mapped[str] = mapped_column(Text)  # attempt, success
+    subject_kind: Mapped[str] = mapped_column(Text)  # source.ip, user.name, host.name, rule
+    subject: Mapped[str] = mapped_column(Text)
+    first_us: Mapped[int] = mapped_column(BigInteger)
+    last_us: Mapped[int] = mapped_column(BigInteger)
+    n: Mapped[int] = mapped_column(Integer)  # matches
+    assignee: Mapped[str] = mapped_column(Text, default="")
+    previous_id: Mapped[int] = mapped_column(Integer, default=0)  # the closed incident about the same subject
+    closed_us: Mapped[int] = mapped_column(BigInteger, default=0)  # event time: its last event when it was closed
+    created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    updated_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    version: Mapped[int] = mapped_column(Integer, default=1)  # of what people decide; moves by compare-and-set
+    __table_args__ = (
+        Index("ix_incidents_status", "status", "id"),
+        Index("ix_incidents_subject", "subject_kind", "subject", "id"),
+    )
+
+
+class IncidentMemberRecord(Base):
+    """What one rule has to do with an incident: a row of its timeline."""
+
+    __tablename__ = "incident_members"
+    incident_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    rule_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    outcome: Mapped[str] = mapped_column(Text, primary_key=True)
+    rule_name: Mapped[str] = mapped_column(Text)
+    level: Mapped[str] = mapped_column(Text)
+    severity: Mapped[int] = mapped_column(SmallInteger)
+    kind: Mapped[str] = mapped_column(Text)
+    tags: Mapped[str] = mapped_column(Text, default="[]")
+    n: Mapped[int] = mapped_column(Integer)  # matches
+    events: Mapped[int] = mapped_column(Integer)  # events behind them
+    first_us: Mapped[int] = mapped_column(BigInteger)
+    last_us: Mapped[int] = mapped_column(BigInteger)
+    first_event_id: Mapped[int] = mapped_column(Integer)
+    last_event_id: Mapped[int] = mapped_column(Integer)
+
+
+class IncidentEntityRecord(Base):
+    """An address, user or host that an incident is about."""
+
+    __tablename__ = "incident_entities"
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)  # source.ip, user.name, host.name
+    value: Mapped[str] = mapped_column(Text, primary_key=True)
+    incident_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    n: Mapped[int] = mapped_column(Integer)
+    taken: Mapped[int] = mapped_column(SmallInteger, default=0)  # 1: in a match that succeeded
+    __table_args__ = (Index("ix_incident_entities_incident_id", "incident_id"),)
+
+
+class IncidentNoteRecord(Base):
+    """A comment, or something that somebody did about an incident."""
+
+    __tablename__ = "incident_notes"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    incident_id: Mapped[int] = mapped_column(Integer)
+    kind: Mapped[str] = mapped_column(Text)  # comment, acknowledged, assigned, closed, false_positive, reopened, undone
+    author: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Text, default="")
+    before: Mapped[str] = mapped_column(Text, default="{}")  # JSON: what undo restores
+    created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    __table_args__ = (Index("ix_incident_notes_incident_id", "incident_id", "id"),)
+
+
+class MuteRecord(Base):
+    """Matches that shall not raise anything for a while; an empty column is any value."""
+
+    __tablename__ = "mutes"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    rule_id: Mapped[str] = mapped_column(Text, default="")
+    source_ip: Mapped[str] = mapped_column(Text, default="")  # an address or a network
+    user_name: Mapped[str] = mapped_column(Text, default="")
+    source: Mapped[str] = mapped_column(Text, default="")  # name of a log source
+    host_name: Mapped[str] = mapped_column(Text, default="")
+    reason: Mapped[str] = mapped_column(Text, default="")
+    author: Mapped[str] = mapped_column(Text)
+    incident_id: Mapped[int] = mapped_column(Integer, default=0)  # made from there
+    created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    expires_us: Mapped[int] = mapped_column(BigInteger)
+    ended_us: Mapped[int] = mapped_column(BigInteger, default=0)  # taken back; 0: not
+    hits: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class RuleStateRecord(Base):
+    """What somebody decided about a rule: off, observe (counted, raises nothing), on."""
+
+    __tablename__ = "rule_states"
+    rule_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    state: Mapped[str] = mapped_column(Text)
+    author: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+
+
+class RuleExceptionRecord(Base):
+    """Events for which a rule shall raise nothing."""
+
+    __tablename__ = "rule_exceptions"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    rule_id: Mapped[str] = mapped_column(Text)
+    conditions: Mapped[str] = mapped_column(Text)  # JSON: {field: value with * and ?}; all must hold
+    reason: Mapped[str] = mapped_column(Text, default="")
+    author: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+
+
+class RuleDayRecord(Base):
+    """How often a rule matched on one day of event time."""
+
+    __tablename__ = "rule_days"
+    rule_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[int] = mapped_column(Integer, primary_key=True)  # days since the epoch
+    n: Mapped[int] = mapped_column(Integer)
+    suppressed: Mapped[int] = mapped_column(Integer)  # of them, not raised
+    last_us: Mapped[int] = mapped_column(BigInteger)
+
+
+class CorrelationStateRecord(Base):
+    """What a correlation remembers, as of the last committed batch."""
+
+    __tablename__ = "correlation_states"
+    rule_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)  # written and read by threatlens.detectors
+
+
+class NoveltyRecord(Base):
+    """Something that was seen before: a user on a host, a network of a user, a message shape, an hour of a user."""
+
+    __tablename__ = "novelties"
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    scope: Mapped[str] = mapped_column(Text, primary_key=True)
+    value: Mapped[str] = mapped_column(Text, primary_key=True)
+    first_us: Mapped[int] = mapped_column(BigInteger)
+    last_us: Mapped[int] = mapped_column(BigInteger)
+    n: Mapped[int] = mapped_column(Integer)
+    __table_args__ = (Index("ix_novelties_last_us", "last_us"),)
