@@ -69,6 +69,25 @@ _ACTIONS = {
     ("group_member_added", "success"): 5,
     ("group_member_removed", "success"): 3,
     ("password_changed", "success"): 4,
+    ("mail_login", "success"): 2,
+    ("mail_login", "failure"): 4,
+    ("mail_rejected", "failure"): 2,
+    ("mail_relay_denied", "failure"): 3,
+    ("mail_refused", "failure"): 3,
+    ("mail_connect", ""): 1,
+    ("spam_detected", ""): 3,
+    ("ftp_login", "success"): 2,
+    ("ftp_login", "failure"): 4,
+    ("ftp_refused", "failure"): 3,
+    ("sip_login", "failure"): 4,
+    ("sip_challenge", "failure"): 2,
+    ("sip_denied", "failure"): 3,
+    ("vpn_login", "success"): 2,
+    ("vpn_login", "failure"): 4,
+    ("host_blocked", ""): 4,
+    ("port_scan", ""): 4,
+    ("request_blocked", "failure"): 4,
+    ("connection_refused", "failure"): 3,
     ("http_login", "failure"): 4,
     ("http_denied", "failure"): 3,
     ("http_rate_limited", ""): 3,
@@ -127,10 +146,19 @@ def _work_out(
     by_action = 0
     if isinstance(action, str):
         ended = outcome if isinstance(outcome, str) else ""
-        by_action = _ACTIONS.get((action, ended)) or _ACTIONS.get((action, "")) or (2 if ended == "failure" else 0)
+        by_action = (
+            _ACTIONS.get((action, ended))
+            or _ACTIONS.get((action, ""))
+            or (_of_failure(action) if ended == "failure" else 0)
+        )
     elif outcome == "failure":
         by_action = 3
     return min(HIGHEST, max(1, by_level, by_action, _of_status(status)))
+
+
+def _of_failure(action: str) -> int:
+    """Of an action that is not in the table: what ends in "login" is somebody who was not let in."""
+    return 4 if action.endswith("login") else 2
 
 
 def _of_status(status: FieldValue | None) -> int:

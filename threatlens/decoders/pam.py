@@ -33,6 +33,7 @@ class _Tags(dict[str, Fields | None]):
 
 
 _TAGS = _Tags()
+_OLD_TAG = compiled(r"\((pam_\w{1,30})\) (.*)").fullmatch
 _SESSION: dict[str, Any] = {"category": "session"}
 FAILURE = (
     r"authentication failure; logname=\S* uid=[0-9]* euid=[0-9]* tty=(?P<tty>\S*) ruser=.*"
@@ -77,9 +78,12 @@ _TABLE = Table(
 
 
 def read(message: str, fields: Fields) -> bool:
-    """Read "pam_module(service:type): text"."""
+    """Read "pam_module(service:type): text", and what modules of older systems wrote without such a tag."""
     if not message.startswith("pam_"):
-        return False
+        old = _OLD_TAG(message) if message.startswith("(pam_") else None
+        if old is None:
+            return message.startswith("authentication failure; logname=") and _TABLE.read(message, fields)
+        message = f"{old[1]}: {old[2]}"
     tag, _, text = message.partition(": ")
     known = _TAGS[tag]
     if known is None:

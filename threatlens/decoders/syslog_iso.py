@@ -1,6 +1,6 @@
 """Syslog with an ISO 8601 time: "2026-11-23T06:51:07.123456+00:00 web1 sshd[4211]: text".
 
-rsyslog writes it by default since Debian 12. The zone is required: without it the line is some program's own log.
+rsyslog writes it by default since Debian 12. The zone may be missing where a process number shows that it is syslog.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ _TIME = (
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
     r"(?:Z|[+-][0-9]{2}:?[0-9]{2}))"
 )
+_BARE = compiled(
+    r"()([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?) "
+    r"([\w.-]{1,255}) ([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\]): ?(.*)"
+).fullmatch
 _LINE = compiled(
     rf"(?:<([0-9]{{1,3}})>)?{_TIME} "
     r"(\S++) ([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\])?: ?(.*)"
@@ -27,7 +31,7 @@ _WORDS = frozenset(
 
 def open_line(line: str, clock: Clock) -> Opened | None:
     """The envelope and what is in it."""
-    found = _LINE(line)
+    found = _LINE(line) or _BARE(line)
     if found is None:
         return None
     priority, time, host, program, pid, message = found.groups()
@@ -41,7 +45,7 @@ def open_line(line: str, clock: Clock) -> Opened | None:
         fields["process.name"] = program.partition("(")[0] or program
     if pid is not None:
         fields["process.pid"] = int(pid)
-    if priority is not None:
+    if priority:
         put_priority(fields, int(priority))
     return NAME, timestamp_us, flags, program, message, fields
 
