@@ -59,6 +59,8 @@ class LineDecoder:
     inside: bool = True  # may stand inside an envelope too
     head: Head | None = None
     marks: tuple[str, ...] = ()  # one of these stands in every line of this format; empty: nothing is that certain
+    programs: tuple[str, ...] = ()  # that write the same texts in envelopes, for `read`
+    read: Read | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,8 +16,9 @@ _TABLE = Table(
 
 DECODER = layout(
     "centreon",
-    rf"(?P<time>[0-9T: .,+Z-]{{19,35}})\|-?[0-9]+\|[0-9]+\|[0-9]+\|\[(?P<logger>\w+)\] \[(?P<src>[^\]\s]+)\] (?P<message>.*)",
+    r"(?P<time>[0-9T: .,+Z-]{19,35})\|-?[0-9]+\|[0-9]+\|[0-9]+\|\[(?P<logger>\w+)\] \[(?P<src>[^\]\s]+)\] "
+    r"(?P<message>.*)",
     about="Centreon's login log.",
-    leads=("0000-00-00 ",),
+    leads=("0000-00-00 00:00:00|",),
     messages=_TABLE,
 )

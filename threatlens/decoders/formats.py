@@ -36,6 +36,8 @@ def as_markdown() -> str:
             found = "a JSON object with " + ", ".join(f"`{key}`" for key in member.keys)
         else:
             found = "how the line begins"
+            if member.programs:
+                found += ", or program " + ", ".join(f"`{program}`" for program in member.programs)
         rows.append(f"| `{member.name}` | {member.about} | {found} |\n")
     return _HEAD + "".join(rows)
 

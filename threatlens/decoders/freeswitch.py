@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from threatlens.decoders.tables import Table, layout, row
 
-_TIME = rf"(?:[0-9]{{4}}-)?[0-9]{{2}}-[0-9]{{2}} [0-9:]{{8}}\.[0-9]{{6}}"
+_TIME = r"(?:[0-9]{4}-)?[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{6}"
 _AT = r" from (?:ip )?(?P<src>\S+)"
 
 _TABLE = Table(
@@ -39,12 +39,12 @@ _TABLE = Table(
 )
 
 
-
 DECODER = layout(
     "freeswitch",
     rf"(?P<time>{_TIME})(?:[^\[\]]{{1,80}}\[[0-9]{{1,10}}\]: {_TIME})? (?:[0-9.]{{1,6}}% )?"
     r"\[(?P<level>[A-Z]{3,8})\] (?:\[\w+\] )?\[?(?P<logger>\w+\.c(?:pp)?:[0-9]{1,6})\]? (?P<message>.*)",
     about="FreeSWITCH: SIP registrations and calls refused.",
-    leads=("0000-00-00 ", "00-00 00:00"),
+    leads=("0000-00-00 00:00:00.000000 ", "00-00 00:00:00.000000 ["),
+    marks=(".c:", ".cpp:"),
     messages=_TABLE,
 )

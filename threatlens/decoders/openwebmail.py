@@ -19,8 +19,9 @@ _TABLE = Table(
 
 DECODER = layout(
     "openwebmail",
-    rf"(?P<time>[A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ 0-9][0-9] [0-9:]{{8}} [0-9]{{4}}) - \[(?P<pid>[0-9]{{1,10}})\] \((?P<src>[^()\s]+)\) (?P<message>.*)",
+    r"(?P<time>[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}) - \[(?P<pid>[0-9]{1,10})\] \("
+    r"(?P<src>[^()\s]+)\) (?P<message>.*)",
     about="Open WebMail: logins.",
-    leads=("Aaa Aaa 00 ", "Aaa Aaa  0 "),
+    leads=("Aaa Aaa 00 00:00:00 0000 - [0", "Aaa Aaa  0 00:00:00 0000 - [0"),
     messages=_TABLE,
 )

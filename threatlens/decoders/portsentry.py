@@ -9,7 +9,6 @@ from threatlens.decoders.tables import Table, layout, row
 _SCAN: dict[str, Any] = {"category": "intrusion_detection"}
 
 
-
 _TABLE = Table(
     {
         "Host:": [
@@ -40,7 +39,7 @@ DECODER = layout(
     "portsentry",
     r"(?P<time>[0-9]{10}) - [0-9]{2}/[0-9]{2}/[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} (?P<message>Host: .*)",
     about="PortSentry: port scans, in its own files or syslog.",
-    leads=("0000000000 ",),
+    leads=("0000000000 - 00/00/0000 ",),
     messages=_TABLE,
     programs=("portsentry",),
 )

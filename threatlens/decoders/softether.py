@@ -36,9 +36,10 @@ _TABLE = Table(
 
 DECODER = layout(
     "softether",
-    rf"(?P<time>[0-9T: .,+Z-]{{19,35}}) (?:(?P<host>[\w.-]+) +\[[^\]]*\] \([^)]*\) <\w+>: )?(?P<message>.*)",
+    r"(?P<time>[0-9T: .,+Z-]{19,35}) (?:(?P<host>[\w.-]+) +\[[^\]]*\] \([^)]*\) <\w+>: )?(?P<message>.*)",
     about="SoftEther VPN: connections and logins.",
     leads=("0000-00-00 ", "0000-00-00T"),
+    marks=('Connection "CID-', "On the TCP Listener", 'Session "SID-', "SSL communication"),
     messages=_TABLE,
     only_messages=True,
 )

@@ -39,13 +39,20 @@ def _claim(message: str, fields: Fields) -> bool:  # noqa: ARG001  (a Read)
     return True
 
 
+def _message_decoder(member: Decoder) -> MessageDecoder | None:
+    """The member, or the part of it, that reads messages inside envelopes."""
+    if isinstance(member, LineDecoder) and member.read is not None:
+        return MessageDecoder(member.name, member.about, member.read, member.programs)
+    return member if isinstance(member, MessageDecoder) else None
+
+
 class Registry:
     """The members of the family, indexed for dispatch. Immutable but for its cache of line shapes."""
 
     def __init__(self, members: Sequence[Decoder]) -> None:
         self.by_name: dict[str, Decoder] = {member.name: member for member in members}
         self.line_decoders = tuple(member for member in members if isinstance(member, LineDecoder))
-        messages = [member for member in members if isinstance(member, MessageDecoder)]
+        messages = [message for member in members if (message := _message_decoder(member)) is not None]
         self.of_any_program = tuple(member for member in messages if not member.programs)
         #: Program -> formats and readers to ask in turn; the last one always takes the line.
         self.readers: dict[str, tuple[tuple[str, Read], ...]] = {

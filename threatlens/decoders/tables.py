@@ -146,12 +146,14 @@ def layout(
     outcome: str = "",
     also: Mapping[str, str] | None = None,
     strict: bool = True,
+    programs: tuple[str, ...] = (),
 ) -> LineDecoder:
     """A decoder of whole lines that one pattern describes.
 
     Groups: `time` (whatever Clock.any reads; or `date` and `time`, joined by a blank), `level` (any usual word),
     `message` (else the message is the whole line), and those of a row. `program` says whose readers go on with the
     message; `messages` reads on by itself, and with `only_messages` a line that it does not know is not of this format.
+    `programs` write the same messages to syslog.
     """
     expression = compiled(pattern)
     names = _names(expression)
@@ -187,7 +189,16 @@ def layout(
     read = messages.read if messages is not None else None
     scope = {"match": expression.fullmatch, "levels": LEVELS, "read": read, "TIME_ERROR": TIME_ERROR}
     open_line: Open = _function("open_line", lines, **scope)
-    return LineDecoder(name=name, about=about, open=open_line, leads=leads, marks=marks, strict=strict)
+    return LineDecoder(
+        name=name,
+        about=about,
+        open=open_line,
+        leads=leads,
+        marks=marks,
+        strict=strict,
+        programs=programs,
+        read=read if programs else None,
+    )
 
 
 def _names(expression: re.Pattern[str]) -> tuple[str, ...]:

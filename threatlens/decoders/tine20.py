@@ -19,9 +19,10 @@ _TABLE = Table(
 
 DECODER = layout(
     "tine20",
-    rf"[0-9a-f]{{5}} [0-9a-f]{{5}} .{{1,80}} - (?P<time>[0-9T: .,+Z-]{{19,35}}) "
-    rf"(?P<level>[A-Z]+) \([0-9]\): (?P<logger>\S+?)(?:::[0-9]+)? (?P<message>.*)",
+    r"[0-9a-f]{5} [0-9a-f]{5} .{1,80} - (?P<time>[0-9T: .,+Z-]{19,35}) "
+    r"(?P<level>[A-Z]+) \([0-9]\): (?P<logger>\S+?)(?:::[0-9]+)? (?P<message>.*)",
     about="Tine 2.0 groupware: logins.",
     leads=("0", "a"),
+    marks=(" (4): ", " (5): ", " (6): ", " (3): ", " (7): "),
     messages=_TABLE,
 )

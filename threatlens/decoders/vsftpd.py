@@ -35,9 +35,10 @@ _TABLE = Table(
 
 DECODER = layout(
     "vsftpd",
-    rf"(?P<time>[A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ 0-9][0-9] [0-9:]{{8}} [0-9]{{4}}) \[pid (?P<pid>[0-9]{{1,10}})\] (?P<message>.*)",
+    r"(?P<time>[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}) \[pid (?P<pid>[0-9]{1,10})\] "
+    r"(?P<message>.*)",
     about="vsftpd: FTP connections, logins and transfers, in its own file or syslog.",
-    leads=("Aaa Aaa 00 ", "Aaa Aaa  0 "),
+    leads=("Aaa Aaa 00 00:00:00 0000 [aaa 0", "Aaa Aaa  0 00:00:00 0000 [aaa 0"),
     messages=_TABLE,
     programs=("vsftpd",),
 )
