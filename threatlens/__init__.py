@@ -29,11 +29,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.ingestions import Ingestions
     from threatlens.models import db
     from threatlens.outbound import OutboundClient
-    from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key
+    from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key, secret_keys
     from threatlens.store import EventStore
     from threatlens.store_config import ConfigTable
     from threatlens.store_database import connect
     from threatlens.store_schema import migrate
+    from threatlens.vault import Vault
     from threatlens.web.context import Services
 
     settings = settings or load_settings(os.environ)
@@ -50,7 +51,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     db.init_app(app)
     store = EventStore(connect(settings.database_url))
     config = ConfigManager(
-        settings.yaml_path, book=ConfigTable(store.database), forbidden=settings.own_files, formats=FORMATS
+        settings.yaml_path,
+        book=ConfigTable(store.database),
+        forbidden=settings.own_files,
+        formats=FORMATS,
+        vault=Vault(lambda: secret_keys(settings)),
     )
     outbound = OutboundClient(lambda: config.config.outbound, user_agent=f"ThreatLens/{__version__}")
     broadcaster = EventBroadcaster()

@@ -18,7 +18,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
-from threatlens import __version__, create_app
+from threatlens import __version__, cli_upkeep
+from threatlens.cli_session import current_settings as _settings
+from threatlens.cli_session import services as _services
 from threatlens.errors import DataFolderError, ThreatLensError
 
 if TYPE_CHECKING:
@@ -40,22 +42,6 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="threatlens")
 def main() -> None:
     """ThreatLens follows the logs of a machine and shows what needs attention."""
-
-
-def _settings() -> Settings:
-    from threatlens.settings import load_settings
-
-    return load_settings(os.environ)
-
-
-@contextmanager
-def _services() -> Iterator[Services]:
-    from threatlens.logs import configure
-
-    configure(sys.stderr, json=not sys.stderr.isatty(), level="ERROR")
-    app = create_app()
-    with app.app_context():
-        yield cast("Services", app.extensions["threatlens"])
 
 
 # -- serve
@@ -376,3 +362,7 @@ def doctor() -> None:
             click.echo(f"     {finding.remedy}")
     if not all(finding.ok for finding in findings):
         sys.exit(1)
+
+
+for _command in cli_upkeep.COMMANDS:
+    main.add_command(_command)

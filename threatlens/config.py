@@ -11,63 +11,61 @@ import contextlib
 import json
 import logging
 import os
-import shlex
-import stat
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from threatlens.config_book import ConfigBook, SavedSource, row_of, row_values, source_values
+from threatlens.config_book import ConfigBook, SavedSource, SavedVersion, row_of, row_values, source_values
 from threatlens.config_file import Entry, Section, Signature, locate, node_of, parse, read_bytes, signature
+from threatlens.config_history import Change, SavedSettings, kept_secrets
+from threatlens.config_merge import (
+    DEFAULTS,
+    NO_SOURCE,
+    Declared,
+    FileError,
+    config_of,
+    is_provisioned,
+    limits_of,
+    merged,
+    misnamed,
+    open_to_others,
+    refuse_declared,
+    renamed,
+    undeclared,
+    with_imported,
+    worth_a_look,
+)
 from threatlens.config_paths import PathRules
 from threatlens.config_schema import (
-    LIMIT_KEYS,
-    SETTING_KEYS,
     Reading,
     names_in,
     read_limits,
     read_rest,
     read_source,
 )
-from threatlens.config_values import LlmConfig, MonitoringConfig, Retention, plain
+from threatlens.config_values import Channel, MonitoringConfig, NotificationRule
 from threatlens.errors import ConfigError
 from threatlens.outbound_urls import Permissions
 from threatlens.sources.base import LogSourceConfig
+from threatlens.vault import Vault
 
-__all__ = ["NO_SOURCE", "ConfigBook", "ConfigManager", "LogSourceConfig", "MonitoringConfig", "SavedSource"]
+__all__ = [
+    "NO_SOURCE",
+    "ConfigBook",
+    "ConfigManager",
+    "LogSourceConfig",
+    "MonitoringConfig",
+    "SavedSource",
+    "SavedVersion",
+]
 
 logger = logging.getLogger(__name__)
 
 #: A file written this short a time ago may be written again without its time of change moving on.
 _UNSETTLED_S = 2.0
-#: The warning that everybody gets at first; no fault.
-NO_SOURCE = "no source is enabled: nothing is read"
 _SAVED = "settings saved in the database"
-
-
-@dataclass(frozen=True, slots=True)
-class _Declared:
-    """What a good file says."""
-
-    values: Mapping[str, Any] = field(default_factory=dict)  # by key, limits included, without sources
-    sources: tuple[LogSourceConfig, ...] = ()
-
-    @property
-    def limits(self) -> dict[str, Any]:
-        return {key: value for key, value in self.values.items() if key in LIMIT_KEYS}
-
-    def names(self, source_name: str) -> bool:
-        return any(source.source_name == source_name for source in self.sources)
-
-
-class _FileError(Exception):
-    """The configuration file is not right; it is not taken."""
-
-    def __init__(self, errors: Sequence[ConfigError]) -> None:
-        super().__init__()
-        self.errors = sorted(errors, key=lambda error: (error.line, error.column))
 
 
 class ConfigManager:
@@ -85,19 +83,21 @@ class ConfigManager:
         forbidden: Sequence[str],
         book: ConfigBook,
         formats: frozenset[str],
+        vault: Vault,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._paths = (yaml_path, os.path.splitext(yaml_path)[0] + ".json")
         self._forbidden = tuple(os.path.realpath(path) for path in forbidden)
         self._book = book
         self._formats = formats
+        self._settings = SavedSettings(book, vault)
         self._clock = clock
         self._lock = threading.RLock()
         self._signatures: tuple[Signature, ...] = ()
         self._settled = False  # whether an unchanged signature proves an unchanged file
         self._stale = True  # whether the last reading was broken off, as the book could not be used
         self._book_version: int | None = None
-        self._good: _Declared | None = None
+        self._good: Declared | None = None
         self._config = MonitoringConfig()
         self._origins: dict[str, str] = {}
         self._errors: list[ConfigError] = []
@@ -163,25 +163,144 @@ class ConfigManager:
 
     # --- changes from the UI and the command line
 
-    def save_config(self, config: MonitoringConfig) -> None:
+    def save_config(self, config: MonitoringConfig, *, author: str = "", note: str = "") -> None:
         """Save all settings but the sources (they have methods of their own) and put them in force.
 
         What the file declares must be unchanged in `config`; ConfigError names the first key for which it is not.
         """
         with self._lock:
             self._reload()
-            saved = _undeclared(config, self._good or _Declared())
-            root = Section({key: Entry(node_of(value)) for key, value in saved.items()})
-            reading = self._reading("")
-            self._apply_limits(reading, {**read_limits(root, reading), **_limits_of(config)})
-            reading.channels = frozenset(channel.name for channel in config.channels)
-            read_rest(root, reading)
-            if reading.errors:
-                raise reading.errors[0]
-            self._book.save(json.dumps(saved, ensure_ascii=False))
-            self._reload()
+            self._save(undeclared(config, self._good or Declared()), author, note, references=True)
 
-    def add_log_source(self, source: LogSourceConfig | Mapping[str, Any]) -> LogSourceConfig:
+    def change_settings(self, changes: Mapping[str, Any], *, author: str = "") -> None:
+        """Save some settings, written as in the file; of a section only the keys that are named. None: the default.
+
+        A secret that is left out stays. env: and file: are refused here: they are for whoever may edit the file.
+        """
+        with self._lock:
+            self._reload()
+            saved = self._settings.readable()
+            for key, value in changes.items():
+                refuse_declared((self._good or Declared()).values.get(key), key, value)
+                saved[key] = kept_secrets(saved.get(key) or {}, dict(value)) if isinstance(value, Mapping) else value
+            self._save(saved, author, f"{', '.join(changes)} changed")
+
+    def put_named(
+        self, kind: str, values: Mapping[str, Any], *, name: str | None = None, author: str = ""
+    ) -> Channel | NotificationRule:
+        """Save a new channel or notification rule, or with `name` change some keys of that one; it is returned.
+
+        `kind` is "channels" or "notification_rules", `values` are written as in the file. A secret that is left out
+        or empty stays; it must be entered again when it would now be sent to another server.
+        """
+        with self._lock:
+            self._reload()
+            saved = self._settings.readable()
+            items: list[Any] = saved.setdefault(kind, [])
+            wanted = dict(values)
+            if name is not None:
+                present = self._named(kind, items, name)
+                wanted = kept_secrets(present, wanted)
+                items[items.index(present)] = wanted
+            else:
+                items.append(wanted)
+            label = str(wanted.get("name", ""))
+            if any(item.name == label for item in (self._good or Declared()).values.get(kind, ())):
+                raise ConfigError(f"{label!r} is declared in {os.path.basename(self._paths[0])}", key="name")
+            self._save(saved, author, f"{label} {'added' if name is None else 'changed'}")
+            found: tuple[Channel | NotificationRule, ...] = getattr(self._config, kind)
+            return next(item for item in found if item.name == label)
+
+    def import_settings(self, values: Mapping[str, Any], *, author: str = "") -> None:
+        """Save what a file says, secrets by reference too. ConfigError for the first mistake; then nothing changed.
+
+        Things with names are added, or take the place of those saved under their names; what threatlens.yaml declares
+        stays as it says.
+        """
+        with self._lock:
+            self._reload()
+            saved = self._settings.readable()
+            declared = (self._good or Declared()).values
+            sources = [self._checked(source) for source in values.get("sources") or ()]
+            for key, value in values.items():
+                if key != "sources":
+                    saved[key] = with_imported(key, saved.get(key), value, declared.get(key))
+            self._save(saved, author, "imported", references=True)
+            rows = self._rows()
+            for source in sources:
+                row = rows.get(source.source_name)
+                if row is None or (row.kind == "file" and row.origin == "ui"):
+                    self._put(replace(source, source_id=row.source_id if row else 0), author, "imported")
+
+    def remove_named(self, kind: str, name: str, *, author: str = "") -> None:
+        """Forget a channel or a notification rule. ConfigError while a rule still names the channel."""
+        with self._lock:
+            self._reload()
+            saved = self._settings.readable()
+            items: list[Any] = saved.setdefault(kind, [])
+            items.remove(self._named(kind, items, name))
+            self._save(saved, author, f"{name} removed")
+
+    # --- history
+
+    def history(self, limit: int = 100) -> list[SavedVersion]:
+        """The newest saved versions, the one in force first."""
+        return self._settings.versions(limit)
+
+    def compare(self, older: int, newer: int) -> list[Change]:
+        """What changed from one saved version (0: none) to another, without secrets. ConfigError if there is none."""
+        return self._settings.compare(older, newer)
+
+    def roll_back(self, version_id: int, *, author: str = "") -> None:
+        """Make a saved version, with its sources, the newest one. ConfigError for what may not be any more."""
+        with self._lock:
+            self._reload()
+            version = self._settings.version(version_id)
+            wanted = [self._checked(values) for values in version.pop("sources", ())]
+            rows = self._rows()
+            here = {name: row for name, row in rows.items() if row.kind == "file" and row.origin == "ui"}
+            for source in wanted:
+                row = rows.get(source.source_name)
+                if row is None or row.source_name in here:
+                    self._book.put_source(row_of(replace(source, source_id=row.source_id if row else 0), "ui"))
+            for name in here.keys() - {source.source_name for source in wanted}:
+                self._book.delete_source(here[name].source_id)
+            self._save(version, author, f"as in version {version_id}", references=True)
+
+    # --- what is saved
+
+    def _save(self, saved: Mapping[str, Any], author: str, note: str, *, references: bool = False) -> None:
+        """Seal, save and put in force. ConfigError for the first mistake that was not there before."""
+        saved = {key: value for key, value in saved.items() if value is not None}
+        before = {error.message for error in self._read_saved(self._settings.readable(), references=True).errors}
+        reading = self._read_saved(saved, references=references)
+        for error in reading.errors:
+            if error.message not in before:
+                raise error
+        self._settings.add(saved, reading.open_secrets, author, note)
+        self._reload()
+
+    def _read_saved(self, saved: Mapping[str, Any], *, references: bool) -> Reading:
+        root = Section({key: Entry(node_of(value)) for key, value in saved.items()})
+        good = self._good or Declared()
+        reading = self._reading("")
+        reading.references = references
+        reading.unseal = self._settings.unseal
+        self._apply_limits(reading, {**read_limits(root, reading), **good.limits})
+        reading.channels = frozenset(channel.name for channel in good.values.get("channels", ()))
+        read_rest(root, reading)
+        return reading
+
+    def _named(self, kind: str, items: Sequence[Any], name: str) -> dict[str, Any]:
+        for item in items:
+            if isinstance(item, dict) and item.get("name") == name:
+                return item
+        if any(item.name == name for item in (self._good or Declared()).values.get(kind, ())):
+            file = os.path.basename(self._paths[0])
+            raise ConfigError(f"{name!r} is declared in {file}; change it there", key="name")
+        raise ConfigError(f"there is no {name!r}", key="name")
+
+    def add_log_source(self, source: LogSourceConfig | Mapping[str, Any], *, author: str = "") -> LogSourceConfig:
         """Save a new source (keys as in the file) and return it with its id."""
         with self._lock:
             self._reload()
@@ -190,9 +309,12 @@ class ConfigManager:
             if present and not self._is_retired(present):
                 raise ConfigError(f"there is already a source named {checked.source_name!r}", key="name")
             # A name that the file once declared goes on with its history.
-            return self._put(replace(checked, source_id=present.source_id if present else 0))
+            checked = replace(checked, source_id=present.source_id if present else 0)
+            return self._put(checked, author, f"source {checked.source_name} added")
 
-    def update_log_source(self, name: str, changes: LogSourceConfig | Mapping[str, Any]) -> LogSourceConfig:
+    def update_log_source(
+        self, name: str, changes: LogSourceConfig | Mapping[str, Any], *, author: str = ""
+    ) -> LogSourceConfig:
         """Change some keys of a source (`name` renames it, its history stays) and return it as it is now."""
         with self._lock:
             self._reload()
@@ -200,13 +322,14 @@ class ConfigManager:
             checked = self._checked({**row_values(present), **source_values(changes)})
             if checked.source_name != name and checked.source_name in self._rows():
                 raise ConfigError(f"there is already a source named {checked.source_name!r}", key="name")
-            return self._put(replace(checked, source_id=present.source_id))
+            return self._put(replace(checked, source_id=present.source_id), author, f"source {name} changed")
 
-    def remove_log_source(self, name: str) -> None:
+    def remove_log_source(self, name: str, *, author: str = "") -> None:
         """Forget a source."""
         with self._lock:
             self._reload()
             self._book.delete_source(self._editable(name).source_id)
+            self._settings.add(self._settings.readable(), (), author, f"source {name} removed")
             self._reload()
 
     def _rows(self) -> dict[str, SavedSource]:
@@ -228,15 +351,16 @@ class ConfigManager:
     def _checked(self, values: Mapping[str, Any]) -> LogSourceConfig:
         """A source handed in; ConfigError (its key as in the file) for the first thing that is wrong with it."""
         reading = self._reading("")
-        self._apply_limits(reading, _limits_of(self._config))
+        self._apply_limits(reading, limits_of(self._config))
         source = read_source(node_of(values), "", reading)
         if source is None:
             error = reading.errors[0]
             raise ConfigError(error.message, key=error.key.lstrip("."))
         return source
 
-    def _put(self, source: LogSourceConfig) -> LogSourceConfig:
+    def _put(self, source: LogSourceConfig, author: str, note: str) -> LogSourceConfig:
         source = replace(source, source_id=self._book.put_source(row_of(source, "ui")))
+        self._settings.add(self._settings.readable(), (), author, note)
         self._reload()
         return source
 
@@ -249,7 +373,7 @@ class ConfigManager:
         return Reading(file=file, formats=self._formats, rules=PathRules((), self._forbidden))
 
     def _apply_limits(self, reading: Reading, limits: Mapping[str, Any]) -> None:
-        roots = limits.get("allowed_roots") or map(os.path.realpath, _DEFAULTS.allowed_roots)
+        roots = limits.get("allowed_roots") or map(os.path.realpath, DEFAULTS.allowed_roots)
         reading.rules = PathRules(tuple(roots), self._forbidden)
         networks, ports = limits.get("allowed_private_networks", ()), limits.get("allowed_ports", ())
         reading.outbound = Permissions(tuple(networks), frozenset(ports))
@@ -263,37 +387,34 @@ class ConfigManager:
         warnings: list[str] = []
         saved = self._saved_section(errors)
         reading = self._reading(_SAVED)
+        reading.unseal = self._settings.unseal
         limits = read_limits(saved, reading)
         try:
             self._good = self._read_file(saved, limits, rows, warnings)
             rows = self._provision(self._good, rows)
-        except _FileError as found:
+        except FileError as found:
             errors += found.errors
-        good = self._good or _Declared()
+        good = self._good or Declared()
         limits |= good.limits
         self._apply_limits(reading, limits)
         reading.channels = frozenset(channel.name for channel in good.values.get("channels", ()))
-        values = _merged({**limits, **read_rest(saved, reading)}, good.values)
+        values = merged({**limits, **read_rest(saved, reading)}, good.values)
         sources, self._origins = self._sources_in_force(good, rows, reading)
-        config = _config_of(values, sources)
-        self._put_in_force(config, errors + reading.errors, warnings + _worth_a_look(config))
+        config = config_of(values, sources)
+        self._put_in_force(config, errors + reading.errors + reading.lost_secrets, warnings + worth_a_look(config))
         self._stale = False
 
     def _saved_section(self, errors: list[ConfigError]) -> Section:
-        text = self._book.load()
         try:
-            node = node_of(json.loads(text) if text else {})
+            return Section({key: Entry(node_of(value)) for key, value in self._settings.read().items()})
         except ValueError:
-            node = None
-        if isinstance(node, Section):
-            return node
-        errors.append(ConfigError("are not readable and not in force", file=_SAVED))
-        return Section({})
+            errors.append(ConfigError("are not readable and not in force", file=_SAVED))
+            return Section({})
 
     def _read_file(
         self, saved: Section, saved_limits: Mapping[str, Any], rows: Mapping[str, SavedSource], warnings: list[str]
-    ) -> _Declared:
-        """What the file declares, if it is right in every point. Raises _FileError."""
+    ) -> Declared:
+        """What the file declares, if it is right in every point. Raises FileError."""
         self._signatures, self._settled = self._look(), False
         try:
             path = locate(self._paths)
@@ -302,28 +423,28 @@ class ConfigManager:
             root = parse(content, path)
         except FileNotFoundError:
             self._settled = True
-            warnings += _misnamed(self._paths[0])
-            return _Declared()
+            warnings += misnamed(self._paths[0])
+            return Declared()
         except ConfigError as error:
-            raise _FileError([error]) from error
+            raise FileError([error]) from error
         reading = self._reading(path)
         reading.channels = names_in(saved, "channels")
         reading.taken = frozenset(name for name, row in rows.items() if row.kind != "file")
         limits = read_limits(root, reading)
         if reading.errors:  # without them paths and addresses cannot be judged
-            raise _FileError(reading.errors)
+            raise FileError(reading.errors)
         self._apply_limits(reading, {**saved_limits, **limits})
         values = read_rest(root, reading)
         if reading.errors:
-            raise _FileError(reading.errors)
-        warnings += _open_to_others(path, status, reading.clear_secrets)
+            raise FileError(reading.errors)
+        warnings += open_to_others(path, status, reading.clear_secrets)
         sources = values.pop("sources", ())
-        return _Declared({**limits, **values}, sources)
+        return Declared({**limits, **values}, sources)
 
-    def _provision(self, good: _Declared, rows: Mapping[str, SavedSource]) -> dict[str, SavedSource]:
+    def _provision(self, good: Declared, rows: Mapping[str, SavedSource]) -> dict[str, SavedSource]:
         """Give every declared source its row, and disable the rows of those that are declared no more."""
         left = dict(rows)
-        for old, new in _renamed(good, rows).items():
+        for old, new in renamed(good, rows).items():
             left[new] = left.pop(old)
         kept = {}
         for source in good.sources:
@@ -331,7 +452,7 @@ class ConfigManager:
             wanted = row_of(replace(source, source_id=row.source_id if row else 0), "yaml")
             kept[source.source_name] = self._keep(row, wanted)
         for name, row in left.items():
-            kept[name] = self._keep(row, replace(row, enabled=False) if _is_provisioned(row) else row)
+            kept[name] = self._keep(row, replace(row, enabled=False) if is_provisioned(row) else row)
         return kept
 
     def _keep(self, row: SavedSource | None, wanted: SavedSource) -> SavedSource:
@@ -345,7 +466,7 @@ class ConfigManager:
         return replace(wanted, source_id=self._book.put_source(wanted))
 
     def _sources_in_force(
-        self, good: _Declared, rows: Mapping[str, SavedSource], reading: Reading
+        self, good: Declared, rows: Mapping[str, SavedSource], reading: Reading
     ) -> tuple[tuple[LogSourceConfig, ...], dict[str, str]]:
         """All sources of files by id, and where each was declared."""
         declared = {source.source_name: source for source in good.sources}
@@ -376,105 +497,3 @@ class ConfigManager:
             self._config = config
             self._revision += 1
             logger.info("configuration in force: %d sources", len(config.sources))
-
-
-def _is_provisioned(row: SavedSource) -> bool:
-    return row.kind == "file" and row.origin == "yaml"
-
-
-def _renamed(good: _Declared, rows: Mapping[str, SavedSource]) -> dict[str, str]:
-    """Old name to new name, where exactly one source left the file and exactly one came with the same path."""
-    gone: dict[str, list[str]] = {}
-    for name, row in rows.items():
-        if _is_provisioned(row) and row.enabled and not good.names(name):
-            gone.setdefault(row.path, []).append(name)
-    come: dict[str, list[str]] = {}
-    for source in good.sources:
-        if source.source_name not in rows:
-            come.setdefault(source.path, []).append(source.source_name)
-    return {names[0]: come[path][0] for path, names in gone.items() if len(names) == 1 and len(come.get(path, ())) == 1}
-
-
-def _limits_of(config: MonitoringConfig) -> dict[str, Any]:
-    return {key: getattr(config, key) for key in LIMIT_KEYS}
-
-
-def _merged(saved: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
-    """What is declared wins: key by key in sections, name by name in lists of named things."""
-    values = dict(saved)
-    for key, value in declared.items():
-        if isinstance(value, dict):
-            values[key] = {**values.get(key, {}), **value}
-        elif key in _NAMED:
-            names = {item.name for item in value}
-            values[key] = value + tuple(item for item in values.get(key, ()) if item.name not in names)
-        else:
-            values[key] = value
-    return values
-
-
-def _undeclared(config: MonitoringConfig, good: _Declared) -> dict[str, Any]:
-    """The settings to be saved: those that the file does not declare and that are not the default."""
-    saved: dict[str, Any] = {}
-    for key in (*LIMIT_KEYS, *SETTING_KEYS):
-        wanted, declared = plain(getattr(config, key)), plain(good.values.get(key))
-        if isinstance(wanted, dict):
-            changed = [f"{key}.{each}" for each, value in (declared or {}).items() if wanted.get(each) != value]
-            wanted = {each: value for each, value in wanted.items() if each not in (declared or {})}
-        elif key in _NAMED:
-            changed = [] if all(item in wanted for item in declared or ()) else [key]
-            names = {item["name"] for item in declared or ()}
-            wanted = [item for item in wanted if item["name"] not in names]
-        elif declared is not None:
-            changed, wanted = [] if wanted == declared else [key], None
-        else:
-            changed = []
-        if changed:
-            raise ConfigError("is declared in the configuration file; change it there", key=changed[0])
-        if wanted not in (None, {}, plain(getattr(_DEFAULTS, key))):
-            saved[key] = wanted
-    return saved
-
-
-def _config_of(values: Mapping[str, Any], sources: tuple[LogSourceConfig, ...]) -> MonitoringConfig:
-    sections = {"retention": Retention(**values.get("retention", {})), "llm": LlmConfig(**values.get("llm", {}))}
-    return MonitoringConfig(**{**values, **sections, "sources": sources})
-
-
-def _misnamed(path: str) -> list[str]:
-    """Files that somebody may take for the configuration, while there is none."""
-    other = os.path.splitext(path)[0] + ".yml"
-    found = [f"{other} is not read; name it {os.path.basename(path)}"] if os.path.lexists(other) else []
-    return [f"{path} is a symbolic link to nothing", *found] if os.path.islink(path) else found
-
-
-def _open_to_others(path: str, status: os.stat_result, clear_secrets: Sequence[str]) -> list[str]:
-    found = []
-    if status.st_mode & stat.S_IWOTH:
-        found.append(f"{path} may be changed by every user of this machine; run: chmod o-w {shlex.quote(path)}")
-    if status.st_mode & stat.S_IROTH and clear_secrets:
-        found.append(
-            f"{path} may be read by every user of this machine and holds secrets ({', '.join(clear_secrets)}); "
-            f"run: chmod 600 {shlex.quote(path)}, or write env:NAME or file:/path instead"
-        )
-    return found
-
-
-def _worth_a_look(config: MonitoringConfig) -> list[str]:
-    found = []
-    if not any(source.enabled for source in config.sources):
-        found.append(NO_SOURCE)
-    if "/" in config.allowed_roots:
-        found.append("allowed_roots holds '/': every file that ThreatLens may read can become a source")
-    by_path: dict[str, str] = {}
-    for source in config.sources:
-        if source.enabled and source.path in by_path:
-            found.append(
-                f"sources {by_path[source.path]!r} and {source.source_name!r} name the same path {source.path}"
-            )
-        by_path[source.path] = source.source_name
-    return found
-
-
-_DEFAULTS = MonitoringConfig()
-_NAMED = ("channels", "notification_rules")

@@ -24,6 +24,16 @@ class SavedSource:
     settings: str = "{}"  # JSON: the other fields of LogSourceConfig
 
 
+@dataclass(frozen=True, slots=True)
+class SavedVersion:
+    """One saved version of the settings, without what is in it."""
+
+    version_id: int
+    saved_us: int
+    author: str  # who saved it; empty: not known
+    note: str  # what was done, in a few words
+
+
 class ConfigBook(Protocol):
     """Where configuration is saved. Every call is one small transaction; raises StoreUnavailable when it cannot."""
 
@@ -33,8 +43,14 @@ class ConfigBook(Protocol):
     def load(self) -> str:
         """JSON: the config_data of the newest row of monitoring_config; "" if there is none."""
 
-    def save(self, config_data: str) -> int:
+    def save(self, config_data: str, author: str = "", note: str = "") -> int:
         """Add a row to monitoring_config and return its id."""
+
+    def versions(self, limit: int) -> list[SavedVersion]:
+        """The newest rows of monitoring_config, newest first."""
+
+    def version_data(self, version_id: int) -> str | None:
+        """The config_data of a row; None: there is none."""
 
     def sources(self) -> list[SavedSource]:
         """All rows of log_sources, of every kind and origin."""

@@ -28,9 +28,10 @@ from threatlens.config_values import (
     SmtpServer,
     WebhookChannel,
 )
-from threatlens.errors import ConfigError
+from threatlens.errors import ConfigError, SecretError
 from threatlens.outbound_urls import Network, Permissions, check_url
 from threatlens.sources.base import LogSourceConfig
+from threatlens.vault import is_sealed
 
 _NUMBER = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)")
@@ -51,6 +52,10 @@ class Reading:
     whole_file_system: bool = False
     errors: list[ConfigError] = field(default_factory=list)
     clear_secrets: list[str] = field(default_factory=list)  # keys
+    open_secrets: list[str] = field(default_factory=list)  # keys, of references too: what is to be sealed when saved
+    references: bool = True  # whether a secret may be env:NAME or file:/path
+    lost_secrets: list[ConfigError] = field(default_factory=list)  # sealed ones that no key opens any more
+    unseal: Callable[[str], str] | None = None  # for what was saved; raises SecretError
 
     def refuse(self, place: Node | Entry, key: str, message: str) -> None:
         """Note a mistake."""
@@ -282,8 +287,17 @@ def _secret(node: Node, key: str, reading: Reading) -> Secret:
         raise ConfigError("must be text in quotes, better env:NAME or file:/path")  # the value is never shown
     if not node.text:
         raise ConfigError("must not be empty")
+    if reading.unseal and is_sealed(node.text):
+        try:
+            return Secret(reading.unseal(node.text))
+        except SecretError as error:  # the rest of it is in force all the same
+            reading.lost_secrets.append(ConfigError(str(error), file=reading.file, key=key))
+            return Secret(node.text)
     secret = Secret(node.text)
     secret.check()
+    if not (secret.is_clear or reading.references):
+        raise ConfigError("env: and file: can be used in threatlens.yaml only")
+    reading.open_secrets.append(key)
     if secret.is_clear:
         reading.clear_secrets.append(key)
     return secret

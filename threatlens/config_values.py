@@ -10,13 +10,14 @@ import dataclasses
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from threatlens.errors import ConfigError
 from threatlens.outbound_urls import Network, Permissions
 from threatlens.sources.base import LogSourceConfig
+from threatlens.vault import PREFIX
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_SECRET_BYTES = 65_536
@@ -31,7 +32,12 @@ class Secret:
     @property
     def is_clear(self) -> bool:
         """Whether the reference is the secret itself."""
-        return not self.reference.startswith(("env:", "file:"))
+        return not self.reference.startswith(("env:", "file:", PREFIX))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was saved under a key that is gone."""
+        return self.reference.startswith(PREFIX)
 
     def check(self) -> None:
         """Raise ConfigError where the reference cannot be one."""
@@ -46,6 +52,8 @@ class Secret:
         scheme, _, rest = self.reference.partition(":")
         if self.is_clear:
             return self.reference
+        if self.is_lost:
+            raise ConfigError("its secret was saved under a key that is gone; enter it again")
         if scheme == "env":
             value = environ.get(rest, "")
             if not value:
@@ -62,7 +70,7 @@ class Secret:
         return value
 
     def __repr__(self) -> str:
-        return f"Secret({'...' if self.is_clear else self.reference})"
+        return f"Secret({'...' if self.is_clear or self.is_lost else self.reference})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +172,17 @@ class MonitoringConfig:
         return Permissions(self.allowed_private_networks, frozenset(self.allowed_ports))
 
 
-def plain(value: Any) -> Any:
-    """A value as a configuration file would say it: secrets stay references, what is empty is left out."""
+def plain(value: Any, *, secret: Callable[[Secret], str | None] = lambda secret: secret.reference) -> Any:
+    """A value as a configuration file would say it: secrets as `secret` says, what is empty is left out."""
     if isinstance(value, Secret):
-        return value.reference
+        return secret(value)
     if dataclasses.is_dataclass(value):
         value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items() if item not in ("", None)}
+        items = {key: plain(item, secret=secret) for key, item in value.items() if item not in ("", None)}
+        return {key: item for key, item in items.items() if item is not None}
     if isinstance(value, tuple):
-        return [plain(item) for item in value]
+        return [plain(item, secret=secret) for item in value]
     if isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
         return str(value)
     return value

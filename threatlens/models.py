@@ -186,7 +186,9 @@ class MonitoringConfigRecord(Base):
 
     __tablename__ = "monitoring_config"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    config_data: Mapped[str] = mapped_column(Text)  # JSON
+    config_data: Mapped[str] = mapped_column(Text)  # JSON; secrets are sealed (vault.py)
+    author: Mapped[str] = mapped_column(Text, default="")
+    note: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
     updated_at: Mapped[int] = mapped_column(BigInteger, default=now_us, onupdate=now_us)
 

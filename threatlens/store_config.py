@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threatlens.config_book import SavedSource
+from threatlens.config_book import SavedSource, SavedVersion
 from threatlens.models import now_us
 from threatlens.store_database import Database
 
@@ -36,16 +36,33 @@ class ConfigTable:
                 or ""
             )
 
-    def save(self, config_data: str) -> int:
+    def save(self, config_data: str, author: str = "", note: str = "") -> int:
         """One more version of the settings; its number."""
         now = now_us()
         with self._database.writing() as connection:
             return int(
                 connection.exec_driver_sql(
-                    "INSERT INTO monitoring_config (config_data, created_at, updated_at) VALUES (?,?,?) RETURNING id",
-                    (config_data, now, now),
+                    "INSERT INTO monitoring_config (config_data, author, note, created_at, updated_at)"
+                    " VALUES (?,?,?,?,?) RETURNING id",
+                    (config_data, author, note, now, now),
                 ).scalar_one()
             )
+
+    def versions(self, limit: int) -> list[SavedVersion]:
+        """The newest versions, newest first."""
+        with self._database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT id, created_at, author, note FROM monitoring_config ORDER BY id DESC LIMIT ?", (limit,)
+            )
+            return [SavedVersion(*row) for row in rows]
+
+    def version_data(self, version_id: int) -> str | None:
+        """What a version says; None if there is none."""
+        with self._database.reading() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT config_data FROM monitoring_config WHERE id = ?", (version_id,)
+            ).one_or_none()
+            return None if row is None else str(row[0])
 
     def sources(self) -> list[SavedSource]:
         """All sources that are not removed."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from threatlens.config import ConfigManager, SavedSource
+from threatlens.config import ConfigManager, SavedSource, SavedVersion
 from threatlens.errors import ConfigError
+from threatlens.vault import Vault
 
 FORMATS = frozenset({"sshd", "nginx.access", "syslog.rfc3164", "json"})
 
@@ -20,6 +21,7 @@ class MemoryBook:
 
     def __init__(self) -> None:
         self.saved: list[str] = []
+        self.said: list[tuple[str, str]] = []  # author and note of each
         self.rows: dict[int, SavedSource] = {}
         self.changes = 0
         self._ids = itertools.count(1)
@@ -30,10 +32,18 @@ class MemoryBook:
     def load(self) -> str:
         return self.saved[-1] if self.saved else ""
 
-    def save(self, config_data: str) -> int:
+    def save(self, config_data: str, author: str = "", note: str = "") -> int:
         self.saved.append(config_data)
+        self.said.append((author, note))
         self.changes += 1
         return len(self.saved)
+
+    def versions(self, limit: int) -> list[SavedVersion]:
+        found = [SavedVersion(number, number, *said) for number, said in enumerate(self.said, 1)]
+        return found[::-1][:limit]
+
+    def version_data(self, version_id: int) -> str | None:
+        return self.saved[version_id - 1] if 0 < version_id <= len(self.saved) else None
 
     def sources(self) -> list[SavedSource]:
         return list(self.rows.values())
@@ -57,6 +67,7 @@ class Machine:
     logs: Path
     data: Path
     book: MemoryBook
+    keys: list[str] = field(default_factory=lambda: ["a key"])
     now: float = 4e9  # far from when the files are written, so that they count as settled
 
     @property
@@ -80,7 +91,12 @@ class Machine:
 
     def manager(self) -> ConfigManager:
         return ConfigManager(
-            str(self.file), forbidden=[str(self.data)], book=self.book, formats=FORMATS, clock=lambda: self.now
+            str(self.file),
+            forbidden=[str(self.data)],
+            book=self.book,
+            formats=FORMATS,
+            vault=Vault(lambda: self.keys),
+            clock=lambda: self.now,
         )
 
     def error(self) -> ConfigError:
