@@ -23,7 +23,7 @@ PACKAGE = ROOT / "threatlens"
 #: config_file.py is a part of config and so on, unless it has a word of its own.
 LAYERS = {
     0: "errors event",
-    1: "analyzers attack broadcaster decoders demo discovery ingestion_queue logs outbound query rulebook "
+    1: "analyzers attack broadcaster decoders demo detectors discovery ingestion_queue logs outbound query rulebook "
     "settings sources vault",
     2: "config migrations models store",
     3: "doctor health ingestions processor",
@@ -34,8 +34,9 @@ LAYERS = {
 SIBLINGS_APART = {1, 4}  # layers whose members do not know each other
 FLASK_FROM = 2  # the lowest layer that may know Flask
 
-FAMILIES = ("analyzers", "decoders", "sources", "web")
-MEMBER_LISTS = {"decoders": "DECODERS", "web": "PAGES"}  # where the members are alike, the __init__ lists them
+FAMILIES = ("analyzers", "decoders", "detectors", "sources", "web")
+#: Where the members are alike, the __init__ lists them.
+MEMBER_LISTS = {"decoders": "DECODERS", "detectors": "DETECTORS", "web": "PAGES"}
 
 #: The places that may catch everything (rule 4): module and function, and what each is for.
 CATCH_ALL = {
@@ -86,7 +87,8 @@ UNSAFE_CALLS = {
 }
 #: Module and call that may stand all the same, and why.
 GENERATORS = {
-    ("decoders.tables", "exec"): "functions written from our own tables of patterns; no line of a log gets there"
+    ("decoders.tables", "exec"): "functions written from our own tables of patterns; no line of a log gets there",
+    ("detectors.predicates", "exec"): "functions written from compiled rules; their texts enter by repr() only",
 }
 UNSAFE_MODULES = {"dill", "marshal", "pickle", "shelve"}
 MAX_LINES = 500

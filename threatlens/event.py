@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -134,6 +135,48 @@ class Event:
             "realtime_processed": self.realtime_processed,
             "notification_sent": self.notification_sent,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class RuleMatch:
+    """What a detection rule found: one event, or for a correlation several within its time span.
+
+    A correlation is told of when its condition becomes true for a group. While it stays true it is told of again only
+    when the count has doubled or a whole time span has passed: those carry `again`.
+    """
+
+    rule_id: str
+    rule_name: str
+    level: str  # informational, low, medium, high, critical
+    severity: int  # 1-10, from the level: LEVEL_SEVERITIES
+    kind: str  # "rule" or "correlation"
+    timestamp_us: int  # event time of the last event
+    first_us: int  # event time of the first event; of a rule: the same
+    count: int  # events since the group began to meet the condition; of a rule: 1
+    group: tuple[tuple[str, str], ...]  # group-by fields of a correlation with their values, () without
+    source_ip: str | None
+    user_name: str | None
+    host_name: str | None
+    tags: tuple[str, ...]  # as the rule has them: "attack.credential-access", "attack.t1110.001"
+    positions: tuple[int, ...]  # places in the batch of the events that it is about, the one that completed it last
+    again: bool = False  # a correlation that was told of before, with a higher count
+
+
+#: What a level of Sigma means on our scale from 1 to 10.
+LEVEL_SEVERITIES: Mapping[str, int] = MappingProxyType(
+    {"informational": 2, "low": 4, "medium": 6, "high": 8, "critical": 10}
+)
+
+
+class StateRow(NamedTuple):
+    """A part of the state of correlations, to be written in the transaction of the batch that changed it.
+
+    Rows are known by rule_id and key together; what they hold is the detectors' business alone.
+    """
+
+    rule_id: str
+    key: str
+    payload: bytes | None  # None: the row is to be deleted
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,362 @@
+"""DetectionEngine: rules and correlations over a stream of decoded events.
+
+    engine = DetectionEngine(rules, tables)
+    engine.restore(rows)                         # once, with what the store holds
+    for each batch, in the order in which batches are committed:
+        found = engine.detect(events)            # [(decoded, timestamp_us), ...] -> Detections
+        rows = engine.changes()                  # to be written in the batch's own transaction, with found.matches
+    engine.restore(rows)                         # when a batch is given up: back to what is committed
+
+detect() moves the state of the correlations on, changes() says how, as StateRows: upserts and deletions by
+(rule_id, key). They are one row per batch and correlation, not one per group. Nothing is told twice and nothing is
+lost if rows and matches are committed together: a restart restores the state that the last committed batch left.
+Between detect() and the commit nothing else may touch the engine; it is for one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from threatlens.detectors.buckets import Bucket, Candidate
+from threatlens.detectors.correlation import Correlator, Firing, Input
+from threatlens.detectors.fields import FieldMap, View, searched_text
+from threatlens.detectors.journal import Journal
+from threatlens.detectors.linking import Linked, link
+from threatlens.detectors.literals import Rarity, required
+from threatlens.detectors.logsources import Kinds, LogSources
+from threatlens.detectors.predicates import Predicate, each, make_predicate
+from threatlens.detectors.rule import Problem, Rule, RuleSet
+from threatlens.event import LEVEL_SEVERITIES, Decoded, RuleMatch, StateRow
+
+#: Groups of all correlations together; the fullest gives way first.
+MAX_ALL_GROUPS = 300_000
+#: A rule that takes longer than this on one event, that many times, is switched off.
+BUDGET_S, STRIKES = 0.05, 3
+#: A rule that matches more events of a batch than this is told of once for all the others.
+DIGEST_ABOVE = 100
+
+_ADDRESS = ("source.ip", "ipaddress", "sourceip", "c-ip", "src_ip", "client.ip")
+_USER = ("user.name", "targetusername", "user", "subjectusername")
+_HOST = ("host.name", "computer", "computername", "host.hostname")
+
+
+class Tables(NamedTuple):
+    """The data files of the family, parsed."""
+
+    logsources: Mapping[str, Any]
+    fields: Sequence[Mapping[str, Any]]
+    everyday: Sequence[str]  # texts of everyday events, for the prefilter
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What one batch gave."""
+
+    matches: tuple[RuleMatch, ...] = ()
+    disabled: tuple[Problem, ...] = ()  # rules that were switched off while it was looked at
+
+
+@dataclass
+class _Batch:
+    """What is gathered while a batch is looked at."""
+
+    matches: list[RuleMatch] = field(default_factory=list)
+    disabled: list[Problem] = field(default_factory=list)
+    per_rule: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # rule -> (place in matches, position)
+    places: dict[tuple[int, tuple[str, ...]], list[int]] = field(default_factory=dict)
+
+
+class DetectionEngine:
+    """Asks the rules about events, in order. For one thread."""
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        tables: Tables,
+        *,
+        lists: Mapping[str, Sequence[str]] | None = None,
+        prefilter: bool = True,
+        digest_above: int = DIGEST_ABOVE,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`lists`: entries by the name that rules expand. `clock`: seconds, to find rules that take too long."""
+        self._sources = LogSources(tables.logsources)
+        self._fields = FieldMap(tables.fields)
+        self._rarity = Rarity(tables.everyday)
+        self._prefilter = prefilter
+        self._digest_above = digest_above
+        self._clock = clock
+        self._latest_us = 0
+        self._strikes: Counter[int] = Counter()
+        self.hits: Counter[str] = Counter()  # rule id -> events or firings since the engine was made
+        self.off: dict[str, Problem] = {}  # rules that were switched off for taking too long
+        self._journal = Journal()
+        self._links: list[Linked] = []
+        self._correlators: dict[int, Correlator] = {}
+        self._buckets: dict[Kinds, Bucket] = {}
+        self._candidates: dict[int, Candidate] = {}
+        self.problems: tuple[Problem, ...] = ()
+        self.replace(rules, lists or {})
+
+    # -- rules
+
+    def replace(self, rules: RuleSet, lists: Mapping[str, Sequence[str]]) -> None:
+        """Go on with these rules. A correlation that is the same as before keeps its state."""
+        kept = {
+            (self._links[place].rule.id, self._links[place].rule.digest): correlator
+            for place, correlator in self._correlators.items()
+        }
+        self._links, self.problems = link(rules, lists, self._fields)
+        self._correlators = {}
+        for place, linked in enumerate(self._links):
+            spec = linked.rule.correlation
+            if spec is not None:
+                known = kept.get((linked.rule.id, linked.rule.digest))
+                self._correlators[place] = known if known is not None and known.spec == spec else Correlator(spec)
+        self._strikes.clear()
+        self._buckets = {}
+        self._candidates = {
+            place: Candidate(place, self._literals(linked), _maker(linked))
+            for place, linked in enumerate(self._links)
+            if linked.rule.kind == "rule"
+        }
+
+    def _literals(self, linked: Linked) -> frozenset[str] | None:
+        return required(json.loads(linked.tree), self._rarity) if self._prefilter else None
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules and correlations in force."""
+        return tuple(linked.rule for linked in self._links)
+
+    def correlator(self, rule_id: str) -> Correlator | None:
+        """The state of one correlation, to be looked at."""
+        return next((c for place, c in self._correlators.items() if self._links[place].rule.id == rule_id), None)
+
+    # -- events
+
+    def detect(self, events: Sequence[tuple[Decoded, int]]) -> Detections:
+        """Ask the rules about a batch: decoded events with their times in microseconds since the epoch."""
+        batch = _Batch()
+        for position, (decoded, timestamp_us) in enumerate(events):
+            self._look_at(decoded, timestamp_us, position, batch)
+        for place, correlator in self._correlators.items():
+            fired = correlator.close(self._latest_us)
+            if fired:
+                self._journal.closed(place, self._latest_us)
+            for firing in fired:
+                self._fired(place, firing, None, len(events) - 1, batch)
+        self._bound()
+        return Detections(tuple(batch.matches), tuple(batch.disabled))
+
+    def finish(self) -> Detections:
+        """Judge every open window as if its time were over: the end of a file that nothing follows."""
+        batch = _Batch()
+        for place, correlator in self._correlators.items():
+            for firing in correlator.close(1 << 62):
+                self._fired(place, firing, None, -1, batch)
+        return Detections(tuple(batch.matches))
+
+    def kinds(self, decoded: Decoded) -> Kinds:
+        """The log sources of an event."""
+        return self._sources.of(decoded)
+
+    def _bucket(self, kinds: Kinds) -> Bucket:
+        bucket = self._buckets.get(kinds)
+        if bucket is None:
+            if len(self._buckets) >= 500:  # names of programs are invented: the buckets of a few are made again
+                self._buckets.clear()
+            same = [c for place, c in self._candidates.items() if kinds.meets(self._links[place].rule.logsource)]
+            bucket = next((known for known in self._buckets.values() if known.rules == tuple(same)), None) or Bucket(
+                same
+            )
+            self._buckets[kinds] = bucket
+        return bucket
+
+    def _look_at(self, decoded: Decoded, timestamp_us: int, position: int, batch: _Batch) -> None:
+        self._latest_us = max(self._latest_us, timestamp_us)
+        bucket = self._bucket(self._sources.of(decoded))
+        if not bucket.rules:
+            return
+        text = searched_text(decoded)
+        candidates = bucket.candidates(text)
+        if not candidates:
+            return
+        view = View(decoded, text, timestamp_us)
+        g, o = view.get, view.values
+        all_candidates = self._candidates
+        started = self._clock()
+        matched = [place for place in candidates if all_candidates[place].predicate(g, o, text)]
+        if self._clock() - started > BUDGET_S:
+            self._find_slow(candidates, view, batch)
+        for place in matched:
+            self._matched(place, view, timestamp_us, position, batch)
+
+    def _find_slow(self, candidates: Sequence[int], view: View, batch: _Batch) -> None:
+        """Something took too long on this event: measure each rule, switch one off that does it again and again."""
+        for place in candidates:
+            candidate = self._candidates[place]
+            started = self._clock()
+            candidate.predicate(view.get, view.values, view.text)
+            if self._clock() - started > BUDGET_S:
+                self._strikes[place] += 1
+                if self._strikes[place] >= STRIKES:
+                    rule = self._links[place].rule
+                    reason = f"took longer than {BUDGET_S * 1000:.0f} ms on {STRIKES} events and is off"
+                    problem = Problem(rule.path, rule.line, reason, rule.id, rule.name, broken=False)
+                    self.off[rule.id] = problem
+                    batch.disabled.append(problem)
+                    candidate.predicate = _never
+
+    def _matched(self, place: int, view: View, timestamp_us: int, position: int, batch: _Batch) -> None:
+        linked = self._links[place]
+        rule = linked.rule
+        self.hits[rule.id] += 1
+        if linked.emits:
+            earlier = batch.per_rule.setdefault(place, [])
+            if len(earlier) < self._digest_above:
+                earlier.append((len(batch.matches), position))
+                batch.matches.append(_of_event(rule, view, timestamp_us, position))
+            else:
+                at = earlier[-1][0]
+                last = batch.matches[at]
+                batch.matches[at] = replace(
+                    last,
+                    count=last.count + 1,
+                    timestamp_us=max(last.timestamp_us, timestamp_us),
+                    first_us=min(last.first_us, timestamp_us),
+                    positions=(*last.positions, position),
+                )
+        for correlation, among in linked.feeds:
+            self._feed(correlation, among, linked, view, timestamp_us, position, batch)
+
+    # -- correlations
+
+    def _feed(
+        self, place: int, among: int, base: Linked, view: View, timestamp_us: int, position: int, batch: _Batch
+    ) -> None:
+        linked = self._links[place]
+        spec = linked.rule.correlation
+        assert spec is not None  # noqa: S101 - feeds name correlations only
+        aliases = spec.aliases or {}
+        group = []
+        for name in spec.group_by:
+            renamed = aliases.get(name, {})
+            wanted = renamed.get(base.rule.id) or renamed.get(base.rule.reference) or name
+            value = _first(view.original, base.names(wanted.lower()))
+            if value is None:
+                return
+            group.append(value)
+        value = None
+        if spec.fields:
+            counted = []
+            for name in spec.fields:
+                renamed = aliases.get(name, {})
+                wanted = renamed.get(base.rule.id) or renamed.get(base.rule.reference) or name
+                one = _first(view.original, base.names(wanted.lower()))
+                if one is None:
+                    return
+                counted.append(one)
+            value = "\x1f".join(counted)
+            if spec.type != "value_count" and not _is_number(value):
+                return
+        self._put(place, Input(tuple(group), timestamp_us, among, value), view, position, batch)
+
+    def _put(self, place: int, given: Input, view: View | None, position: int, batch: _Batch) -> None:
+        self._journal.fed(place, given)
+        known = batch.places.setdefault((place, given.group), [])
+        if len(known) >= 1_000:
+            del known[0]
+        known.append(position)
+        firing = self._correlators[place].feed(given)
+        if firing is not None:
+            self._fired(place, firing, view, position, batch)
+
+    def _fired(self, place: int, firing: Firing, view: View | None, position: int, batch: _Batch) -> None:
+        linked = self._links[place]
+        rule, spec = linked.rule, linked.rule.correlation
+        assert spec is not None  # noqa: S101 - only correlations fire
+        self.hits[rule.id] += 1
+        group = tuple(zip(spec.group_by, firing.group, strict=True))
+        if linked.emits:
+            places = tuple(batch.places.get((place, firing.group), ())) or ((position,) if position >= 0 else ())
+            batch.matches.append(_of_correlation(rule, firing, group, view, places))
+        if firing.again:
+            return
+        fields = dict(group)
+        for correlation, among in linked.feeds:
+            above = self._links[correlation].rule.correlation
+            assert above is not None  # noqa: S101 - feeds name correlations only
+            if all(name in fields for name in above.group_by):
+                values = tuple(fields[name] for name in above.group_by)
+                value = "\x1f".join(fields.get(name, "") for name in above.fields) if above.fields else None
+                self._put(correlation, Input(values, firing.last_us, among, value), view, position, batch)
+
+    def _bound(self) -> None:
+        """Keep the groups of all correlations within bounds."""
+        total = sum(len(correlator.groups) for correlator in self._correlators.values())
+        while total > MAX_ALL_GROUPS:
+            fullest = max(self._correlators.values(), key=lambda correlator: len(correlator.groups))
+            for _ in range(min(total - MAX_ALL_GROUPS, 1_000)):
+                fullest.forget_oldest()
+                total -= 1
+
+    # -- state
+
+    def changes(self) -> list[StateRow]:
+        """What the batches since the last call changed, to be committed with them."""
+        return self._journal.rows(self._links, self._correlators)
+
+    def restore(self, rows: Iterable[StateRow]) -> None:
+        """Go back to the state that these rows hold, which are all that were committed; the rest is dropped."""
+        for place, correlator in self._correlators.items():
+            self._correlators[place] = Correlator(correlator.spec, max_groups=correlator.max_groups)
+        self._journal.restore(rows, self._links, self._correlators)
+        self._latest_us = 0
+
+
+def _maker(linked: Linked) -> Callable[[], Predicate]:
+    return lambda: make_predicate(json.loads(linked.tree), linked.names)
+
+
+def _never(*_: object) -> bool:
+    return False
+
+
+def _first(values: Mapping[str, str], names: Sequence[str]) -> str | None:
+    for name in names:
+        for value in each(values.get(name)):
+            return value
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return abs(float(text)) < 1e300
+    except ValueError:
+        return False
+
+
+def _of_event(rule: Rule, view: View, timestamp_us: int, position: int) -> RuleMatch:
+    values = view.original
+    return RuleMatch(
+        rule.id, rule.name, rule.level, LEVEL_SEVERITIES[rule.level], "rule", timestamp_us, timestamp_us, 1, (),
+        _first(values, _ADDRESS), _first(values, _USER), _first(values, _HOST), rule.tags, (position,),
+    )  # fmt: skip
+
+
+def _of_correlation(
+    rule: Rule, firing: Firing, group: tuple[tuple[str, str], ...], view: View | None, positions: tuple[int, ...]
+) -> RuleMatch:
+    values: dict[str, str] = dict(view.original) if view is not None else {}
+    values.update((name.lower(), value) for name, value in group)
+    return RuleMatch(
+        rule.id, rule.name, rule.level, LEVEL_SEVERITIES[rule.level], "correlation", firing.last_us, firing.first_us,
+        firing.count, group, _first(values, _ADDRESS), _first(values, _USER), _first(values, _HOST), rule.tags,
+        positions, firing.again,
+    )  # fmt: skip

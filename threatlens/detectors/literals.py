@@ -1,0 +1,124 @@
+"""Which texts must stand in an event for a rule to match at all: what the prefilter looks for.
+
+Of a conjunction one part is enough, and the rarest is taken; of a disjunction every part is needed. A rule for which
+no text is certain runs on every event of its log source.
+"""
+
+from __future__ import annotations
+
+import re
+import re._constants as constants  # type: ignore[import-not-found]
+import re._parser as parser  # type: ignore[import-not-found]
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from threatlens.detectors.predicates import SEPARATOR
+from threatlens.detectors.rule import Tree
+
+MAX_LITERAL = 40  # characters of a text that are looked for
+_MAX_LITERALS = 400  # a rule that would need more runs on every event
+_NUMBER = re.compile(r"[0-9]{1,6}")
+
+
+class Rarity:
+    """How often a text is seen in everyday events, from lines of such events."""
+
+    def __init__(self, samples: Iterable[str]) -> None:
+        self._samples = tuple(sample.lower() for sample in samples)
+        self._known: dict[str, float] = {}
+
+    def cost(self, literal: str) -> float:
+        """About the share of events that hold the text, from the samples and its length."""
+        cost = self._known.get(literal)
+        if cost is None:
+            seen = sum(literal in sample for sample in self._samples) / max(1, len(self._samples))
+            guess = 0.5 ** len(literal) + (0.02 if _NUMBER.fullmatch(literal) else 0)
+            cost = self._known[literal] = seen + guess + 1e-6
+        return cost
+
+
+def required(tree: Tree, rarity: Rarity) -> frozenset[str] | None:
+    """Texts of which one stands, lower case, in every event that meets the tree. None: nothing is certain."""
+    found = _required(tree, rarity)
+    return None if found is None else found[0]
+
+
+def _required(tree: Tree, rarity: Rarity) -> tuple[frozenset[str], float] | None:
+    op = tree[0]
+    if op == "sel":
+        return _required(tree[2], rarity)
+    if op == "and":
+        parts = [part for item in tree[1] if (part := _required(item, rarity)) is not None]
+        return min(parts, key=lambda part: part[1], default=None)
+    if op == "or":
+        union: frozenset[str] = frozenset()
+        for item in tree[1]:
+            part = _required(item, rarity)
+            if part is None:
+                return None
+            union |= part[0]
+        return _priced(union, rarity)
+    if op in {"eq", "pre", "suf", "in", "glob", "re"}:
+        texts = [_fragment(op, value, rarity) for value in tree[3]]
+        return None if not all(texts) else _priced(frozenset(texts), rarity)
+    return None
+
+
+def _priced(literals: frozenset[str], rarity: Rarity) -> tuple[frozenset[str], float] | None:
+    if not literals or len(literals) > _MAX_LITERALS:
+        return None
+    # A text that holds another adds nothing: the shorter one is found wherever the longer one is.
+    kept = frozenset(
+        text for text in literals if not any(other in text for other in literals if len(other) < len(text))
+    )
+    return kept, sum(map(rarity.cost, kept))
+
+
+def _fragment(op: str, value: Any, rarity: Rarity) -> str:
+    """The rarest text that is certain in a value that meets one alternative of a test; "" if none is."""
+    if op == "glob":
+        candidates = [part for part in value if isinstance(part, str)]
+    elif op == "re":
+        candidates = pattern_literals(*value)
+    else:
+        candidates = [value]
+    pieces = [piece for text in candidates for piece in _pieces(text.lower())]
+    return min(pieces, key=rarity.cost, default="")
+
+
+def _pieces(text: str) -> list[str]:
+    """The text, or its rarest stretch if it is long. Texts whose case does not fold to one form are left out."""
+    if SEPARATOR in text or not text.isascii():
+        text = max(re.split(r"[^\x00-\x1e\x20-\x7f]+", text), key=len)
+    if len(text) <= MAX_LITERAL:
+        return [text] if text else []
+    step = MAX_LITERAL // 2
+    return [text[at : at + MAX_LITERAL] for at in range(0, len(text) - step, step)]
+
+
+def pattern_literals(pattern: str, flags: str) -> list[str]:
+    """Texts that stand in everything that a regular expression matches (any case)."""
+    try:
+        tokens = parser.parse(pattern, re.IGNORECASE if "i" in flags else 0)
+    except re.error:  # RE2 knows some words that Python does not
+        return []
+    return [text for text in _runs(tokens) if len(text) > 1]
+
+
+def _runs(tokens: Sequence[Any]) -> list[str]:
+    found: list[str] = []
+    run = ""
+    for operation, argument in tokens:
+        if operation is constants.LITERAL:
+            run += chr(argument)
+            continue
+        if operation is constants.AT:
+            continue
+        found.append(run)
+        run = ""
+        if operation is constants.SUBPATTERN:
+            found.extend(_runs(argument[3]))
+        elif operation in {constants.MAX_REPEAT, constants.MIN_REPEAT} and argument[0] > 0:
+            found.extend(_runs(argument[2]))
+    found.append(run)
+    return [text for text in found if text]

@@ -1,0 +1,105 @@
+"""Regular expressions of rules over text that an attacker writes.
+
+RE2 runs them, in time that grows with the text and nothing else. It lacks look-around and back-references: a pattern
+that needs those runs in Python's engine if no text can make it run long, and is refused otherwise. The text is cut
+before it is matched.
+"""
+
+from __future__ import annotations
+
+import re
+import re._constants as constants  # type: ignore[import-not-found]
+import re._parser as parser  # type: ignore[import-not-found]
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import re2
+
+MATCHED_CHARS = 16_384  # of a value; longer ones are matched up to here
+MAX_PATTERN_CHARS = 20_000
+BACKTRACKED_CHARS = 2_048  # the same in Python's engine
+_MANY = 16  # a repeat up to here is as good as its copies in a row
+_REPEATS = (constants.MAX_REPEAT, constants.MIN_REPEAT, constants.POSSESSIVE_REPEAT)
+
+Search = Callable[[str], object]
+
+
+def refusal(pattern: str, flags: str) -> str:
+    """Why the pattern cannot run; "" if it can."""
+    if len(pattern) > MAX_PATTERN_CHARS:
+        return f"is longer than {MAX_PATTERN_CHARS:,} characters"
+    try:
+        compile_search(pattern, flags)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def compile_search(pattern: str, flags: str) -> Search:
+    """A function that looks for the pattern anywhere in a text. Raises ValueError with the reason."""
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 8 << 20
+    prefix = f"(?{flags})" if flags else ""
+    try:
+        search = re2.compile(prefix + pattern, options).search
+    except re2.error as error:
+        detail = error.args[0]
+        reason = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)
+        return _compile_python(pattern, flags, reason)
+    # Half of a surrogate pair is text for us and none for RE2.
+    return lambda text: search(text[:MATCHED_CHARS].encode("utf-8", "replace").decode())
+
+
+def _compile_python(pattern: str, flags: str, reason: str) -> Search:
+    bits = 0
+    for flag in flags:
+        bits |= {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL}[flag]
+    try:
+        parsed = parser.parse(pattern, bits)
+        found = list(ambiguous(parsed))
+        search = re.compile(pattern, bits).search
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"is not valid: {error}") from error
+    if found:
+        raise ValueError(f"can be made to run without end, and RE2 cannot run it: {reason}")
+    return lambda text: search(text[:BACKTRACKED_CHARS])
+
+
+def ambiguous(tokens: Any, inside: bool = False) -> Iterator[str]:
+    """What could make a backtracking matcher run long: a repeat inside a repeat, a second repeat without an upper
+    bound, a reference to a group."""
+    many = 0
+    for name in _repeats(tokens, inside):
+        many += name == "repeat"
+        if name != "repeat" or many > 1:
+            yield name
+
+
+def _repeats(tokens: Any, inside: bool) -> Iterator[str]:
+    for operation, argument in tokens:
+        if operation in _REPEATS:
+            _, high, body = argument
+            many = high is constants.MAXREPEAT or high > _MANY
+            if many or (inside and high > 1):
+                yield "nested" if inside else "repeat"
+            yield from _repeats(body, inside or many)
+        elif operation is constants.GROUPREF:
+            yield "reference"
+        else:
+            for part in _parts(operation, argument):
+                yield from _repeats(part, inside)
+
+
+def _parts(operation: Any, argument: Any) -> list[Any]:
+    if operation is constants.SUBPATTERN:
+        return [argument[3]]
+    if operation is constants.BRANCH:
+        return list(argument[1])
+    if operation in {constants.ASSERT, constants.ASSERT_NOT}:
+        return [argument[1]]
+    if operation is constants.ATOMIC_GROUP:
+        return [argument]
+    if operation is constants.GROUPREF_EXISTS:
+        return [part for part in argument[1:] if part is not None]
+    return []
