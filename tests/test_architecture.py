@@ -23,8 +23,8 @@ PACKAGE = ROOT / "threatlens"
 #: config_file.py is a part of config and so on, unless it has a word of its own.
 LAYERS = {
     0: "errors event",
-    1: "analyzers attack broadcaster decoders demo detectors discovery ingestion_queue logs outbound query rulebook "
-    "settings sources vault",
+    1: "analyzers attack broadcaster decoders demo detectors discovery ingestion_queue logs outbound passwords query"
+    " rulebook settings sources vault",
     2: "config migrations models store",
     3: "doctor health ingestions processor",
     4: "background web",

@@ -215,6 +215,75 @@ class ApiTokenRecord(Base):
     role: Mapped[str] = mapped_column(Text)  # viewer, analyst, admin
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
     last_used_at: Mapped[int] = mapped_column(BigInteger, default=0)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))  # none: the command line
+    prefix: Mapped[str] = mapped_column(Text, default="")
+    expires_at: Mapped[int] = mapped_column(BigInteger, default=0)  # 0: never
+    scopes: Mapped[str] = mapped_column(Text, default="[]")  # JSON: read, ingest, write; none: all of them
+    sources: Mapped[str] = mapped_column(Text, default="[]")  # JSON: names; none: all
+
+
+class UserRecord(Base):
+    """An account of a person."""
+
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)  # never used again
+    name: Mapped[str] = mapped_column(Text, unique=True)  # normalised
+    password_hash: Mapped[str] = mapped_column(Text)  # Argon2id, with its salt and cost
+    role: Mapped[str] = mapped_column(Text)
+    enabled: Mapped[bool] = mapped_column(Boolean, default=True)
+    created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    password_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    last_login_at: Mapped[int] = mapped_column(BigInteger, default=0)
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - as SQLAlchemy wants it
+
+
+class SessionRecord(Base):
+    """A browser that somebody logged in with; only the hash of its secret is kept."""
+
+    __tablename__ = "sessions"
+    id_hash: Mapped[str] = mapped_column(Text, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    seen_at: Mapped[int] = mapped_column(BigInteger)
+    confirmed_at: Mapped[int] = mapped_column(BigInteger)  # when the password was last given
+    address: Mapped[str] = mapped_column(Text)
+    browser: Mapped[str] = mapped_column(Text)
+    __table_args__ = (Index("ix_sessions_user_id", "user_id"), {"sqlite_with_rowid": False})
+
+
+class LoginAddressRecord(Base):
+    """From where somebody logged in: the limit of an account does not lock them out there."""
+
+    __tablename__ = "login_addresses"
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    address: Mapped[str] = mapped_column(Text, primary_key=True)
+    seen_at: Mapped[int] = mapped_column(BigInteger)
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - as SQLAlchemy wants it
+
+
+class SetupCodeRecord(Base):
+    """What the first administrator is made with; only its hash is kept."""
+
+    __tablename__ = "setup_codes"
+    code_hash: Mapped[str] = mapped_column(Text, primary_key=True)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - as SQLAlchemy wants it
+
+
+class AuditRecord(Base):
+    """One entry of the audit log. Triggers refuse to change or delete it."""
+
+    __tablename__ = "audit_log"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    timestamp: Mapped[int] = mapped_column(BigInteger)
+    actor: Mapped[str] = mapped_column(Text)
+    address: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text)
+    target: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)  # JSON
+    request_id: Mapped[str] = mapped_column(Text)
+    hash: Mapped[str] = mapped_column(Text)
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - as SQLAlchemy wants it
 
 
 class IngestionRecord(Base):

@@ -18,6 +18,8 @@ from sqlalchemy.exc import DBAPIError
 
 from threatlens.errors import NotOurs
 from threatlens.models import now_us
+from threatlens.store_accounts import AccountBook
+from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 from threatlens.store_reading import MINUTE_US, SLOT_US, EventReading
 from threatlens.store_sources import SourceBook
@@ -88,11 +90,12 @@ class DeadLetter(NamedTuple):
     error: str
 
 
-class EventStore(EventReading, SourceBook, StreamTable, TokenBook):
+class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(Database(engine))
+        self.audit = AuditLog(self.database)
         self._names: dict[tuple[str, str], int] = {}
         self._names_lock = threading.Lock()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from programs import Program
 
-from threatlens.store_tokens import ROLES
+from threatlens.store_accounts import ROLES
 from threatlens.web.operations import Operation
 
 GOOD_SHAPE = "tl_" + "A" * 43

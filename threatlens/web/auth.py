@@ -10,7 +10,8 @@ import re
 
 from flask import request
 
-from threatlens.store_tokens import ROLES, TokenView
+from threatlens.store_accounts import ROLES
+from threatlens.store_tokens import TokenView
 from threatlens.web.context import services
 from threatlens.web.problems import ProblemError
 

@@ -1,0 +1,394 @@
+"""Accounts: people with a name, a password and a role, and the sessions of their browsers.
+
+Everything that ends somebody's rights (log-out, another role or password, disabling, removal) removes sessions in the
+same transaction, and is seen by every process within SNAPSHOT_S, as requests and open sockets look into a snapshot in
+memory. Every change is written to the audit log in its own transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import threading
+import time
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from threatlens.errors import ConfigError
+from threatlens.models import now_us
+from threatlens.store_audit import AuditLog
+from threatlens.store_database import Database
+
+ROLES = ("viewer", "analyst", "admin")
+SNAPSHOT_S = 0.4
+SETUP_CODE_US = 3_600_000_000
+#: How long an address from which somebody logged in stays one that the limit of the account does not hold for.
+KNOWN_ADDRESS_US = 30 * 86_400_000_000
+MAX_SESSIONS = 50  # of one account; the oldest ends
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
+_LONGEST = 255  # characters of a name that is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Doer:
+    """Whom the audit log names for a change."""
+
+    name: str  # "user anna", "command line"
+    address: str = ""
+    request_id: str = ""
+
+
+COMMAND_LINE = Doer("command line")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account without its password."""
+
+    id: int
+    name: str
+    role: str
+    enabled: bool
+    created_at: int  # microseconds since the epoch, like all below
+    password_at: int
+    last_login_at: int  # 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser that somebody logged in with."""
+
+    id_hash: str  # hex SHA-256 of what its cookie holds
+    user_id: int
+    created_at: int
+    seen_at: int
+    confirmed_at: int  # when the password was last given
+    address: str
+    browser: str
+
+
+def normal_name(text: str) -> str:
+    """The name that counts; raises ConfigError. Names that look alike or differ in case only are one."""
+    name = unicodedata.normalize("NFKC", text[: _LONGEST + 1]).casefold()
+    if not _NAME.fullmatch(name):
+        msg = "a name has 1 to 64 letters from a to z, digits and . _ @ + -, and begins with a letter or digit"
+        raise ConfigError(msg, key="name")
+    return name
+
+
+def hash_secret(secret: str) -> str:
+    """What is kept of a secret that is random and long."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+_USER = "id, name, role, enabled, created_at, password_at, last_login_at"
+_SESSION = "id_hash, user_id, created_at, seen_at, confirmed_at, address, browser"
+
+
+class AccountBook:
+    """The tables users, sessions, login_addresses and setup_codes."""
+
+    database: Database
+    audit: AuditLog
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._people: tuple[dict[int, User], dict[str, Session]] = ({}, {})
+        self._people_read_at = -1e9
+        self._people_lock = threading.Lock()
+        self._session_seen: dict[str, int] = {}
+
+    # -- the first account
+
+    def has_admin(self) -> bool:
+        """Whether somebody may administer this."""
+        with self.database.reading() as connection:
+            return _admins(connection) > 0
+
+    def new_setup_code(self) -> str | None:
+        """A code that makes the first administrator, once, within the hour; None when there is an account already."""
+        code = secrets.token_urlsafe(24)
+        with self.database.writing() as connection:
+            if connection.exec_driver_sql("SELECT 1 FROM users").first():
+                return None
+            connection.exec_driver_sql("DELETE FROM setup_codes")
+            connection.exec_driver_sql("INSERT INTO setup_codes VALUES (?,?)", (hash_secret(code), now_us()))
+        return code
+
+    def is_setup_code(self, code: str, now: int) -> bool:
+        """Whether this code would be taken now."""
+        with self.database.reading() as connection:
+            return _setup_code_holds(connection, code, now)
+
+    def set_up(self, code: str, name: str, password_hash: str, doer: Doer, now: int) -> User | None:
+        """The first administrator; None when the code does not hold or there is an account already."""
+        name = normal_name(name)
+        with self.database.writing() as connection:
+            if connection.exec_driver_sql("SELECT 1 FROM users").first() or not _setup_code_holds(
+                connection, code, now
+            ):
+                return None
+            connection.exec_driver_sql("DELETE FROM setup_codes")
+            user = self._insert_user(connection, name, password_hash, "admin", doer)
+        self._forget_people()
+        return user
+
+    # -- accounts
+
+    def users(self) -> list[User]:
+        """All of them by name."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(f"SELECT {_USER} FROM users ORDER BY name")
+            return [_user(row) for row in rows]
+
+    def user(self, user_id: int) -> User | None:
+        """The account with this id."""
+        return self._user("id", user_id)
+
+    def user_named(self, name: str) -> User | None:
+        """The account of this name, however it is written."""
+        try:
+            return self._user("name", normal_name(name))
+        except ConfigError:
+            return None
+
+    def password_of(self, user_id: int) -> str:
+        """The hash of its password; "" without an account."""
+        with self.database.reading() as connection:
+            query = "SELECT password_hash FROM users WHERE id = ?"
+            return str(connection.exec_driver_sql(query, (user_id,)).scalar() or "")
+
+    def create_user(self, name: str, password_hash: str, role: str, doer: Doer) -> User:
+        """A new account; raises ConfigError naming what is wrong."""
+        name, role = normal_name(name), _role(role)
+        try:
+            with self.database.writing() as connection:
+                user = self._insert_user(connection, name, password_hash, role, doer)
+        except IntegrityError as error:
+            raise ConfigError(f"there is an account named {name!r} already", key="name") from error
+        self._forget_people()
+        return user
+
+    def set_role(self, user_id: int, role: str, doer: Doer) -> bool:
+        """Another role; ends the account's sessions. Raises ConfigError for the last administrator."""
+        return self._change(user_id, "user.role_changed", doer, role=_role(role))
+
+    def set_enabled(self, user_id: int, enabled: bool, doer: Doer) -> bool:
+        """Let somebody in again or no longer; ends the account's sessions. Raises ConfigError for the last admin."""
+        return self._change(user_id, "user.enabled" if enabled else "user.disabled", doer, enabled=enabled)
+
+    def set_password(self, user_id: int, password_hash: str, doer: Doer) -> bool:
+        """Another password; ends the account's sessions."""
+        return self._change(
+            user_id, "user.password_changed", doer, secret=True, password_hash=password_hash, password_at=now_us()
+        )
+
+    def remove_user(self, user_id: int, doer: Doer) -> bool:
+        """Forget an account with its sessions and tokens. Raises ConfigError for the last administrator."""
+        with self.database.writing() as connection:
+            before = self._row(connection, user_id)
+            if before is None:
+                return False
+            connection.exec_driver_sql("DELETE FROM users WHERE id = ?", (user_id,))
+            _keep_an_admin(connection, before)
+            self._audit(connection, doer, "user.removed", before.name)
+        self._forget_people()
+        return True
+
+    # -- sessions
+
+    def start_session(self, user: User, doer: Doer, browser: str) -> str:
+        """Somebody gave the right password: what the new session's cookie shall hold."""
+        secret, now = secrets.token_urlsafe(32), now_us()
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                f"INSERT INTO sessions ({_SESSION}) VALUES (?,?,?,?,?,?,?)",
+                (hash_secret(secret), user.id, now, now, now, doer.address, browser[:200]),
+            )
+            connection.exec_driver_sql(
+                "DELETE FROM sessions WHERE id_hash IN"
+                " (SELECT id_hash FROM sessions WHERE user_id = ? ORDER BY seen_at DESC LIMIT -1 OFFSET ?)",
+                (user.id, MAX_SESSIONS),
+            )
+            connection.exec_driver_sql("UPDATE users SET last_login_at = ? WHERE id = ?", (now, user.id))
+            connection.exec_driver_sql(
+                "INSERT INTO login_addresses VALUES (?,?,?)"
+                " ON CONFLICT (user_id, address) DO UPDATE SET seen_at = excluded.seen_at",
+                (user.id, doer.address, now),
+            )
+            self._audit(connection, doer, "login", user.name)
+        self._forget_people()
+        return secret
+
+    def session(self, secret: str, now: int, *, idle_us: int, absolute_us: int) -> tuple[User, Session] | None:
+        """Whose session this is, if it still holds; marks it as used."""
+        found = self._holding(hash_secret(secret), now, idle_us, absolute_us)
+        if found is not None:
+            self._session_seen[found[1].id_hash] = now
+        return found
+
+    def session_holds(self, id_hash: str, now: int, *, idle_us: int, absolute_us: int) -> User | None:
+        """Whose session this is, if it still holds; looking does not count as use."""
+        found = self._holding(id_hash, now, idle_us, absolute_us)
+        return None if found is None else found[0]
+
+    def confirm_session(self, id_hash: str, now: int, doer: Doer) -> None:
+        """The password was given again."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql("UPDATE sessions SET confirmed_at = ? WHERE id_hash = ?", (now, id_hash))
+            self._audit(connection, doer, "login.confirmed")
+        self._forget_people()
+
+    def sessions_of(self, user_id: int) -> list[Session]:
+        """The sessions of an account, the last used first."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(f"SELECT {_SESSION} FROM sessions WHERE user_id = ?", (user_id,)).all()
+        found = [self._used(Session(*row)) for row in rows]
+        return sorted(found, key=lambda session: -session.seen_at)
+
+    def end_sessions(
+        self, user_id: int, doer: Doer, *, only: str = "", but: str = "", action: str = "session.ended"
+    ) -> int:
+        """End the sessions of an account: all, only one, or all but one (by hash); how many."""
+        with self.database.writing() as connection:
+            ended = connection.exec_driver_sql(
+                "DELETE FROM sessions WHERE user_id = ? AND (? = '' OR id_hash = ?) AND id_hash <> ?",
+                (user_id, only, only, but),
+            ).rowcount
+            user = self._row(connection, user_id)
+            if ended and user is not None:
+                self._audit(connection, doer, action, user.name, {"sessions": ended})
+        self._forget_people()
+        return ended
+
+    def write_session_use(self, now: int, *, idle_us: int, absolute_us: int) -> None:
+        """Write down when sessions were last used and remove those that have run out; called now and then."""
+        seen, self._session_seen = self._session_seen, {}
+        with self.database.reading() as connection:
+            old = connection.exec_driver_sql(
+                "SELECT 1 FROM sessions WHERE seen_at < ? OR created_at < ? LIMIT 1", (now - idle_us, now - absolute_us)
+            ).first()
+        if not seen and old is None:
+            return
+        with self.database.writing() as connection:
+            if seen:
+                connection.exec_driver_sql(
+                    "UPDATE sessions SET seen_at = ? WHERE id_hash = ?", [(at, each) for each, at in seen.items()]
+                )
+            connection.exec_driver_sql(
+                "DELETE FROM sessions WHERE seen_at < ? OR created_at < ?", (now - idle_us, now - absolute_us)
+            )
+        self._forget_people()
+
+    def is_known_address(self, user_id: int, address: str, now: int) -> bool:
+        """Whether somebody logged in to this account from there lately."""
+        with self.database.reading() as connection:
+            query = "SELECT 1 FROM login_addresses WHERE user_id = ? AND address = ? AND seen_at > ?"
+            return connection.exec_driver_sql(query, (user_id, address, now - KNOWN_ADDRESS_US)).first() is not None
+
+    # -- inside
+
+    def _holding(self, id_hash: str, now: int, idle_us: int, absolute_us: int) -> tuple[User, Session] | None:
+        users, sessions = self._snapshot()
+        session = sessions.get(id_hash)
+        user = users.get(session.user_id) if session else None
+        if session is None or user is None or not user.enabled:
+            return None
+        session = self._used(session)
+        if now - session.seen_at > idle_us or now - session.created_at > absolute_us:
+            return None
+        return user, session
+
+    def _snapshot(self) -> tuple[dict[int, User], dict[str, Session]]:
+        if time.monotonic() - self._people_read_at > SNAPSHOT_S:
+            with self._people_lock:
+                began = time.monotonic()
+                if began - self._people_read_at > SNAPSHOT_S:
+                    with self.database.reading() as connection:
+                        users = {row[0]: _user(row) for row in connection.exec_driver_sql(f"SELECT {_USER} FROM users")}
+                        rows = connection.exec_driver_sql(f"SELECT {_SESSION} FROM sessions")
+                        sessions = {row[0]: Session(*row) for row in rows}
+                    self._people, self._people_read_at = (users, sessions), began
+        return self._people
+
+    def _forget_people(self) -> None:
+        with self._people_lock:
+            self._people_read_at = -1e9
+
+    def _used(self, session: Session) -> Session:
+        seen = max(session.seen_at, self._session_seen.get(session.id_hash, 0))
+        return Session(session.id_hash, session.user_id, session.created_at, seen, session.confirmed_at,
+                       session.address, session.browser)  # fmt: skip
+
+    def _user(self, column: str, value: object) -> User | None:
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(f"SELECT {_USER} FROM users WHERE {column} = ?", (value,)).one_or_none()
+            return None if row is None else _user(row)
+
+    def _row(self, connection: Connection, user_id: int) -> User | None:
+        row = connection.exec_driver_sql(f"SELECT {_USER} FROM users WHERE id = ?", (user_id,)).one_or_none()
+        return None if row is None else _user(row)
+
+    def _insert_user(self, connection: Connection, name: str, password_hash: str, role: str, doer: Doer) -> User:
+        now = now_us()
+        row = connection.exec_driver_sql(
+            "INSERT INTO users (name, password_hash, role, enabled, created_at, password_at, last_login_at)"
+            f" VALUES (?,?,?,1,?,?,0) RETURNING {_USER}",
+            (name, password_hash, role, now, now),
+        ).one()
+        self._audit(connection, doer, "user.created", name, {"role": role})
+        return _user(row)
+
+    def _change(self, user_id: int, action: str, doer: Doer, *, secret: bool = False, **values: Any) -> bool:
+        with self.database.writing() as connection:
+            before = self._row(connection, user_id)
+            if before is None:
+                return False
+            columns = ", ".join(f"{name} = ?" for name in values)
+            connection.exec_driver_sql(f"UPDATE users SET {columns} WHERE id = ?", (*values.values(), user_id))
+            _keep_an_admin(connection, before)
+            connection.exec_driver_sql("DELETE FROM sessions WHERE user_id = ?", (user_id,))
+            self._audit(connection, doer, action, before.name, {} if secret else values)
+        self._forget_people()
+        return True
+
+    def _audit(
+        self, connection: Connection, doer: Doer, action: str, target: str = "", detail: Mapping[str, Any] | None = None
+    ) -> None:
+        self.audit.append(
+            doer.name, doer.address, action, target, detail, request_id=doer.request_id, connection=connection
+        )
+
+
+def _user(row: Any) -> User:
+    return User(row[0], row[1], row[2], bool(row[3]), row[4], row[5], row[6])
+
+
+def _role(role: str) -> str:
+    if role not in ROLES:
+        msg = f"the role must be one of {', '.join(ROLES)}, not {role[:40]!r}"
+        raise ConfigError(msg, key="role")
+    return role
+
+
+def _admins(connection: Connection) -> int:
+    query = "SELECT count(*) FROM users WHERE role = 'admin' AND enabled"
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
+def _keep_an_admin(connection: Connection, before: User) -> None:
+    """Raises ConfigError, which undoes the transaction, when this change left nobody to administer."""
+    if before.role == "admin" and before.enabled and _admins(connection) == 0:
+        raise ConfigError(f"{before.name} is the last administrator; make another one first", key="role")
+
+
+def _setup_code_holds(connection: Connection, code: str, now: int) -> bool:
+    query = "SELECT created_at FROM setup_codes WHERE code_hash = ?"
+    made = connection.exec_driver_sql(query, (hash_secret(code),)).scalar()
+    return made is not None and now - int(made) <= SETUP_CODE_US
