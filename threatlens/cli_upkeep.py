@@ -1,7 +1,8 @@
-"""Commands for whoever looks after an installation: its secrets and its configuration."""
+"""Commands for whoever looks after an installation: its secrets, its configuration, its backups."""
 
 from __future__ import annotations
 
+import os
 import time
 
 import click
@@ -77,4 +78,67 @@ def import_(file: str) -> None:
     click.echo(f"{file}: imported")
 
 
-COMMANDS = (secrets, config)
+def _passphrase(file: str | None) -> str:
+    """The passphrase of a backup; "" for none."""
+    if file is None:
+        return os.environ.get("THREATLENS_BACKUP_PASSPHRASE", "")
+    try:
+        with open(file, encoding="utf-8") as stream:
+            found = stream.readline(1000).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{file!r} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
+        raise click.ClickException(msg) from error
+    if not found:
+        msg = f"{file!r} holds no passphrase in its first line"
+        raise click.UsageError(msg)
+    return found
+
+
+_PASSPHRASE = click.option(
+    "--passphrase-file",
+    type=click.Path(),
+    help="A file whose first line encrypts the backup.  [default: THREATLENS_BACKUP_PASSPHRASE, if it is set]",
+)
+
+
+@click.command()
+@_PASSPHRASE
+@click.argument("file", type=click.Path(dir_okay=False))
+def backup(passphrase_file: str | None, file: str) -> None:
+    """Save the database, threatlens.yaml and your rules to FILE, while ThreatLens runs.
+
+    The key of the stored secrets is not in it: keep a copy of secret.key (or THREATLENS_SECRET_KEY) elsewhere.
+    """
+    from threatlens import __version__
+    from threatlens.backup import make_backup
+
+    passphrase = _passphrase(passphrase_file)
+    size = make_backup(current_settings(), file, version=__version__, passphrase=passphrase)
+    click.echo(f"{file}: {size:,} bytes, verified{', encrypted' if passphrase else ''}")
+
+
+@click.command()
+@_PASSPHRASE
+@click.argument("file", type=click.Path(dir_okay=False))
+def restore(passphrase_file: str | None, file: str) -> None:
+    """Put what FILE holds in the place of what is in the data folder, which is kept. ThreatLens must be stopped."""
+    from threatlens.backup import restore_backup
+    from threatlens.settings import prepare_data_folder
+    from threatlens.store_schema import migrate
+
+    settings = current_settings()
+    prepare_data_folder(settings)
+    done = restore_backup(settings, file, passphrase=_passphrase(passphrase_file))
+    migrate(settings)
+    click.echo(f"{file}: restored {', '.join(done.files[:5])}{', ...' if len(done.files) > 5 else ''}")
+    if done.kept_in:
+        click.echo(f"what was there before is in {done.kept_in}")
+    if done.needs_key:
+        with services() as found:
+            found.config.load_config()
+            lost = any("enter it again" in error.message for error in found.config.errors)
+        if lost:
+            click.echo(f"its secrets need the key they were saved with: bring it back as {settings.key_path}", err=True)
+
+
+COMMANDS = (secrets, config, backup, restore)

@@ -93,3 +93,7 @@ class OutboundError(ThreatLensError):
 
 class SecretError(ThreatLensError):
     """A stored secret cannot be read any more. The operator must enter it again, or bring back the key."""
+
+
+class BackupError(ThreatLensError):
+    """A backup cannot be made or restored. Whoever asked for it must act; nothing has been changed."""
