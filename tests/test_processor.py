@@ -138,19 +138,19 @@ def test_lines_that_nobody_decodes_are_grouped_by_shape(bench):
 
 
 def test_shapes_keep_their_number_when_they_grow_general_and_after_a_restart(bench, store):
-    bench.process(b"zork moved alpha gremlins home\n")
-    bench.process(b"zork moved beta gremlins home\n")
-    (shape,) = store.templates()
-    assert (shape.n, shape.text) == (2, "zork moved <*> gremlins home")
+    for name in (b"alpha", b"beta", b"gamma", b"delta"):
+        bench.process(b"zork moved " + name + b" gremlins home\n")
+    first = bench.events()[0].template_id
+    wide = next(shape for shape in store.templates() if shape.text == "zork moved <*> gremlins home")
+    assert (wide.id, wide.n) == (first, 2), "the first shape grew"
     again = QueueProcessor(bench.queue, store, bench.ring, on_refused=bench.refused.append)
     again.recall_shapes()
     again.set_sources([LogSourceConfig(bench.source_id, "auth", "/x")], {})
     start = store.position(bench.stream_id)
-    line = entry(b"zork moved delta gremlins home\n", stream_id=bench.stream_id, source_id=bench.source_id, start=start)
+    line = entry(b"zork moved omega gremlins home\n", stream_id=bench.stream_id, source_id=bench.source_id, start=start)
     again.process([line], bench.stopped)
-    (shape,) = store.templates()
-    assert shape.n == 3
-    assert {event.template_id for event in bench.events()} == {shape.id}
+    wide = next(shape for shape in store.templates() if shape.text == "zork moved <*> gremlins home")
+    assert (wide.id, wide.n) == (first, 3)
 
 
 def test_what_a_source_has_taught_is_remembered(bench):

@@ -116,7 +116,7 @@ class QueueProcessor:
         self._configs: dict[int, LogSourceConfig] = {}
         self._learned: dict[int, tuple[str, ...]] = {}
         self._tree = TemplateTree()
-        self._templates: dict[str, tuple[int, str]] = {}  # id of a shape in the tree: its number, its text there
+        self._templates: dict[str, int] = {}  # id of a shape in the tree: its number in the store
         self._prepared: Queue[_Prepared] = Queue(maxsize=PREPARED_BATCHES)
 
     def set_sources(self, configs: Iterable[LogSourceConfig], learned: dict[int, tuple[str, ...]]) -> None:
@@ -256,20 +256,20 @@ class QueueProcessor:
     def _template_id(self, message: str, line: str, source_id: int) -> int:
         """The number of the shape of a line that no decoder knows."""
         shape = self._tree.find(message[:INDEXED_CHARACTERS])
-        text = shape.text
         known = self._templates.get(shape.id)
         if known is None:
-            known = (self._store.template_id(text, sample=line, source_id=source_id), text)
+            known = self._templates.get(shape.narrower)
+            if known is None:
+                known = self._store.template_id(shape.text, sample=line, source_id=source_id)
+            else:
+                self._store.generalise_template(known, shape.text)
             self._templates[shape.id] = known
-        elif known[1] != text:
-            self._store.generalise_template(known[0], text)
-            self._templates[shape.id] = known = (known[0], text)
-        return known[0]
+        return known
 
     def recall_shapes(self) -> None:
         """Begin with the shapes that are stored, so that a restart does not number them anew."""
         for view in self._store.templates(limit=MAX_TEMPLATES):
-            self._templates[self._tree.find(view.text).id] = (view.id, view.text)
+            self._templates.setdefault(self._tree.recall(view.text).id, view.id)
 
     # -- storing: one transaction, tried until it holds
 

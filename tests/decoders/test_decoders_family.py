@@ -75,7 +75,7 @@ def test_every_member_of_every_module_is_listed_once():
 def test_samples_use_documentation_addresses_only():
     allowed = re.compile(r"192\.0\.2\.|198\.51\.100\.|203\.0\.113\.|0\.0\.0\.0|1\.2\.3\.4\.5|1\.4\.1")
     for path in SAMPLES.glob("*.log"):
-        for address in re.findall(r"(?<![\d.])\d+\.\d+\.\d+\.\d+(?:\.\d+)?", path.read_text(encoding="utf-8")):
+        for address in re.findall(r"(?<![\d.-])\d+\.\d+\.\d+\.\d+(?:\.\d+)?", path.read_text(encoding="utf-8")):
             assert allowed.match(address), f"{path.name}: {address}"
 
 
@@ -83,7 +83,7 @@ def test_a_line_meets_few_decoders_whatever_it_begins_with():
     registry = threatlens.decoders._REGISTRY
     for _, _, _, _, line in samples():
         strict = [member for member in registry.candidates(line) if member.strict]
-        assert len(strict) <= 6, (line, [member.name for member in strict])
+        assert len(strict) <= 8, (line, [member.name for member in strict])
 
 
 def test_loose_formats_come_after_strict_ones():

@@ -22,7 +22,11 @@ _ANY = compiled(
     r" +(.*)"
 ).fullmatch
 _TAG = compiled(
-    r"(?:(\S+) +)?([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\])?(?: [0-9.]{1,12})?: ?(.*)"
+    r"(?:(\S+) +)?([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\](?: \([^()]{1,200}\))?)?(?: [0-9.]{1,12})?: ?(.*)"
+).fullmatch
+#: macOS programs have blanks in their names: "Google Chrome Helper[4211]".
+_SPACED_TAG = compiled(
+    r"(\S+) +([\w.-]{1,60}(?: [\w.-]{1,60}){1,4})\[([0-9]{1,10})\](?: \([^()]{1,200}\))?: ?(.*)"
 ).fullmatch
 _HOST = compiled(r"([\w.:-]+) (.*)").fullmatch
 
@@ -55,13 +59,14 @@ def _open_unusual(line: str, clock: Clock) -> Opened | None:
     fields: Fields = {}
     if priority is not None:
         put_priority(fields, int(priority))
-    tag = _TAG(rest)
+    tag = _TAG(rest) or _SPACED_TAG(rest)
     program = ""
     if tag is not None:
         host, program, pid, message = tag.groups()
         if host:
             fields["host.name"] = host
         if program[0] == "/":
+            fields["process.executable"] = program
             program = program.rpartition("/")[2] or program
         fields["process.name"] = program.partition("(")[0] or program
         if pid is not None:

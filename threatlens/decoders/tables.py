@@ -79,7 +79,8 @@ NUMBERS = {
 NUMERIC = frozenset(
     (
         "destination.bytes", "destination.packets", "event.duration", "event.severity", "event.sequence", "file.size",
-        "http.request.body.bytes", "http.request.bytes", "http.response.bytes", "network.bytes", "network.packets",
+        "http.request.body.bytes", "http.request.bytes", "log.origin.file.line",
+        "http.response.bytes", "network.bytes", "network.packets",
         "process.parent.pid", "process.thread.id", "source.bytes", "source.packets",
     )
 )  # fmt: skip

@@ -256,8 +256,8 @@ class Clock:
         """A match of one of _LAYOUTS, whose groups are y, m, d, H, M, S, f (fraction), p (am or pm) and z (zone)."""
         groups = found.groupdict()
         day, month, year = groups.get("d"), groups.get("m"), groups.get("y")
-        if order == "mdy/" and int(month or 0) > 12:  # 26/11/2026, which 11/26/2026 would be otherwise
-            day, month = month, day
+        if order == "mdy/" and int(month or 0) > 12:  # 26/11/2026, or 26/11/23 with the year in front
+            day, month, year = (month, day, year) if len(year or "") == 4 else (year, day, month)
         number = int(month) if month and month.isdecimal() else month_number(month or "")
         if not number or not day:
             return _NO_TIME
