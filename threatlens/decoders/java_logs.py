@@ -1,7 +1,8 @@
 """What Java's loggers write: the usual layouts of log4j and logback, and those of Hadoop, HDFS, Spark and ZooKeeper.
 
 The logger is the class that wrote the line; its message is all that follows. Names in brackets may hold brackets of
-their own ("QuorumPeer[myid=1]"), so a thread ends at the bracket before the logger.
+their own ("QuorumPeer[myid=1]"), so a thread ends at the bracket before the logger. The usual layouts are loose: a
+product that uses one and has a decoder of its own is asked first, line by line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _CLASS = r"(?P<logger>[\w$.<>/-]{1,200})"
 _THREAD = r"\[(?P<thread>[^\[\]]{0,200})\]"
 _MESSAGE = r"(?: -|:) {1,4}(?P<message>.*)"
 
-DECODERS = (
+PRODUCTS = (
     layout(
         "zookeeper",
         rf"{_TIME} (?:\[myid:[^\]\s]{{0,20}}\] )?- {_LEVEL} {{1,2}}"
@@ -25,28 +26,6 @@ DECODERS = (
         about="Apache ZooKeeper.",
         leads=("0000-00-00 00:00:00,000 - A", "0000-00-00 00:00:00,000 [aaaa:"),
         marks=("] - ",),
-    ),
-    layout(
-        "spring",
-        rf"{_TIME} {{1,2}}{_LEVEL} (?P<pid>[0-9]{{1,10}}) --- (?:\[[\w .-]{{1,100}}\] )?{_THREAD} {_CLASS} *:"
-        r" (?P<message>.*)",
-        about="Spring Boot's console layout.",
-        leads=("0000-00-00",),
-        marks=(" --- [",),
-    ),
-    layout(
-        "log4j",
-        rf"{_TIME},? {{1,4}}\[?{_LEVEL}\]? {{1,4}}(?:{_THREAD} {{1,2}})?{_CLASS}(?:\[[^\]]{{0,100}}\])?{_MESSAGE}",
-        about="log4j and logback: time, level, thread, class (Hadoop, Kafka and many servers).",
-        leads=("0000-00-00 00:00:00,000 ", "0000-00-00 00:00:00.000 ", "0000-00-00A00:00:00"),
-        marks=_WORDS,
-    ),
-    layout(
-        "logback",
-        rf"(?:{_TIME}|{_CLOCK}[.,][0-9]{{3}}) {_THREAD} {_LEVEL} {{1,2}}{_CLASS}{_MESSAGE}",
-        about="logback's default layout: time, thread, level, class.",
-        leads=("0000-00-00 00:00:00", "0000-00-00A00:00:00", "00:00:00.000 [", "00:00:00,000 ["),
-        marks=_WORDS,
     ),
     layout(
         "hadoop.hdfs",
@@ -61,3 +40,31 @@ DECODERS = (
         leads=("00/00/00 00:00:00 A",),
     ),
 )
+LAYOUTS = (
+    layout(
+        "spring",
+        rf"{_TIME} {{1,2}}{_LEVEL} (?P<pid>[0-9]{{1,10}}) --- (?:\[[\w .-]{{1,100}}\] )?{_THREAD} {_CLASS} *:"
+        r" (?P<message>.*)",
+        about="Spring Boot's console layout.",
+        leads=("0000-00-00",),
+        marks=(" --- [",),
+        strict=False,
+    ),
+    layout(
+        "log4j",
+        rf"{_TIME},? {{1,4}}\[?{_LEVEL}\]? {{1,4}}(?:{_THREAD} {{1,2}})?{_CLASS}(?:\[[^\]]{{0,100}}\])?{_MESSAGE}",
+        about="log4j and logback: time, level, thread, class (Hadoop, Kafka and many servers).",
+        leads=("0000-00-00 00:00:00,000 ", "0000-00-00 00:00:00.000 ", "0000-00-00A00:00:00"),
+        marks=_WORDS,
+        strict=False,
+    ),
+    layout(
+        "logback",
+        rf"(?:{_TIME}|{_CLOCK}[.,][0-9]{{3}}) {_THREAD} {_LEVEL} {{1,2}}{_CLASS}{_MESSAGE}",
+        about="logback's default layout: time, thread, level, class.",
+        leads=("0000-00-00 00:00:00", "0000-00-00A00:00:00", "00:00:00.000 [", "00:00:00,000 ["),
+        marks=_WORDS,
+        strict=False,
+    ),
+)
+DECODERS = PRODUCTS + LAYOUTS

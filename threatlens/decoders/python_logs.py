@@ -9,7 +9,7 @@ _TIME = r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.
 _NAME = r"(?P<logger>[\w.\-]{1,200})"
 _BETWEEN = r"(?: ?[:|-] ?| {1,8})"
 
-DECODERS = (
+PRODUCTS = (
     layout(
         "openstack",
         rf"(?:\S{{1,200}} )?{_TIME} (?P<pid>[0-9]{{1,10}}) {_LEVEL} {_NAME} "
@@ -18,6 +18,8 @@ DECODERS = (
         leads=("0000-00-00 00:00:00", "a"),
         marks=(" [req-", " [-] "),
     ),
+)
+LAYOUTS = (
     layout(
         "python.logging",
         rf"{_TIME}{_BETWEEN}(?:{_NAME}{_BETWEEN})?(?:\[(?P<pid>[0-9]{{1,10}})\] )?\[?{_LEVEL}\]?"
@@ -25,6 +27,7 @@ DECODERS = (
         about='Python\'s logging with a time in front: "time - name - LEVEL - message" and its neighbours.',
         leads=("0000-00-00 00:00:00,000", "0000-00-00 00:00:00 - "),
         marks=("DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"),
+        strict=False,
     ),
     layout(
         "python.basic",
@@ -32,5 +35,7 @@ DECODERS = (
         about='Python\'s logging without configuration: "LEVEL:name:message".',
         leads=("AAAA:a", "AAAAA:a", "AAAAAAA:a", "AAAAAAAA:a"),
         marks=("DEBUG:", "INFO:", "WARNING:", "ERROR:", "CRITICAL:"),
+        strict=False,
     ),
 )
+DECODERS = PRODUCTS + LAYOUTS
