@@ -7,18 +7,16 @@ Commands import what they need themselves: `decode` starts in a tenth of a secon
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from threatlens import __version__, cli_upkeep
+from threatlens import __version__, cli_detection, cli_upkeep
+from threatlens.cli_files import check_format, check_zone, file_problem, open_file, reader_has_enough
 from threatlens.cli_session import current_settings as _settings
 from threatlens.cli_session import services as _services
 from threatlens.errors import DataFolderError, ThreatLensError
@@ -118,17 +116,14 @@ def migrate() -> None:
 def decode(log_format: str, year: int | None, tz: str, file: str) -> None:
     """Decode FILE (or - for standard input) and print one JSON object per record; stores nothing."""
     from threatlens.analyzers.patterns import TemplateTree
-    from threatlens.decoders import FORMATS
     from threatlens.decoders.records import decode_file, to_json
 
-    if log_format != "auto" and log_format not in FORMATS:
-        msg = f"no decoder is named {log_format!r}; there are: auto, {', '.join(sorted(FORMATS))}"
-        raise click.UsageError(msg)
-    _check_zone(tz)
+    check_format(log_format)
+    check_zone(tz)
     tree = TemplateTree()
     out = sys.stdout.buffer
     try:
-        with _open(file) as stream:
+        with open_file(file) as stream:
             for record in decode_file(
                 stream,
                 format=log_format,
@@ -139,40 +134,10 @@ def decode(log_format: str, year: int | None, tz: str, file: str) -> None:
             ):
                 out.write(to_json(record))
         out.flush()
-    except BrokenPipeError:  # `| head`: whoever reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        reader_has_enough()
     except (OSError, EOFError) as error:
-        raise _file_problem(file, error) from error
-
-
-def _check_zone(name: str) -> None:
-    from zoneinfo import ZoneInfo
-
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        msg = f"--tz must be a time zone such as UTC or Europe/Berlin, not {name!r}"
-        raise click.UsageError(msg) from error
-
-
-def _file_problem(file: str, error: Exception) -> click.ClickException:
-    return click.ClickException(f"{file!r} cannot be read: {getattr(error, 'strerror', None) or error}")
-
-
-@contextmanager
-def _open(file: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file or of standard input, unpacked if they are gzip."""
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    with open(file, "rb") as raw:
-        if raw.read(2) == b"\x1f\x8b":
-            raw.seek(0)
-            with gzip.open(raw) as unpacked:
-                yield cast("IO[bytes]", unpacked)
-        else:
-            raw.seek(0)
-            yield raw
+        raise file_problem(file, error) from error
 
 
 @main.command()
@@ -181,17 +146,13 @@ def _open(file: str) -> Iterator[IO[bytes]]:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def ingest(source_name: str | None, log_format: str, files: tuple[str, ...]) -> None:
     """Run FILES through the whole pipeline into the database; a file that is stored already adds nothing."""
-    from threatlens.decoders import FORMATS
-
-    if log_format != "auto" and log_format not in FORMATS:
-        msg = f"no decoder is named {log_format!r}; there are: auto, {', '.join(sorted(FORMATS))}"
-        raise click.UsageError(msg)
+    check_format(log_format)
     for file in files:
         try:
             with open(file, "rb"):
                 pass
         except OSError as error:
-            raise _file_problem(file, error) from error
+            raise file_problem(file, error) from error
     with _services() as services:
         for index, file in enumerate(files):
             name = source_name or os.path.basename(file)
@@ -364,5 +325,5 @@ def doctor() -> None:
         sys.exit(1)
 
 
-for _command in cli_upkeep.COMMANDS:
+for _command in (*cli_detection.COMMANDS, *cli_upkeep.COMMANDS):
     main.add_command(_command)

@@ -112,6 +112,8 @@ def _compile(document: Document, path: str) -> Rule:
     for key in value:
         if key not in _KEYS and kind == "rule" and key in {"detections", "log_source", "condition", "conditions"}:
             raise _Wrong(f"{key!r} is no key of a Sigma rule", key)
+    if kind == "rule" and not {"detection", "logsource", "title"} & set(value):
+        raise _Wrong("is no Sigma rule: it has neither title nor detection", broken=False)
     title = value.get("title")
     if not isinstance(title, str) or not title.strip():
         raise _Wrong("has no title", "title")

@@ -1,0 +1,58 @@
+"""What commands that read files have in common."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, cast
+
+import click
+
+
+def check_format(name: str) -> None:
+    """Raises UsageError for a format that does not exist."""
+    from threatlens.decoders import FORMATS
+
+    if name != "auto" and name not in FORMATS:
+        msg = f"no decoder is named {name!r}; there are: auto, {', '.join(sorted(FORMATS))}"
+        raise click.UsageError(msg)
+
+
+def reader_has_enough() -> None:
+    """After a BrokenPipeError (`| head`): what is still to be written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def check_zone(name: str) -> None:
+    """Raises UsageError for a time zone that does not exist."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        msg = f"--tz must be a time zone such as UTC or Europe/Berlin, not {name!r}"
+        raise click.UsageError(msg) from error
+
+
+def file_problem(file: str, error: Exception) -> click.ClickException:
+    """Why a file cannot be read, in a sentence."""
+    return click.ClickException(f"{file!r} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+@contextmanager
+def open_file(file: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file or of standard input, unpacked if they are gzip."""
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    with open(file, "rb") as raw:
+        if raw.read(2) == b"\x1f\x8b":
+            raw.seek(0)
+            with gzip.open(raw) as unpacked:
+                yield cast("IO[bytes]", unpacked)
+        else:
+            raw.seek(0)
+            yield raw
