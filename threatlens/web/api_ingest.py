@@ -11,6 +11,7 @@ from pydantic import Field
 from threatlens.decoders import FORMATS
 from threatlens.event import rfc3339
 from threatlens.web.context import services
+from threatlens.web.ingest_archive import file_chunks
 from threatlens.web.ingest_body import MAX_PACKED, array_lines, gunzip, read_chunks
 from threatlens.web.operations import Shape, created_at, operation
 from threatlens.web.problems import ProblemError
@@ -30,7 +31,13 @@ MEDIA = {
     "application/gzip": {"type": "string", "contentMediaType": "application/gzip"},
     "multipart/form-data": {
         "type": "object",
-        "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
+        "properties": {
+            "file": {
+                "type": "string",
+                "contentMediaType": "application/octet-stream",
+                "description": "a log as it is, or in a gzip, tar, tar.gz or zip",
+            }
+        },
         "required": ["file"],
     },
 }
@@ -112,15 +119,11 @@ def _lines() -> Iterator[bytes]:
 
 
 def _file(*, packed: bool) -> Iterator[bytes]:
-    """The one file of a form; a gzip is known by its first bytes."""
+    """The one file of a form; what it is packed with is told by its first bytes."""
     if packed:
         raise ProblemError(415, "A form cannot be packed as a whole; pack the file in it.")
     request.max_content_length = MAX_PACKED + MULTIPART_OVERHEAD
     files = request.files
     if list(files) != ["file"] or len(files.getlist("file")) != 1 or request.form:
         raise ProblemError(422, "The form must hold one file named file and nothing else.", field="file")
-    stream = files["file"].stream
-    magic = stream.read(2)
-    stream.seek(0)
-    chunks = read_chunks(stream)
-    return gunzip(chunks) if magic == b"\x1f\x8b" else chunks
+    return file_chunks(files["file"].stream)
