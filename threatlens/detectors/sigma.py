@@ -32,6 +32,8 @@ from sigma.correlations import (
 )
 from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
+from sigma.policy import SigmaPolicy
+from sigma.policy.regex_engine import PythonRegexEngine, RegexPattern
 from sigma.rule import SigmaDetections, SigmaRule
 from sigma.types import (
     Placeholder,
@@ -71,6 +73,16 @@ _KEYS = frozenset({
     "logsource", "detection", "correlation", "filter", "fields", "falsepositives", "level", "license", "scope",
     "taxonomy", "action", "regression_tests_path", "simulation", "threatlens",
 })  # fmt: skip
+
+
+class _AnyPattern(PythonRegexEngine):
+    """Lets pySigma take every pattern: which can run is ours to say (patterns.py)."""
+
+    def compile(self, pattern: str, flags: int = 0) -> RegexPattern:
+        try:
+            return super().compile(pattern, flags)
+        except re.error:
+            return super().compile("")
 
 
 class _Wrong(Exception):
@@ -137,14 +149,14 @@ def _compile(document: Document, path: str) -> Rule:
         status = plain.get("status")
     else:
         if kind == "filter":
-            parsed: Any = SigmaFilter.from_dict(plain)
+            parsed: Any = SigmaFilter.from_dict(plain, policy=SigmaPolicy(_AnyPattern()))
             named = parsed.filter.rules
             applies_to = None if isinstance(named, str) else tuple(each.reference for each in named)
             detections = parsed.filter
         else:
             if "detection" not in plain:
                 raise _Wrong("has no detection", "title")
-            parsed = SigmaRule.from_dict(plain)
+            parsed = SigmaRule.from_dict(plain, policy=SigmaPolicy(_AnyPattern()))
             detections = parsed.detection
         logsource = LogSource(*(_lower(each) for each in (
             parsed.logsource.product, parsed.logsource.category, parsed.logsource.service)))  # fmt: skip
@@ -300,7 +312,8 @@ class _Builder:
         if "\\*" in pattern or "\\?" in pattern:  # str() escapes wildcards that were none
             pattern = value.regexp.to_plain_regex()
         if reason := refusal(pattern, flags):
-            raise _Wrong(f"the regular expression {pattern[:80]!r} {reason}", pattern[:40], broken=False)
+            broken = reason.startswith("is not valid")
+            raise _Wrong(f"the regular expression {pattern[:80]!r} {reason}", pattern[:40], broken=broken)
         return ["re", name, True, [[pattern, flags]]]
 
 
