@@ -28,6 +28,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.decoders import FORMATS
     from threatlens.ingestions import Ingestions
     from threatlens.models import db
+    from threatlens.notifications import NotificationManager
     from threatlens.outbound import OutboundClient
     from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key, secret_keys
     from threatlens.store import EventStore
@@ -60,7 +61,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     outbound = OutboundClient(lambda: config.config.outbound, user_agent=f"ThreatLens/{__version__}")
     broadcaster = EventBroadcaster()
     ingestions = Ingestions(settings, store)
-    background = BackgroundProcessor(settings, store, config, broadcaster, ingestions)
-    app.extensions["threatlens"] = Services(settings, store, config, broadcaster, ingestions, background, outbound)
+    notifications = NotificationManager(store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url)
+    background = BackgroundProcessor(settings, store, config, broadcaster, ingestions, notifications)
+    app.extensions["threatlens"] = Services(
+        settings, store, config, broadcaster, ingestions, notifications, background, outbound
+    )
     web.register(app, settings.hosts)
     return app

@@ -32,6 +32,7 @@ from threatlens.event import EventFilter, EventUpdate, SourceStatus
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.ingestions import Ingestions
 from threatlens.models import now_us
+from threatlens.notifications import NotificationManager
 from threatlens.processor import QueueProcessor
 from threatlens.settings import Settings
 from threatlens.sources.file import LogFileMonitor
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two requests for the lease, and between two looks at a database that another process writes.
 LEASE_S, FOLLOW_S = 1.0, 0.1
-STATUS_S, CONFIG_S, HOUSEKEEPING_S, METRICS_S = 1.0, 1.0, 10.0, 60.0
+STATUS_S, CONFIG_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S = 1.0, 1.0, 10.0, 60.0, 1.0
 #: Seconds that threads are given to end when the process stops.
 STOP_S = 4.0
 
@@ -127,16 +128,22 @@ class BackgroundProcessor:
         config: ConfigManager,
         broadcaster: EventBroadcaster,
         ingestions: Ingestions,
+        notifications: NotificationManager,
     ) -> None:
         self._settings = settings
         self._store = store
         self._config = config
         self._broadcaster = broadcaster
         self._ingestions = ingestions
+        self._notifications = notifications
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
         self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(6), "engine": ThreadPoolExecutor(2)},
+            executors={
+                "default": ThreadPoolExecutor(6),
+                "engine": ThreadPoolExecutor(2),
+                "channels": ThreadPoolExecutor(16),
+            },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
@@ -216,7 +223,9 @@ class BackgroundProcessor:
             self._store.put_internal_sources(DEMO_SOURCES, self._settings.demo_folder, kind="demo")
         monitoring = self._config.load_config()
         queue = RealtimeIngestionQueue(max_lines=monitoring.max_queue_size)
-        processor = QueueProcessor(queue, self._store, self._broadcaster, on_refused=self._forget_streams)
+        processor = QueueProcessor(
+            queue, self._store, self._broadcaster, on_refused=self._forget_streams, notifications=self._notifications
+        )
         processor.recall_shapes()
         monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=self._settings.own_files)
         engine = _Engine(queue, processor, monitor)
@@ -234,6 +243,7 @@ class BackgroundProcessor:
         _guarded(self._write_status)(engine)
         self._every(HOUSEKEEPING_S, self._keep_house, engine)
         self._every(METRICS_S, self._write_metrics, engine)
+        self._every(OUTBOX_S, self._empty_outbox)
 
     def _consume(self, engine: _Engine, step: Callable[[Callable[[float], bool]], None]) -> None:
         """One step of the processor, for as long as we run; after a failure that nothing foresaw it begins again."""
@@ -336,6 +346,17 @@ class BackgroundProcessor:
         self._store.write_token_use()
         if not engine.queue.stats().entries:
             self._store.merge_words()
+
+    def _empty_outbox(self) -> None:
+        """Start a job for each channel that has something to send; one that hangs holds up no other."""
+        for channel in self._notifications.channels_with_work():
+            self._scheduler.add_job(
+                _guarded(self._notifications.deliver),
+                args=(channel, self._stopping.is_set),
+                executor="channels",
+                id=f"channel {channel}",
+                replace_existing=True,
+            )
 
     def _write_metrics(self, engine: _Engine) -> None:
         queue = engine.queue.stats()

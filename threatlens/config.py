@@ -20,6 +20,7 @@ from typing import Any
 from threatlens.config_book import ConfigBook, SavedSource, SavedVersion, row_of, row_values, source_values
 from threatlens.config_file import Entry, Section, Signature, locate, node_of, parse, read_bytes, signature
 from threatlens.config_history import Change, SavedSettings, kept_secrets
+from threatlens.config_kinds import Reading
 from threatlens.config_merge import (
     DEFAULTS,
     NO_SOURCE,
@@ -39,7 +40,6 @@ from threatlens.config_merge import (
 )
 from threatlens.config_paths import PathRules
 from threatlens.config_schema import (
-    Reading,
     names_in,
     read_limits,
     read_rest,

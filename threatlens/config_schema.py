@@ -9,15 +9,28 @@ from __future__ import annotations
 import codecs
 import difflib
 import ipaddress
-import math
 import re
 import zoneinfo
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from threatlens.config_file import Entry, Listing, Node, Scalar, Section, is_null, yaml_meaning
-from threatlens.config_paths import PathRules, check_file_pattern, check_root, has_wildcard
+from threatlens.config_file import Entry, Listing, Node, Scalar, Section, yaml_meaning
+from threatlens.config_kinds import (
+    Kind,
+    Reading,
+    boolean,
+    checked_name,
+    choice,
+    listing,
+    named,
+    nearest,
+    number,
+    read_section,
+    text,
+    text_of,
+    whole,
+)
+from threatlens.config_paths import check_file_pattern, check_root, has_wildcard
 from threatlens.config_values import (
     Channel,
     EmailChannel,
@@ -33,188 +46,12 @@ from threatlens.outbound_urls import Network, Permissions, check_url
 from threatlens.sources.base import LogSourceConfig
 from threatlens.vault import is_sealed
 
-_NUMBER = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
-_WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)")
+_HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 _MAIL_ADDRESS = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+")
 _UNFIT_ENCODINGS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
 
 
-@dataclass(slots=True)
-class Reading:
-    """What is known while one origin is checked, and what was found wrong with it."""
-
-    file: str  # named in errors
-    formats: frozenset[str]  # decoder names
-    rules: PathRules
-    outbound: Permissions = field(default_factory=Permissions)
-    channels: frozenset[str] = frozenset()  # channel names that other origins define
-    taken: frozenset[str] = frozenset()  # source names that cannot be used
-    whole_file_system: bool = False
-    errors: list[ConfigError] = field(default_factory=list)
-    clear_secrets: list[str] = field(default_factory=list)  # keys
-    open_secrets: list[str] = field(default_factory=list)  # keys, of references too: what is to be sealed when saved
-    references: bool = True  # whether a secret may be env:NAME or file:/path
-    lost_secrets: list[ConfigError] = field(default_factory=list)  # sealed ones that no key opens any more
-    unseal: Callable[[str], str] | None = None  # for what was saved; raises SecretError
-
-    def refuse(self, place: Node | Entry, key: str, message: str) -> None:
-        """Note a mistake."""
-        self.errors.append(ConfigError(message, file=self.file, line=place.line, column=place.column, key=key))
-
-
-#: Reads one value; `key` is where it stands, dotted. Raises ConfigError, or notes mistakes in parts of it.
-Kind = Callable[[Node, str, Reading], Any]
-
-
-def read_section(
-    node: Node, key: str, reading: Reading, table: Mapping[str, Kind], required: Collection[str] = ()
-) -> dict[str, Any]:
-    """The values of a section's known keys that are right; mistakes are noted. Raises ConfigError if it is none."""
-    if not isinstance(node, Section):
-        raise ConfigError("must be keys with values")
-    values: dict[str, Any] = {}
-    for name in [*(name for name in table if name in node.entries), *(set(node.entries) - set(table))]:
-        entry = node.entries[name]
-        where = f"{key}.{name[:60]}" if key else name[:60]
-        if name not in table:
-            reading.refuse(entry, where, f"unknown key{_nearest(name, table)}")
-        elif not is_null(entry.value):
-            for value in _attempt(table[name], entry.value, where, reading):
-                values[name] = value
-    for name in required:
-        if name not in node.entries or is_null(node.entries[name].value):
-            reading.refuse(node, key, f"{name!r} is missing")
-    return values
-
-
-def _attempt(kind: Kind, node: Node, key: str, reading: Reading) -> list[Any]:
-    """The value, alone in a list; an empty list if it or a part of it is wrong, which is noted."""
-    before = len(reading.errors)
-    try:
-        value = kind(node, key, reading)
-    except ConfigError as error:
-        reading.refuse(node, key, error.message)
-    return [value] if len(reading.errors) == before else []
-
-
-def text(longest: int = 200, check: Callable[[str], str] | None = None) -> Kind:
-    """Text of at most `longest` characters, refined by `check`."""
-
-    def read(node: Node, _key: str, _reading: Reading) -> str:
-        value = _text_of(node)
-        if len(value) > longest:
-            raise ConfigError(f"is longer than {longest} characters")
-        return check(value) if check else value
-
-    return read
-
-
-def whole(lowest: int, highest: int) -> Kind:
-    """A whole number."""
-
-    def read(node: Node, _key: str, _reading: Reading) -> int:
-        wanted = f"must be a whole number from {lowest} to {highest}"
-        if not (isinstance(node, Scalar) and node.plain and len(node.text) <= 20 and _WHOLE.fullmatch(node.text)):
-            raise ConfigError(wanted)
-        if not lowest <= int(node.text) <= highest:
-            raise ConfigError(f"{wanted}, not {node.text}")
-        return int(node.text)
-
-    return read
-
-
-def number(lowest: float, highest: float, unit: str) -> Kind:
-    """A number with or without a fraction."""
-
-    def read(node: Node, _key: str, _reading: Reading) -> float:
-        wanted = f"must be a number from {lowest:g} to {highest:g} ({unit})"
-        if not (isinstance(node, Scalar) and node.plain and len(node.text) <= 40 and _NUMBER.fullmatch(node.text)):
-            raise ConfigError(wanted)
-        value = float(node.text)
-        if not (math.isfinite(value) and lowest <= value <= highest):
-            raise ConfigError(f"{wanted}, not {node.text}")
-        return value
-
-    return read
-
-
-def boolean(node: Node, _key: str, _reading: Reading) -> bool:
-    """true or false."""
-    value = node.text.lower() if isinstance(node, Scalar) and node.plain else ""
-    if value in {"true", "yes", "on"}:
-        return True
-    if value in {"false", "no", "off"}:
-        return False
-    raise ConfigError("must be true or false")
-
-
-def choice(*names: str) -> Kind:
-    """One of some words."""
-
-    def read(node: Node, _key: str, _reading: Reading) -> str:
-        value = _text_of(node)
-        if value not in names:
-            raise ConfigError(f"{value[:60]!r} is not one of: {', '.join(names)}")
-        return value
-
-    return read
-
-
-def listing(kind: Kind) -> Kind:
-    """A list of values of one kind."""
-
-    def read(node: Node, key: str, reading: Reading) -> tuple[Any, ...]:
-        if not isinstance(node, Listing):
-            raise ConfigError("must be a list")
-        values: list[Any] = []
-        for index, item in enumerate(node.items):
-            values += _attempt(kind, item, f"{key}.{index}", reading)
-        return tuple(values)
-
-    return read
-
-
-def named(kind: Kind, what: str) -> Kind:
-    """A list of sections, each with a `name` of its own."""
-
-    def read(node: Node, key: str, reading: Reading) -> tuple[Any, ...]:
-        seen: dict[str, int] = {}
-        for index, item in enumerate(node.items if isinstance(node, Listing) else ()):
-            name = item.entries["name"].value if isinstance(item, Section) and "name" in item.entries else None
-            if not isinstance(name, Scalar):
-                continue
-            if name.text in seen:
-                lines = f": in lines {seen[name.text]} and {name.line}" if name.line else ""
-                reading.refuse(name, f"{key}.{index}.name", f"two {what} are named {name.text[:60]!r}{lines}")
-            seen[name.text] = name.line
-        values: tuple[Any, ...] = listing(kind)(node, key, reading)
-        return values
-
-    return read
-
-
-def _text_of(node: Node) -> str:
-    if not isinstance(node, Scalar):
-        raise ConfigError("must be text")
-    if meaning := yaml_meaning(node):
-        raise ConfigError(f"must be text, but {node.text[:60]} without quotes is {meaning}; write '{node.text[:60]}'")
-    return node.text
-
-
-def _nearest(name: str, known: Collection[str]) -> str:
-    """The end of a message about an unknown word: the word that was meant, or all there are."""
-    if close := difflib.get_close_matches(name, known, n=1):
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(known)}"
-
-
 # --- checks of single values
-
-
-def _name(value: str) -> str:
-    if not value or value != value.strip() or not value.isprintable():
-        raise ConfigError("must be a name: printable characters, no blank at either end")
-    return value
 
 
 def _timezone(value: str) -> str:
@@ -242,7 +79,7 @@ def _encoding(value: str) -> str:
 
 
 def _format(node: Node, _key: str, reading: Reading) -> str:
-    value = _text_of(node)
+    value = text_of(node)
     if value != "auto" and value not in reading.formats:
         close = difflib.get_close_matches(value, reading.formats, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
@@ -251,7 +88,7 @@ def _format(node: Node, _key: str, reading: Reading) -> str:
 
 
 def _root(node: Node, _key: str, reading: Reading) -> str:
-    return check_root(_text_of(node), whole_file_system=reading.whole_file_system)
+    return check_root(text_of(node), whole_file_system=reading.whole_file_system)
 
 
 def _roots(node: Node, key: str, reading: Reading) -> tuple[str, ...]:
@@ -262,7 +99,7 @@ def _roots(node: Node, key: str, reading: Reading) -> tuple[str, ...]:
 
 
 def _network(node: Node, _key: str, _reading: Reading) -> Network:
-    value = _text_of(node)
+    value = text_of(node)
     try:
         network = ipaddress.ip_network(value)
     except ValueError as error:
@@ -279,7 +116,7 @@ def _mail_address(value: str) -> str:
 
 
 def _url(node: Node, _key: str, reading: Reading) -> str:
-    return check_url(_text_of(node), reading.outbound)
+    return check_url(text_of(node), reading.outbound)
 
 
 def _secret(node: Node, key: str, reading: Reading) -> Secret:
@@ -313,7 +150,7 @@ def _secret_url(node: Node, key: str, reading: Reading) -> Secret:
 # --- sections
 
 SOURCE_KEYS: Mapping[str, Kind] = {
-    "name": text(100, _name),
+    "name": text(100, checked_name),
     "path": text(10_000),
     "format": _format,
     "enabled": boolean,
@@ -362,7 +199,18 @@ def _smtp(node: Node, key: str, reading: Reading) -> SmtpServer:
     return SmtpServer(**read_section(node, key, reading, _SMTP_KEYS))
 
 
-_NAME_AND_TYPE: Mapping[str, Kind] = {"name": text(100, _name), "type": choice("email", "slack", "webhook")}
+def _hours(value: str) -> str:
+    if not _HOURS.fullmatch(value):
+        raise ConfigError(f"{value[:40]!r} is not a span of the day, such as 22:00-07:00")
+    return value
+
+
+_NAME_AND_TYPE: Mapping[str, Kind] = {"name": text(100, checked_name), "type": choice("email", "slack", "webhook")}
+_CALM: Mapping[str, Kind] = {
+    "max_per_minute": whole(2, 600),
+    "quiet_hours": text(20, _hours),
+    "quiet_below": whole(1, 10),
+}
 _CHANNELS: Mapping[str, tuple[type[Channel], Mapping[str, Kind], tuple[str, ...]]] = {
     "email": (
         EmailChannel,
@@ -384,15 +232,20 @@ def _channel(node: Node, key: str, reading: Reading) -> Channel | None:
         read_section(Section(known, node.line, node.column), key, reading, _NAME_AND_TYPE, ("name", "type"))
         return None
     build, table, required = _CHANNELS[kind]
-    values = read_section(node, key, reading, {**_NAME_AND_TYPE, **table}, ("name", *required))
+    values = read_section(node, key, reading, {**_NAME_AND_TYPE, **_CALM, **table}, ("name", *required))
     return build(**values) if len(reading.errors) == before else None
 
 
 _RULE_KEYS: Mapping[str, Kind] = {
-    "name": text(100, _name),
+    "name": text(100, checked_name),
     "min_severity": whole(1, 10),
     "max_severity": whole(1, 10),
     "categories": listing(text(60)),
+    "sources": listing(text(100)),
+    "rules": listing(text(100)),
+    "hours": text(20, _hours),
+    "cooldown_minutes": whole(0, 10_080),
+    "digest_minutes": whole(0, 10_080),
     "channels": listing(text(100)),
     "enabled": boolean,
 }
@@ -403,7 +256,7 @@ def _rule(node: Node, key: str, reading: Reading) -> NotificationRule | None:
     values = read_section(node, key, reading, _RULE_KEYS, required=("name", "channels"))
     for name in values.get("channels", ()):
         if name not in reading.channels:
-            reading.refuse(node, f"{key}.channels", f"no channel is named {name!r}{_nearest(name, reading.channels)}")
+            reading.refuse(node, f"{key}.channels", f"no channel is named {name!r}{nearest(name, reading.channels)}")
     if values.get("min_severity", 1) > values.get("max_severity", 10):
         reading.refuse(node, f"{key}.min_severity", "must not be above max_severity")
     return NotificationRule(**values) if len(reading.errors) == before else None
@@ -484,7 +337,7 @@ def read_rest(root: Section, reading: Reading) -> dict[str, Any]:
     table = {key: kind for key, kind in DOCUMENT_KEYS.items() if key not in LIMIT_KEYS}
     unknown = {key: entry for key, entry in root.entries.items() if key not in DOCUMENT_KEYS}
     for key, entry in unknown.items():
-        reading.refuse(entry, key[:60], f"unknown key{_nearest(key, DOCUMENT_KEYS)}")
+        reading.refuse(entry, key[:60], f"unknown key{nearest(key, DOCUMENT_KEYS)}")
     return read_section(_only(root, table), "", reading, table)
 
 

@@ -101,6 +101,9 @@ class EmailChannel:
     to: tuple[str, ...]
     sender: str = ""
     smtp: SmtpServer = field(default_factory=SmtpServer)
+    max_per_minute: int = 6  # messages; what comes above is counted in one of them
+    quiet_hours: str = ""  # "22:00-07:00", local time: what is less severe waits for their end
+    quiet_below: int = 9
     type: str = "email"
 
 
@@ -110,6 +113,9 @@ class SlackChannel:
 
     name: str
     url: Secret
+    max_per_minute: int = 6
+    quiet_hours: str = ""
+    quiet_below: int = 9
     type: str = "slack"
 
 
@@ -120,6 +126,9 @@ class WebhookChannel:
     name: str
     url: str
     secret: Secret | None = None
+    max_per_minute: int = 6
+    quiet_hours: str = ""
+    quiet_below: int = 9
     type: str = "webhook"
 
 
@@ -135,6 +144,11 @@ class NotificationRule:
     min_severity: int = 1
     max_severity: int = 10
     categories: tuple[str, ...] = ()  # any of them; empty: all
+    sources: tuple[str, ...] = ()  # names of log sources, any of them; empty: all
+    rules: tuple[str, ...] = ()  # ids of detection rules, any of them; empty: all
+    hours: str = ""  # "08:00-18:00", local time: not told outside; empty: always
+    cooldown_minutes: int = 15  # between two messages about one thing
+    digest_minutes: int = 0  # gather everything and tell it that often; 0: tell it as it comes
     enabled: bool = True
 
 

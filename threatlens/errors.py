@@ -97,3 +97,15 @@ class SecretError(ThreatLensError):
 
 class BackupError(ThreatLensError):
     """A backup cannot be made or restored. Whoever asked for it must act; nothing has been changed."""
+
+
+class ChannelError(ThreatLensError):
+    """A notification was not delivered."""
+
+    def __init__(
+        self, message: str, *, permanent: bool = False, retry_after_s: int = 0, transcript: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.permanent = permanent  # True: retrying cannot help until somebody changes the channel
+        self.retry_after_s = retry_after_s  # what the other side asked for; 0: nothing
+        self.transcript = transcript  # what was said, secrets masked

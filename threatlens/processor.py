@@ -25,9 +25,11 @@ from threatlens.decoders import SourceDecoder
 from threatlens.errors import NotOurs, StoreUnavailable
 from threatlens.event import BAD_ENCODING, PARSE_ERROR, Decoded, Event, LogEntry
 from threatlens.ingestion_queue import RealtimeIngestionQueue
+from threatlens.notifications import Happening, NotificationManager
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import split_records
 from threatlens.store import FAILURE, INDEXED_CHARACTERS, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
+from threatlens.store_notifications import Occurrence
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +104,7 @@ class QueueProcessor:
         broadcaster: EventBroadcaster,
         *,
         on_refused: Callable[[frozenset[int]], None],
+        notifications: NotificationManager | None = None,
         batch_lines: int = 2_000,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -111,6 +114,7 @@ class QueueProcessor:
         self._store = store
         self._broadcaster = broadcaster
         self._on_refused = on_refused
+        self._notifications = notifications
         self._wall = wall
         self._decoders: dict[int, SourceDecoder] = {}
         self._configs: dict[int, LogSourceConfig] = {}
@@ -306,10 +310,28 @@ class QueueProcessor:
         templates = Counter(row.template_id for row in prepared.rows if row.template_id)
         not_text = [(place, prepared.texts[place]) for place, row in enumerate(prepared.rows) if type(row.raw) is bytes]
         first_id = self._store.commit(
-            prepared.rows, not_text, prepared.moves, dead=prepared.dead, templates=templates.items(), learned=learned
+            prepared.rows,
+            not_text,
+            prepared.moves,
+            dead=prepared.dead,
+            templates=templates.items(),
+            learned=learned,
+            occurrences=self._occurrences(prepared),
         )
         self._learned.update((source_id, self._decoders[source_id].learned) for source_id, _ in learned)
         return first_id
+
+    def _occurrences(self, prepared: _Prepared) -> list[Occurrence]:
+        """What the batch gives to tell."""
+        if self._notifications is None:
+            return []
+        lowest = self._notifications.lowest_severity()
+        happenings = [
+            _happening(row, prepared.decoded[place], prepared.origins[place], place)
+            for place, row in enumerate(prepared.rows)
+            if row.severity >= lowest
+        ]
+        return self._notifications.plan(happenings) if happenings else []
 
     def _bury(self, prepared: _Prepared) -> None:
         """Move every line that the database refuses by itself to the dead letters; the moves stay whole."""
@@ -397,6 +419,23 @@ def _text(record: bytes, encoding: str) -> tuple[str | bytes, str, str | None, i
     if encoding == "utf-8":
         return text, text.removeprefix("\ufeff"), None, 0
     return record, text.removeprefix("\ufeff"), encoding, 0
+
+
+def _happening(row: EventRow, decoded: Decoded, entry: LogEntry, place: int) -> Happening:
+    """An event as something to tell: what one client or user does to one source is one thing."""
+    who = row.source_ip or row.user_name or ""
+    action = str(decoded.fields.get("event.action", decoded.format))
+    details = {"source": entry.source_name, "address": row.source_ip, "user": row.user_name}
+    return Happening(
+        thread=f"{entry.source_id}|{action}|{who}",
+        severity=row.severity,
+        title=decoded.message,
+        category=category(decoded),
+        source=entry.source_name,
+        timestamp_us=row.timestamp,
+        place=place,
+        details={name: value for name, value in details.items() if value},
+    )
 
 
 def _event(prepared: _Prepared, place: int, event_id: int) -> Event:

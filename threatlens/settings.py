@@ -32,6 +32,7 @@ class Settings:
     threads: int = 0  # of the web server; 0: sockets + 16
     log_level: str = "INFO"
     trusted_hosts: tuple[str, ...] = ()  # names that a reverse proxy serves us under, beside the loopback ones
+    public_url: str = ""  # where people reach us, for links in messages; "": the address it listens on
 
     @property
     def yaml_path(self) -> str:
@@ -82,6 +83,12 @@ class Settings:
         return ["localhost", "127.0.0.1", "[::1]", own, *self.trusted_hosts]
 
     @property
+    def base_url(self) -> str:
+        """Where links in messages lead."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK or self.host.startswith("127.")
 
@@ -108,6 +115,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         threads=_number(environ, "THREATLENS_THREADS", 0, 0, 6000),
         log_level=level,
         trusted_hosts=tuple(filter(None, re.split(r"[\s,]+", environ.get("THREATLENS_TRUSTED_HOSTS", "")))),
+        public_url=environ.get("THREATLENS_PUBLIC_URL", "").rstrip("/"),
     )
 
 

@@ -21,6 +21,7 @@ from threatlens.models import now_us
 from threatlens.store_accounts import AccountBook
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
+from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
 from threatlens.store_reading import MINUTE_US, SLOT_US, EventReading
 from threatlens.store_sources import SourceBook
 from threatlens.store_streams import StreamTable
@@ -90,7 +91,7 @@ class DeadLetter(NamedTuple):
     error: str
 
 
-class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook):
+class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook, Outbox):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 
     def __init__(self, engine: Engine) -> None:
@@ -111,13 +112,14 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook):
         templates: Iterable[tuple[int, int]] = (),
         learned: Iterable[tuple[int, str]] = (),
         replayed: Sequence[int] = (),
+        occurrences: Sequence[Occurrence] = (),
     ) -> int:
         """Store a batch and return the id of its first event; the others follow consecutively.
 
         rows, in the order of the moves, one per event; texts: (index, text) of the rows whose raw line is not text, for
         the full-text index; templates: (id, how many more); learned: (source id, JSON list of decoders); replayed: the
-        dead letters that the rows come from, one each. Raises NotOurs naming the streams whose position is not where
-        the batch begins (nothing is stored then) and StoreUnavailable.
+        dead letters that the rows come from, one each; occurrences: what is to be told about the batch. Raises NotOurs
+        naming the streams whose position is not where the batch begins (nothing is stored then) and StoreUnavailable.
         """
         with self.database.writing() as connection:
             first_id = (connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0) + 1
@@ -145,6 +147,7 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook):
                 connection.exec_driver_sql(
                     "UPDATE dead_letters SET replayed_at = ?, event_id = ? WHERE id = ?", (seen, event_id, letter_id)
                 )
+            write_occurrences(connection, occurrences, first_id, seen)
         return first_id
 
     @staticmethod

@@ -13,6 +13,7 @@ from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.errors import ThreatLensError
 from threatlens.ingestions import Ingestions
+from threatlens.notifications import NotificationManager
 from threatlens.outbound import OutboundClient
 from threatlens.settings import Settings
 from threatlens.store import EventStore
@@ -45,6 +46,7 @@ class Services:
     config: ConfigManager
     broadcaster: EventBroadcaster
     ingestions: Ingestions
+    notifications: NotificationManager
     background: Background
     outbound: OutboundClient
 

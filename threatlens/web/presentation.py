@@ -17,6 +17,7 @@ from flask import Flask, current_app, g, request, url_for
 
 from threatlens.event import Fields, rfc3339
 from threatlens.models import now_us
+from threatlens.visible import visible
 
 #: Flags of an event, explained (threatlens.event.FLAG_NAMES).
 FLAG_WORDS = {
@@ -43,25 +44,6 @@ STATE_WORDS = {
     "disabled": ("Off", "idle"),
     "paused": ("Paused", "idle"),
 }
-
-
-def _visible_table() -> dict[int, str]:
-    table = {code: chr(0x2400 + code) for code in range(0x20) if code != 0x09}
-    table[0x7F] = "\u2421"
-    hidden = [*range(0x80, 0xA0), 0xAD, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, *range(0x200B, 0x2010)]
-    hidden += [*range(0x2028, 0x202F), *range(0x2060, 0x2070), 0x3164, 0xFEFF, 0xFFA0, *range(0xFFF9, 0xFFFC)]
-    hidden += range(0xE0000, 0xE0080)
-    table.update({code: f"[U+{code:04X}]" for code in hidden})
-    table.update(dict.fromkeys(range(0xD800, 0xE000), "\ufffd"))
-    return table
-
-
-_VISIBLE = _visible_table()
-
-
-def visible(text: object) -> str:
-    """The text with everything that hides, moves or controls shown as a symbol: ESC as ␛, U+202E as [U+202E]."""
-    return str(text).translate(_VISIBLE)
 
 
 def zone() -> dt.tzinfo:

@@ -1,0 +1,99 @@
+"""E-mail against a real mail server, with TLS and log-in."""
+
+from __future__ import annotations
+
+from email import message_from_bytes, policy
+
+import pytest
+
+from threatlens.channels import Attachment, EmailNotifier, MailServer
+from threatlens.channels.email import compose
+from threatlens.errors import ChannelError
+
+
+def notifier(server, **changes):
+    values = {"username": "lens", "password": "correct horse", "tls": "starttls", **changes}
+    return EmailNotifier(
+        "ops",
+        ("a@example.org", "b@example.org"),
+        "threatlens@example.org",
+        MailServer("127.0.0.1", server.port, **values),
+        tls=server.trusting,
+    )
+
+
+def parsed(envelope):
+    return message_from_bytes(envelope.content, policy=policy.default)
+
+
+def test_a_mail_arrives_in_text_and_html_with_what_strangers_wrote_inert(mail_server, message):
+    delivery = notifier(mail_server).send(message)
+
+    (envelope,) = mail_server.mails
+    mail = parsed(envelope)
+    assert envelope.rcpt_tos == ["a@example.org", "b@example.org"]
+    assert mail["Subject"].startswith("[ThreatLens] 8/10 Password guessing")
+    assert mail["Message-ID"] == "<0123456789abcdef@example.org>"
+    assert mail["References"] == "<incident-7@example.org>"
+    assert "<script>" in mail.get_body(("plain",)).get_content()
+    html = mail.get_body(("html",)).get_content()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert any(line.startswith("< 250") for line in delivery.transcript)
+
+
+def test_the_transcript_holds_no_password(mail_server, message):
+    delivery = notifier(mail_server).send(message)
+
+    words = "\n".join(delivery.transcript)
+    assert "AUTH ***" in words
+    assert "correct horse" not in words
+    assert "Y29ycmVjdCBob3JzZQ" not in words
+    assert "bGVucw" not in words
+
+
+def test_a_wrong_password_is_a_lasting_mistake(mail_server, message):
+    with pytest.raises(ChannelError, match="535") as caught:
+        notifier(mail_server, password="wrong").send(message)
+    assert caught.value.permanent
+    assert mail_server.mails == []
+
+
+def test_an_unknown_certificate_is_refused(mail_server, message):
+    server = MailServer("127.0.0.1", mail_server.port, "lens", "correct horse", "starttls")
+    with pytest.raises(ChannelError, match="not trusted"):
+        EmailNotifier("ops", ("a@example.org",), "t@example.org", server).send(message)
+
+
+def test_one_refused_address_does_not_keep_the_mail_from_the_others(mail_server, message):
+    mail_server.refuse["b@example.org"] = "550 no such user"
+
+    delivery = notifier(mail_server).send(message)
+
+    assert len(mail_server.mails) == 1
+    assert any("b@example.org was refused: 550" in line for line in delivery.transcript)
+
+
+def test_when_nobody_is_taken_the_reason_is_told(mail_server, message):
+    mail_server.refuse |= {"a@example.org": "451 later", "b@example.org": "451 later"}
+
+    with pytest.raises(ChannelError, match="451 later") as caught:
+        notifier(mail_server).send(message)
+    assert not caught.value.permanent
+
+
+def test_a_server_that_is_not_there_is_tried_again(message):
+    with pytest.raises(ChannelError, match="cannot be reached") as caught:
+        EmailNotifier("ops", ("a@example.org",), "t@example.org", MailServer("127.0.0.1", 9)).send(message)
+    assert not caught.value.permanent
+
+
+def test_a_report_goes_along(message):
+    report = Attachment("report.pdf", "application/pdf", b"%PDF-1.7")
+    values = {name: getattr(message, name) for name in type(message).__slots__}
+    mail = compose(type(message)(**{**values, "attachments": (report,)}), "t@example.org", ("a@example.org",))
+
+    (part,) = mail.iter_attachments()
+    assert (part.get_filename(), part.get_content_type(), part.get_content()) == (
+        "report.pdf", "application/pdf", b"%PDF-1.7",
+    )  # fmt: skip

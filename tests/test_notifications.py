@@ -1,0 +1,399 @@
+"""The outbox: everything is told, once, to the right people, and calmly; nothing is lost by a crash."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from dataclasses import replace
+
+import pytest
+from builders import NOW_US, entry
+
+from threatlens.broadcaster import EventBroadcaster, Place
+from threatlens.channels import Delivery
+from threatlens.config_values import MonitoringConfig, NotificationRule, Secret, SlackChannel, WebhookChannel
+from threatlens.errors import ChannelError
+from threatlens.ingestion_queue import RealtimeIngestionQueue
+from threatlens.notifications import GIVE_UP_US, Happening, NotificationManager, after_quiet, within
+from threatlens.processor import QueueProcessor
+from threatlens.sources.base import LogSourceConfig
+
+S = 1_000_000
+MINUTE = 60 * S
+
+
+class Receiver:
+    """Stands for the other end of every channel."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, object]] = []
+        self.errors: list[ChannelError | None] = []
+        self.hold: dict[str, threading.Event] = {}
+
+    def build(self, channel, _client):
+        receiver = self
+
+        class Built:
+            name = channel.name
+
+            def send(self, message):
+                if channel.name in receiver.hold:
+                    receiver.hold[channel.name].wait(20)
+                error = receiver.errors.pop(0) if receiver.errors else None
+                receiver.got.append((channel.name, message))
+                if error is not None:
+                    raise error
+                return Delivery(("> it", "< 200"))
+
+        return Built()
+
+    @property
+    def titles(self) -> list[str]:
+        return [message.title for _, message in self.got]
+
+
+class Bench:
+    def __init__(self, store) -> None:
+        self.store = store
+        self.now = NOW_US
+        self.receiver = Receiver()
+        self.config = MonitoringConfig(
+            channels=(WebhookChannel("hook", "https://example.org/"), SlackChannel("chat", Secret("https://x.org"))),
+            notification_rules=(NotificationRule("urgent", ("hook",), min_severity=7),),
+        )
+        self.ring = EventBroadcaster()
+        self.manager = self.again()
+
+    def again(self) -> NotificationManager:
+        """As after a restart."""
+        self.manager = NotificationManager(
+            self.store, lambda: self.config, None, self.ring, base_url="https://lens.example.org",
+            clock_us=lambda: self.now, jitter=lambda: 0.5, build=self.receiver.build,
+        )  # fmt: skip
+        return self.manager
+
+    def rule(self, **changes) -> None:
+        self.config = replace(self.config, notification_rules=(replace(self.config.notification_rules[0], **changes),))
+
+    def happen(self, **changes) -> None:
+        values = {
+            "thread": "203.0.113.9", "severity": 8, "title": "Password guessing", "category": "authentication",
+            "source": "auth", "timestamp_us": self.now, **changes,
+        }  # fmt: skip
+        self.store.commit([], [], [], occurrences=self.manager.plan([Happening(**values)]))
+
+    def send(self) -> int:
+        return sum(self.manager.deliver(name) for name in self.manager.channels_with_work())
+
+    def history(self, **where):
+        return self.store.notifications(**where)
+
+
+@pytest.fixture
+def bench(store, monkeypatch) -> Bench:
+    found = Bench(store)
+    monkeypatch.setattr("threatlens.store.now_us", lambda: found.now)
+    return found
+
+
+def test_what_a_rule_asks_for_is_told_and_the_rest_is_not(bench):
+    bench.happen()
+    bench.happen(severity=6, thread="other")
+
+    assert bench.send() == 1
+    assert bench.receiver.titles == ["Password guessing"]
+    (row,) = bench.history()
+    assert (row.status, row.channel, row.rule, row.n) == ("sent", "hook", "urgent", 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"categories": ("web",)}, 0),
+        ({"categories": ("web", "authentication")}, 1),
+        ({"sources": ("nginx",)}, 0),
+        ({"sources": ("auth",)}, 1),
+        ({"rules": ("other",)}, 0),
+        ({"rules": ("ssh-guessing",)}, 1),
+        ({"max_severity": 7}, 0),
+        ({"enabled": False}, 0),
+    ],
+)
+def test_a_rule_is_as_narrow_as_it_says(bench, rule, told):
+    bench.rule(**rule)
+    bench.happen(rule_ids=("ssh-guessing",))
+    assert bench.send() == told
+
+
+def test_two_rules_for_one_channel_tell_it_once(bench):
+    first = bench.config.notification_rules[0]
+    bench.config = replace(bench.config, notification_rules=(first, replace(first, name="all", min_severity=1)))
+    bench.happen()
+    assert bench.send() == 1
+
+
+def test_several_channels_of_a_rule_are_each_on_their_own(bench):
+    bench.rule(channels=("hook", "chat"))
+    bench.receiver.errors = [ChannelError("no", permanent=False)]
+    bench.happen()
+    assert bench.send() == 1
+    assert {row.channel: row.status for row in bench.history()} == {"chat": "pending", "hook": "sent"}
+
+
+def test_a_flood_about_one_thing_is_one_message_and_then_one_with_the_count(bench):
+    bench.happen()
+    bench.send()
+    for _ in range(213):
+        bench.happen()
+    assert bench.send() == 0
+    bench.now += 15 * MINUTE
+    assert bench.send() == 1
+    message = bench.receiver.got[-1][1]
+    assert message.data["count"] == 213
+    assert message.data["total"] == 214
+    assert "× 214" in message.title
+    assert message.thread == bench.receiver.got[0][1].thread
+
+
+def test_what_happens_before_the_first_message_leaves_is_in_it(bench):
+    for _ in range(5):
+        bench.happen()
+    assert bench.send() == 1
+    assert bench.receiver.got[0][1].data["count"] == 5
+
+
+def test_what_gets_worse_is_told_at_once(bench):
+    bench.happen(severity=7)
+    bench.send()
+    bench.happen(severity=9)
+    assert bench.send() == 1
+    assert bench.receiver.got[-1][1].severity == 9
+
+
+def test_ten_thousand_matches_in_a_minute_are_no_more_messages_than_configured_and_the_counts_are_right(bench):
+    for second in range(50):
+        bench.now += S
+        found = [Happening(f"203.0.{second}.{i}", 8, "Scan", "network", "fw", bench.now) for i in range(200)]
+        bench.store.commit([], [], [], occurrences=bench.manager.plan(found))
+        bench.send()
+    assert len(bench.receiver.got) <= 6
+    bench.now += 16 * MINUTE
+    bench.send()
+    assert sum(message.data["count"] for _, message in bench.receiver.got) == 10_000
+    assert len(bench.receiver.got) <= 7
+
+
+def test_a_digest_gathers(bench):
+    bench.rule(digest_minutes=60)
+    for i in range(30):
+        bench.happen(thread=f"203.0.113.{i}", severity=7 + i % 3)
+    assert bench.send() == 0
+    bench.now += 60 * MINUTE
+    assert bench.send() == 1
+    message = bench.receiver.got[0][1]
+    assert (message.kind, message.data["count"], message.severity) == ("digest", 30, 9)
+
+
+def test_old_news_calls_nobody_and_says_so(bench):
+    bench.happen(timestamp_us=bench.now - 25 * 60 * MINUTE)
+    bench.happen(timestamp_us=bench.now - 25 * 60 * MINUTE)
+    assert bench.send() == 0
+    (row,) = bench.history(status="suppressed")
+    assert (row.n, row.error_message) == (2, "it happened more than a day ago")
+
+
+def local(hour: int) -> int:
+    return int(dt.datetime(2026, 11, 24, hour, 30).astimezone().timestamp() * 1e6)
+
+
+def test_outside_its_hours_a_rule_says_why_it_does_not_tell(bench):
+    bench.rule(hours="08:00-18:00")
+    bench.now = local(20)
+    bench.happen()
+    assert bench.send() == 0
+    assert bench.history(status="suppressed")[0].error_message == "outside the rule's hours (08:00-18:00)"
+    bench.now = local(9)
+    bench.happen()
+    assert bench.send() == 1
+
+
+def test_in_quiet_hours_all_but_the_worst_waits_for_the_morning(bench):
+    hook, chat = bench.config.channels
+    bench.config = replace(bench.config, channels=(replace(hook, quiet_hours="22:00-07:00"), chat))
+    bench.now = local(23)
+    bench.happen()
+    bench.happen(thread="worse", severity=9)
+    assert bench.send() == 1
+    assert bench.receiver.got[0][1].severity == 9
+    bench.now = after_quiet("22:00-07:00", bench.now)
+    assert bench.send() == 1
+
+
+@pytest.mark.parametrize(
+    ("hours", "hour", "inside"),
+    [("08:00-18:00", 12, True), ("08:00-18:00", 18, False), ("22:00-07:00", 23, True), ("22:00-07:00", 3, True),
+     ("22:00-07:00", 12, False)],
+)  # fmt: skip
+def test_spans_may_go_over_midnight(hours, hour, inside):
+    assert within(hours, local(hour)) is inside
+
+
+def test_a_failure_is_tried_again_later_with_the_same_key_and_words(bench):
+    bench.receiver.errors = [ChannelError("gone"), None]
+    bench.happen()
+    assert bench.send() == 0
+    bench.happen()
+    assert bench.send() == 0
+    bench.now += 10 * S
+    assert bench.send() == 1
+    (_, first), (_, second) = bench.receiver.got
+    assert first == second
+    assert bench.history()[0].tries == 2
+
+
+def test_a_receiver_that_asks_for_time_gets_it(bench):
+    bench.receiver.errors = [ChannelError("busy", retry_after_s=600)]
+    bench.happen()
+    bench.send()
+    bench.now += 599 * S
+    assert bench.send() == 0
+    bench.now += S
+    assert bench.send() == 1
+
+
+def test_a_message_that_fails_for_a_day_is_a_dead_letter_that_can_be_sent_again(bench):
+    bench.happen()
+    while bench.history()[0].status == "pending":
+        bench.receiver.errors = [ChannelError("gone")]
+        bench.send()
+        bench.now += 30 * MINUTE
+    (row,) = bench.history()
+    assert row.status == "failed"
+    assert row.error_message == "gone"
+    assert bench.now - NOW_US >= GIVE_UP_US - 150 * MINUTE
+    assert bench.store.resend(row.id, bench.now)
+    bench.now += 31 * MINUTE
+    assert bench.send() == 1
+    assert not bench.store.resend(row.id, bench.now)
+
+
+def test_a_channel_that_fails_again_and_again_rests(bench):
+    bench.receiver.errors = [ChannelError("gone")] * 50
+    for i in range(5):
+        bench.happen(thread=f"t{i}")
+        bench.send()
+    tried = len(bench.receiver.got)
+    assert tried == 5
+    bench.happen(thread="one more")
+    assert bench.manager.channels_with_work() == []
+    bench.now += 60 * S
+    bench.receiver.errors = []
+    assert bench.send() > 0
+
+
+def test_a_channel_that_cannot_work_says_so_through_another_and_keeps_its_messages(bench):
+    bench.receiver.errors = [ChannelError("the receiver answered 404", permanent=True)]
+    bench.happen()
+    bench.send()
+    bench.now += S
+    bench.send()
+    name, message = bench.receiver.got[-1]
+    assert name == "chat"
+    assert "hook does not work" in message.title
+    assert bench.store.channel_states()["hook"].disabled
+
+    bench.now += 60 * MINUTE
+    assert bench.send() == 0
+    bench.store.resume_channel("hook")
+    assert bench.send() == 1
+    assert bench.receiver.got[-1][0] == "hook"
+
+
+def test_a_crash_before_sending_tells_it_afterwards(bench):
+    bench.happen()
+    bench.again()
+    assert bench.send() == 1
+
+
+def test_a_crash_between_sending_and_noting_it_repeats_the_same_key(bench, monkeypatch):
+    bench.happen()
+    monkeypatch.setattr(bench.store, "mark_sent", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+    with pytest.raises(RuntimeError):
+        bench.send()
+    monkeypatch.undo()
+    bench.again()
+    bench.send()
+    (_, first), (_, second) = bench.receiver.got
+    assert first == second
+
+
+def test_a_restart_floods_nobody(bench):
+    bench.happen()
+    bench.send()
+    bench.again()
+    bench.happen()
+    assert bench.send() == 0
+
+
+def test_a_batch_that_is_not_ours_tells_nothing(bench, store):
+    source_id = store.put_api_source("auth", "auto")
+    stream_id = store.create(source_id, path=b"/x", device=1, inode=1, compressed=False, position=50)
+    bench.rule(min_severity=1)
+    processor = QueueProcessor(
+        RealtimeIngestionQueue(), store, bench.ring, on_refused=lambda _: None, notifications=bench.manager,
+        wall=lambda: NOW_US / 1e6,
+    )  # fmt: skip
+    processor.set_sources([LogSourceConfig(source_id, "auth", "/x")], {})
+    line = b"Nov 23 23:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2\n"
+
+    assert processor.process([entry(line, stream_id=stream_id, source_id=source_id)], lambda _: False) is None
+    assert bench.history() == []
+
+    processor.process([entry(line, stream_id=stream_id, source_id=source_id, start=50)], lambda _: False)
+    (row,) = bench.history()
+    assert row.event_id == store.last_id()
+    bench.send()
+    assert store.event(row.event_id).notification_sent
+    assert "password for root" in bench.receiver.got[0][1].samples[0]
+
+
+def test_secrets_in_a_line_stay_here(bench, filler):
+    first = filler.add("login password=hunter2 token=ghp_0123456789abcdefghij0123", severity=8)
+    bench.store.commit([], [], [], occurrences=[replace(one, first_place=-1) for one in bench.manager.plan([])])
+    from threatlens.store_notifications import Due
+
+    due = Due(1, "k", "event", "hook", "urgent", "t", 8, "x", 1, 1, 0, 0, first, first, 0, 0, 0, {}, "")
+    (sample,) = bench.manager._samples(due)
+    assert "hunter2" not in sample
+    assert "ghp_" not in sample
+
+
+def test_a_channel_that_hangs_holds_up_no_other(bench):
+    bench.rule(channels=("hook", "chat"))
+    bench.receiver.hold["hook"] = threading.Event()
+    bench.happen()
+    assert set(bench.manager.channels_with_work()) == {"hook", "chat"}
+    stuck = threading.Thread(target=bench.manager.deliver, args=("hook",))
+    stuck.start()
+    assert bench.manager.deliver("chat") == 1
+    bench.receiver.hold["hook"].set()
+    stuck.join(10)
+    assert len(bench.receiver.got) == 2
+
+
+def test_what_became_of_a_message_is_announced(bench):
+    bench.ring.begin(0)
+    before = bench.ring.place()
+    bench.happen()
+    bench.send()
+    (update,) = bench.ring.wait(Place(before.event_id, before.update_seq), 0).updates
+    assert update.event_type == "notification"
+    assert (update.data["channel"], update.data["status"]) == ("hook", "sent")
+
+
+def test_who_would_be_told_is_known_beforehand(bench):
+    happening = Happening("t", 9, "x", "web", "nginx", bench.now)
+    assert bench.manager.recipients(happening) == [("urgent", "hook", "")]
+    bench.rule(digest_minutes=5)
+    assert bench.manager.recipients(happening)[0][2].startswith("held back")
+    assert bench.history() == []

@@ -1,0 +1,95 @@
+"""What every channel is made of: the message that is told, and what came of telling it.
+
+A channel is given plain values and, where it speaks HTTP, the one guarded client; it knows no database and no
+configuration file. It sends once and says what happened: trying again is the outbox's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from threatlens.errors import ChannelError
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with a message where the channel can carry one."""
+
+    name: str
+    media_type: str  # "application/pdf"
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One notification. All texts are of one line and may hold what an attacker wrote, made visible already."""
+
+    key: str  # the same for every try: receivers know a repeated delivery by it
+    kind: str  # event, incident, digest, system, report, test
+    title: str
+    severity: int  # 1-10
+    timestamp: str  # RFC 3339
+    thread: str = ""  # messages about one thing carry one thread
+    text: str = ""  # sentences
+    facts: tuple[tuple[str, str], ...] = ()  # (name, value)
+    samples: tuple[str, ...] = ()  # raw lines
+    url: str = ""  # where it stands in ThreatLens; "": unknown
+    links: tuple[tuple[str, str], ...] = ()  # (what it does, URL)
+    data: Mapping[str, Any] = field(default_factory=dict)  # for programs
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that arrived: what was said, secrets masked."""
+
+    transcript: tuple[str, ...]
+
+
+class HttpAnswer(Protocol):
+    """What the HTTP client returns."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def ok(self) -> bool: ...
+
+
+class HttpClient(Protocol):
+    """The guarded client (threatlens.outbound.OutboundClient), as far as channels need it."""
+
+    def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> HttpAnswer: ...
+
+
+class NotificationChannel(Protocol):
+    """A way to tell somebody."""
+
+    name: str
+
+    def send(self, message: Message) -> Delivery:
+        """Deliver one message; raises ChannelError."""
+        ...
+
+
+#: Statuses after which the same request to the same address cannot succeed.
+PERMANENT = frozenset({400, 401, 403, 404, 405, 410, 411, 413, 414, 415, 422, 451, 501})
+_MAX_RETRY_AFTER_S = 3_600
+
+
+def delivered(answer: HttpAnswer, transcript: tuple[str, ...], permanent: frozenset[int] = PERMANENT) -> Delivery:
+    """The delivery that this answer of an HTTP receiver means; raises ChannelError for any status but 2xx."""
+    transcript = (*transcript, f"< {answer.status}")
+    if answer.ok:
+        return Delivery(transcript)
+    after = answer.headers.get("retry-after", "")
+    wait_s = min(int(after), _MAX_RETRY_AFTER_S) if after.isascii() and after.isdigit() and len(after) < 9 else 0
+    msg = f"the receiver answered {answer.status}"
+    raise ChannelError(msg, permanent=answer.status in permanent, retry_after_s=wait_s, transcript=transcript)

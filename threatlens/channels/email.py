@@ -1,0 +1,218 @@
+"""E-mail by SMTP (RFC 5321), in text and HTML, one thread for messages about one thing (RFC 5322, section 3.6.4).
+
+The Message-ID is made from the message's key, so that a mail that is handed in twice is known to be one. What an
+attacker wrote can add no header (line breaks are visible symbols by now, and the library refuses them), and is
+escaped in the HTML part.
+"""
+
+from __future__ import annotations
+
+import html
+import smtplib
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import format_datetime, localtime, parseaddr
+
+from threatlens.channels.base import Delivery, Message
+from threatlens.errors import ChannelError
+
+TIMEOUT_S = 10.0
+_TRANSCRIPT_LINES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail is handed in."""
+
+    host: str
+    port: int
+    username: str = ""
+    password: str = ""
+    tls: str = "none"  # or "starttls", "tls"
+
+    def __repr__(self) -> str:
+        return f"MailServer({self.host}:{self.port})"
+
+
+class EmailNotifier:
+    """Mails to some addresses through one server. `tls` is for tests and private authorities."""
+
+    def __init__(
+        self,
+        name: str,
+        to: tuple[str, ...],
+        sender: str,
+        server: MailServer,
+        *,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self._to = to
+        self._sender = sender
+        self._server = server
+        self._tls = tls
+        self._clock = clock
+
+    def send(self, message: Message) -> Delivery:
+        """Deliver to every address; raises ChannelError. Who was refused while others were not is in the transcript."""
+        mail = compose(message, self._sender, self._to)
+        transcript: list[str] = []
+        server = self._server
+        try:
+            with self._connect(transcript) as smtp:
+                if server.tls == "starttls":
+                    smtp.starttls(context=self._context())
+                if server.username:
+                    smtp.login(server.username, server.password)
+                refused = smtp.send_message(mail, from_addr=self._sender, to_addrs=list(self._to))
+        except smtplib.SMTPResponseException as error:
+            words = _words(error.smtp_error)
+            permanent = error.smtp_code >= 500
+            msg = f"the mail server answered {error.smtp_code} {words}"
+            raise ChannelError(msg, permanent=permanent, transcript=tuple(transcript)) from error
+        except smtplib.SMTPRecipientsRefused as error:
+            permanent = all(code >= 500 for code, _ in error.recipients.values())
+            code, said = next(iter(error.recipients.values()))
+            msg = f"the mail server takes none of the addresses: {code} {_words(said)}"
+            raise ChannelError(msg, permanent=permanent, transcript=tuple(transcript)) from error
+        except smtplib.SMTPNotSupportedError as error:
+            msg = f"the mail server cannot do what the channel asks for: {error}"
+            raise ChannelError(msg, permanent=True, transcript=tuple(transcript)) from error
+        except ssl.SSLCertVerificationError as error:
+            msg = f"the mail server's certificate is not trusted: {error.verify_message}"
+            raise ChannelError(msg, transcript=tuple(transcript)) from error
+        except (OSError, smtplib.SMTPException) as error:
+            words = getattr(error, "strerror", None) or "the conversation broke off"
+            msg = f"{server.host}:{server.port} cannot be reached: {words}"
+            raise ChannelError(msg, transcript=tuple(transcript)) from error
+        transcript += [f"! {address} was refused: {code} {_words(said)}" for address, (code, said) in refused.items()]
+        return Delivery(tuple(transcript))
+
+    def _context(self) -> ssl.SSLContext:
+        return self._tls or ssl.create_default_context()
+
+    def _connect(self, transcript: list[str]) -> smtplib.SMTP:
+        server = self._server
+        if server.tls == "tls":
+            return _NotedTls(transcript, server.host, server.port, self._context())
+        return _Noted(transcript, server.host, server.port)
+
+
+class _Noting:
+    """Writes the dialogue down: without the message, and with every word of the log-in masked."""
+
+    _transcript: list[str]
+    _hiding = False
+
+    def _print_debug(self, *args: object) -> None:
+        kind, text = str(args[0]), " ".join(str(each) for each in args[1:])
+        if len(self._transcript) >= _TRANSCRIPT_LINES or kind in {"connect:", "data:"}:
+            return
+        if kind == "send:":
+            words = text.strip("'\"").replace("\\r\\n", " ").strip()
+            if words.upper().startswith("AUTH"):
+                self._hiding = True
+            if self._hiding:
+                words = f"{words.split(' ')[0] if words.upper().startswith('AUTH') else ''} ***".strip()
+            elif len(words) > 200:
+                words = f"(the message, {len(words)} characters)"
+            self._transcript.append(f"> {words}")
+        elif kind == "reply:":
+            words = text.strip("b'\"").replace("\\r\\n", "")
+            if not words.startswith("334"):
+                self._hiding = False
+            self._transcript.append(f"< {words[:200]}")
+
+
+class _Noted(_Noting, smtplib.SMTP):
+    def __init__(self, transcript: list[str], host: str, port: int) -> None:
+        self._transcript = transcript
+        super().__init__(timeout=TIMEOUT_S)
+        self.set_debuglevel(1)
+        self._host = host  # what starttls checks the certificate against
+        self.connect(host, port)
+
+
+class _NotedTls(_Noting, smtplib.SMTP_SSL):
+    def __init__(self, transcript: list[str], host: str, port: int, context: ssl.SSLContext) -> None:
+        self._transcript = transcript
+        super().__init__(timeout=TIMEOUT_S, context=context)
+        self.set_debuglevel(1)
+        self._host = host
+        self.connect(host, port)
+
+
+def compose(message: Message, sender: str, to: tuple[str, ...]) -> EmailMessage:
+    """The mail; its date is now."""
+    mail = EmailMessage()
+    domain = parseaddr(sender)[1].rpartition("@")[2] or "threatlens.invalid"
+    mail["Subject"] = f"[ThreatLens] {message.severity}/10 {message.title}"[:250]
+    mail["From"] = sender
+    mail["To"] = ", ".join(to)
+    mail["Date"] = format_datetime(localtime())
+    mail["Message-ID"] = f"<{message.key}@{domain}>"
+    if message.thread:
+        root = f"<{message.thread}@{domain}>"
+        mail["In-Reply-To"] = root
+        mail["References"] = root
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
+    mail["X-ThreatLens-Severity"] = str(message.severity)
+    mail.set_content(as_text(message))
+    mail.add_alternative(as_html(message), subtype="html")
+    for each in message.attachments:
+        kind, _, subtype = each.media_type.partition("/")
+        mail.add_attachment(each.content, maintype=kind, subtype=subtype, filename=each.name)
+    return mail
+
+
+def as_text(message: Message) -> str:
+    """The message in plain text."""
+    parts = [message.title]
+    if message.text:
+        parts.append(message.text)
+    if message.facts:
+        width = max(len(name) for name, _ in message.facts)
+        parts.append("\n".join(f"{name:<{width}}  {value}" for name, value in message.facts))
+    if message.samples:
+        parts.append("\n".join(f"  {line}" for line in message.samples))
+    links = ([("Open in ThreatLens", message.url)] if message.url else []) + list(message.links)
+    if links:
+        parts.append("\n".join(f"{words}: {url}" for words, url in links))
+    parts.append(f"{message.timestamp}  severity {message.severity} of 10")
+    return "\n\n".join(parts) + "\n"
+
+
+_CELL = "padding:2px 12px 2px 0;vertical-align:top"
+_MONO = "font-family:ui-monospace,Consolas,monospace;font-size:13px;white-space:pre-wrap;word-break:break-word"
+
+
+def as_html(message: Message) -> str:
+    """The message as HTML that needs nothing from elsewhere; what strangers wrote is escaped text in it."""
+    say = html.escape
+    parts = [f"<h2 style='margin:0 0 8px;font-size:18px'>{say(message.title)}</h2>"]
+    parts.append(f"<p style='color:#555'>Severity {message.severity} of 10 · {say(message.timestamp)}</p>")
+    if message.text:
+        parts.append(f"<p>{say(message.text)}</p>")
+    if message.facts:
+        rows = "".join(
+            f"<tr><td style='{_CELL};color:#555'>{say(name)}</td><td style='{_CELL}'><bdi>{say(value)}</bdi></td></tr>"
+            for name, value in message.facts
+        )
+        parts.append(f"<table style='border-collapse:collapse'>{rows}</table>")
+    if message.samples:
+        lines = "\n".join(f"<bdi>{say(line)}</bdi>" for line in message.samples)
+        parts.append(f"<pre style='{_MONO};background:#f4f4f2;padding:8px;border-radius:6px'>{lines}</pre>")
+    links = ([("Open in ThreatLens", message.url)] if message.url else []) + list(message.links)
+    if links:
+        parts.append("<p>" + " · ".join(f"<a href='{say(url)}'>{say(words)}</a>" for words, url in links) + "</p>")
+    body = "".join(parts)
+    return f"<!doctype html><html lang='en'><body style='font-family:system-ui,sans-serif'>{body}</body></html>"
+
+
+def _words(said: bytes | str) -> str:
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+    return " ".join(text.split())[:200]

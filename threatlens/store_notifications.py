@@ -1,0 +1,361 @@
+"""The outbox: what is to be told, to whom, and what became of it.
+
+What happened is written in the transaction of the events it is about. A thread gathers what happens about one thing
+on one channel; it is told when it begins, and again, with counts, once the cooldown is over or it got worse. One
+message of a thread waits at the most, so a flood of matches becomes one message with a number in it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from threatlens.store_database import Database
+
+HOUR_US = 3_600_000_000
+#: A thread that was quiet this long begins anew.
+THREAD_ENDS_US = 24 * HOUR_US
+#: How much worse a thread must get to be told again at once.
+WORSE_BY = 2
+#: The thread that takes what comes above a channel's limit.
+STORM = "storm"
+PENDING, SENT, FAILED, SUPPRESSED = "pending", "sent", "failed", "suppressed"
+_MINUTE_US = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """Something to tell one channel: `n` matches of one rule about one thing, in one batch."""
+
+    channel: str
+    rule: str
+    kind: str  # event, incident, system, digest, report
+    thread: str
+    severity: int
+    title: str
+    first_us: int  # event times
+    last_us: int
+    n: int = 1
+    first_place: int = -1  # of the first event in its batch; -1: it is about none
+    last_place: int = -1
+    incident_id: int = 0
+    due_us: int = 0  # not to be sent before
+    cooldown_us: int = 15 * _MINUTE_US
+    per_minute: int = 0  # messages that the channel takes; 0: any number
+    suppressed: str = ""  # why it is not told
+    details: Mapping[str, Any] = field(default_factory=dict)  # facts for the message
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One message to send now. `payload` is empty until it was put together the first time."""
+
+    id: int
+    key: str
+    kind: str
+    channel: str
+    rule: str
+    thread: str
+    severity: int
+    title: str
+    n: int  # matches it tells of
+    total: int  # of the thread since it began
+    first_us: int
+    last_us: int
+    first_event_id: int
+    last_event_id: int
+    incident_id: int
+    tries: int
+    created_us: int
+    details: Mapping[str, Any]
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationView:
+    """A row of notification_history."""
+
+    id: int
+    event_id: int  # 0: none
+    incident_id: int
+    kind: str
+    channel: str
+    rule: str
+    status: str
+    severity: int
+    title: str
+    n: int
+    tries: int
+    created_at: int
+    sent_at: int
+    next_try_us: int
+    error_message: str
+    transcript: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """How a channel is doing."""
+
+    channel: str
+    failures: int = 0  # in a row
+    open_until_us: int = 0  # nothing is tried before
+    disabled: str = ""  # why nothing is tried until somebody acts; "": it works
+    last_ok_us: int = 0
+    last_error: str = ""
+
+
+_VIEW = (
+    "id, event_id, incident_id, notification_type, channel, rule, status, severity, title, n, tries, created_at,"
+    " coalesce(sent_at, 0), next_try_us, coalesce(error_message, ''), transcript"
+)
+
+
+def write_occurrences(connection: Connection, occurrences: Iterable[Occurrence], first_id: int, now_us: int) -> None:
+    """Put what happened into the outbox, within the caller's transaction. `first_id`: of the batch's first event."""
+    for one in occurrences:
+        first = first_id + one.first_place if one.first_place >= 0 else 0
+        last = first_id + one.last_place if one.last_place >= 0 else 0
+        if one.suppressed:
+            _suppress(connection, one, first, now_us)
+        else:
+            _gather(connection, one, first, last, now_us)
+
+
+def _suppress(connection: Connection, one: Occurrence, event_id: int, now_us: int) -> None:
+    """One row an hour says that and why a thread is not told."""
+    told = connection.exec_driver_sql(
+        "UPDATE notification_history SET n = n + ? WHERE id = (SELECT id FROM notification_history WHERE channel = ?"
+        " AND thread = ? AND status = 'suppressed' AND error_message = ? AND created_at > ? ORDER BY id DESC LIMIT 1)",
+        (one.n, one.channel, one.thread, one.suppressed, now_us - HOUR_US),
+    )
+    if told.rowcount == 0:
+        _insert(connection, one, one.thread, event_id, now_us, status=SUPPRESSED, error=one.suppressed)
+
+
+def _gather(connection: Connection, one: Occurrence, first: int, last: int, now_us: int) -> None:
+    thread = one.thread
+    row = _thread(connection, one.channel, thread, now_us)
+    if row is None and one.per_minute and one.kind != "system":
+        made = connection.exec_driver_sql(
+            "SELECT count(*) FROM notification_history WHERE channel = ? AND created_at > ? AND status <> 'suppressed'",
+            (one.channel, now_us - _MINUTE_US),
+        ).scalar_one()
+        if made >= one.per_minute - 1:  # the last place of a minute is the storm's own
+            thread = STORM
+            row = _thread(connection, one.channel, thread, now_us)
+    if row is None:
+        connection.exec_driver_sql(
+            "INSERT OR REPLACE INTO notification_threads (channel, thread, incident_id, n, told, severity,"
+            " told_severity, first_us, last_us, first_event_id, last_event_id, queued_us, seen_us, cooldown_us,"
+            " pending_id, rule, kind, title, details) VALUES (?,?,?,0,0,?,0,?,?,?,?,0,?,?,0,?,?,?,?)",
+            (one.channel, thread, one.incident_id, one.severity, one.first_us, one.last_us, first, last, now_us,
+             one.cooldown_us, one.rule, _kind(one, thread), _title(one, thread), json.dumps(dict(one.details))),
+        )  # fmt: skip
+        row = (0, 0, 0, 0, 0)
+    pending_id, queued_us, told, told_severity, _ = row
+    connection.exec_driver_sql(
+        "UPDATE notification_threads SET n = n + ?, severity = max(severity, ?), first_us = min(first_us, ?),"
+        " last_us = max(last_us, ?), last_event_id = max(last_event_id, ?), seen_us = ?, cooldown_us = ?, title = ?,"
+        " details = ? WHERE channel = ? AND thread = ?",
+        (one.n, one.severity, one.first_us, one.last_us, last, now_us, one.cooldown_us, _title(one, thread),
+         json.dumps(dict(one.details)), one.channel, thread),
+    )  # fmt: skip
+    worse = told > 0 and one.severity >= told_severity + WORSE_BY
+    if not pending_id and (told == 0 or worse or now_us >= queued_us + one.cooldown_us):
+        _queue(connection, one, thread, last, now_us)
+
+
+def _thread(connection: Connection, channel: str, thread: str, now_us: int) -> tuple[int, ...] | None:
+    row = connection.exec_driver_sql(
+        "SELECT pending_id, queued_us, told, told_severity, n FROM notification_threads"
+        " WHERE channel = ? AND thread = ? AND (seen_us > ? OR pending_id > 0)",
+        (channel, thread, now_us - THREAD_ENDS_US),
+    ).one_or_none()
+    return None if row is None else tuple(row)
+
+
+def _queue(connection: Connection, one: Occurrence, thread: str, event_id: int, now_us: int) -> None:
+    row_id = _insert(connection, one, thread, event_id, now_us, status=PENDING, error=None)
+    connection.exec_driver_sql(
+        "UPDATE notification_threads SET pending_id = ?, queued_us = ? WHERE channel = ? AND thread = ?",
+        (row_id, now_us, one.channel, thread),
+    )
+
+
+def _insert(
+    connection: Connection, one: Occurrence, thread: str, event_id: int, now_us: int, *, status: str, error: str | None
+) -> int:
+    return int(
+        connection.exec_driver_sql(
+            "INSERT INTO notification_history (event_id, incident_id, notification_type, channel, rule, thread, key,"
+            " status, severity, title, n, tries, created_at, next_try_us, sent_at, error_message, payload, transcript)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,0,?,?,NULL,?,'','') RETURNING id",
+            (event_id, one.incident_id, _kind(one, thread), one.channel, one.rule, thread, secrets.token_hex(16),
+             status, one.severity, _title(one, thread), one.n, now_us, max(one.due_us, now_us), error),
+        ).scalar_one()
+    )  # fmt: skip
+
+
+def _kind(one: Occurrence, thread: str) -> str:
+    return "digest" if thread == STORM else one.kind
+
+
+def _title(one: Occurrence, thread: str) -> str:
+    return "More is happening than is told one by one" if thread == STORM else one.title
+
+
+class Outbox:
+    """The tables notification_history, notification_threads and channel_states."""
+
+    database: Database
+
+    def tell(self, occurrences: Sequence[Occurrence], now_us: int) -> None:
+        """Put what is about no event into the outbox."""
+        with self.database.writing() as connection:
+            write_occurrences(connection, occurrences, 0, now_us)
+
+    def queue_updates(self, now_us: int) -> int:
+        """Queue a message for every thread whose cooldown is over and of which not all was told; how many."""
+        with self.database.writing() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT channel, rule, kind, thread, severity, title, first_us, last_us, n - told, incident_id,"
+                " cooldown_us, last_event_id FROM notification_threads"
+                " WHERE n > told AND pending_id = 0 AND queued_us + cooldown_us <= ? LIMIT 500",
+                (now_us,),
+            ).all()
+            for row in rows:
+                one = Occurrence(
+                    row.channel, row.rule, row.kind, row.thread, row.severity, row.title, row.first_us, row.last_us,
+                    row[8], incident_id=row.incident_id, cooldown_us=row.cooldown_us,
+                )  # fmt: skip
+                _queue(connection, one, row.thread, row.last_event_id, now_us)
+        return len(rows)
+
+    def has_due(self, now_us: int) -> set[str]:
+        """The channels with something to send now."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT DISTINCT channel FROM notification_history WHERE status = 'pending' AND next_try_us <= ?",
+                (now_us,),
+            )
+            return {row[0] for row in rows}
+
+    def due(self, channel: str, now_us: int) -> Due | None:
+        """The oldest message of this channel that is to be sent now."""
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT h.id, h.key, h.notification_type, h.channel, h.rule, h.thread,"
+                " max(h.severity, coalesce(t.severity, 0)), coalesce(t.title, h.title),"
+                " CASE WHEN t.pending_id = h.id THEN t.n - t.told ELSE h.n END, coalesce(t.n, h.n),"
+                " coalesce(t.first_us, h.created_at), coalesce(t.last_us, h.created_at),"
+                " coalesce(t.first_event_id, h.event_id), coalesce(t.last_event_id, h.event_id), h.incident_id,"
+                " h.tries, h.created_at, coalesce(t.details, '{}'), h.payload"
+                " FROM notification_history h LEFT JOIN notification_threads t"
+                " ON t.channel = h.channel AND t.thread = h.thread"
+                " WHERE h.channel = ? AND h.status = 'pending' AND h.next_try_us <= ?"
+                " ORDER BY h.next_try_us, h.id LIMIT 1",
+                (channel, now_us),
+            ).one_or_none()
+        return None if row is None else Due(*(*row[:17], json.loads(row[17]), row[18]))
+
+    def put_payload(self, due: Due, payload: str, title: str) -> None:
+        """Keep what is going to be sent, before it is: every try sends the same bytes, later matches are not in it."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE notification_history SET payload = ?, title = ?, n = ?, severity = ? WHERE id = ?",
+                (payload, title, due.n, due.severity, due.id),
+            )
+            connection.exec_driver_sql(
+                "UPDATE notification_threads SET told = ?, told_severity = ?, pending_id = 0"
+                " WHERE channel = ? AND thread = ? AND pending_id = ?",
+                (due.total, due.severity, due.channel, due.thread, due.id),
+            )
+
+    def mark_sent(self, due: Due, transcript: str, now_us: int) -> None:
+        """It arrived."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE notification_history SET status = 'sent', sent_at = ?, tries = tries + 1, error_message = NULL,"
+                " transcript = ? WHERE id = ?",
+                (now_us, transcript, due.id),
+            )
+            if due.last_event_id:
+                connection.exec_driver_sql(
+                    "UPDATE events SET notification_sent = 1 WHERE id IN (?, ?)",
+                    (due.first_event_id, due.last_event_id),
+                )
+            connection.exec_driver_sql(
+                "INSERT INTO channel_states (channel, failures, open_until_us, disabled, last_ok_us, last_error)"
+                " VALUES (?,0,0,'',?,'') ON CONFLICT (channel) DO UPDATE SET failures = 0, open_until_us = 0,"
+                " disabled = '', last_ok_us = excluded.last_ok_us, last_error = ''",
+                (due.channel, now_us),
+            )
+
+    def mark_failed(
+        self, due: Due, error: str, transcript: str, *, retry_us: int, open_until_us: int, disabled: str
+    ) -> None:
+        """It did not arrive. retry_us: when it is tried again, 0: never; disabled: why the channel is not tried."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE notification_history SET status = ?, tries = tries + 1, next_try_us = ?, error_message = ?,"
+                " transcript = ? WHERE id = ?",
+                (PENDING if retry_us else FAILED, retry_us, error, transcript, due.id),
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO channel_states (channel, failures, open_until_us, disabled, last_ok_us, last_error)"
+                " VALUES (?,1,?,?,0,?) ON CONFLICT (channel) DO UPDATE SET failures = failures + 1,"
+                " open_until_us = excluded.open_until_us, disabled = excluded.disabled,"
+                " last_error = excluded.last_error",
+                (due.channel, open_until_us, disabled, error),
+            )
+
+    def channel_states(self) -> dict[str, ChannelState]:
+        """By channel; one that never sent has none."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT channel, failures, open_until_us, disabled, last_ok_us, last_error FROM channel_states"
+            )
+            return {row[0]: ChannelState(*row) for row in rows}
+
+    def resume_channel(self, channel: str) -> None:
+        """Try the channel again from now on; what waits for it becomes due."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE channel_states SET failures = 0, open_until_us = 0, disabled = '' WHERE channel = ?", (channel,)
+            )
+
+    def resend(self, notification_id: int, now_us: int) -> bool:
+        """Put a failed message back into the outbox; False: there is no failed one with this id."""
+        with self.database.writing() as connection:
+            changed = connection.exec_driver_sql(
+                "UPDATE notification_history SET status = 'pending', tries = 0, next_try_us = ?, created_at = ?"
+                " WHERE id = ? AND status = 'failed'",
+                (now_us, now_us, notification_id),
+            )
+        return changed.rowcount == 1
+
+    def notifications(
+        self, *, status: str = "", channel: str = "", before: int | None = None, limit: int = 50
+    ) -> list[NotificationView]:
+        """The newest first."""
+        conditions: list[str] = ["1 = 1"]
+        values: list[str | int] = []
+        for column, value in (("status", status), ("channel", channel)):
+            if value:
+                conditions.append(f"{column} = ?")
+                values.append(value)
+        if before is not None:
+            conditions.append("id < ?")
+            values.append(before)
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT {_VIEW} FROM notification_history WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+                (*values, limit),
+            ).all()
+        return [NotificationView(*row) for row in rows]
