@@ -15,6 +15,7 @@ from threatlens.decoders import (
     apache_error,
     asterisk,
     centreon,
+    containers,
     courier,
     cron,
     device_logs,
@@ -43,6 +44,8 @@ from threatlens.decoders import (
     proftpd,
     pureftpd,
     python_logs,
+    security_events,
+    shippers,
     softether,
     solid_pop3d,
     sshd,
@@ -51,6 +54,7 @@ from threatlens.decoders import (
     suhosin,
     supercomputers,
     syslog_iso,
+    syslog_relayed,
     syslog_rfc3164,
     syslog_rfc5424,
     systemd,
@@ -58,6 +62,7 @@ from threatlens.decoders import (
     uwimap,
     vsftpd,
     webmin,
+    windows_events,
     wuftpd,
     xrdp,
 )
@@ -66,14 +71,18 @@ from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecod
 from threatlens.event import Decoded
 
 #: JSON of one product each; where two could read one object, the earlier wins.
-OBJECTS: tuple[ObjectDecoder, ...] = ()
+OBJECTS: tuple[ObjectDecoder, ...] = (*windows_events.OBJECTS, *shippers.OBJECTS)
 
 #: Every member of the family. Envelopes first, then whole lines, habits last; then the programs.
 DECODERS: tuple[Decoder, ...] = (
     syslog_rfc3164.DECODER,
     syslog_iso.DECODER,
     syslog_rfc5424.DECODER,
+    *syslog_relayed.STRICT,
+    *containers.RUNTIMES,
     json_lines.decoder(OBJECTS),
+    *security_events.DECODERS,
+    windows_events.XML,
     nginx_access.DECODER,
     apache_access.DECODER,
     nginx_error.DECODER,
@@ -101,6 +110,8 @@ DECODERS: tuple[Decoder, ...] = (
     # Loose from here on: usual layouts, asked when no product has known its line.
     *java_logs.LAYOUTS,
     *python_logs.LAYOUTS,
+    *containers.HABITS,
+    *syslog_relayed.HABITS,
     logfmt.DECODER,
     keyvalue.DECODER,
     generic.DECODER,

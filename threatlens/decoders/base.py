@@ -87,6 +87,7 @@ class ObjectDecoder:
     keys: tuple[str, ...]  # members that every object of it has, at its top
     read: ReadObject
     times: tuple[str, ...] = ()  # members that hold the time, dotted, before the usual ones
+    program: str = ""  # whose readers go on with the message; ANY_PROGRAM: it may be a line of any format
 
 
 Decoder = LineDecoder | MessageDecoder | ObjectDecoder

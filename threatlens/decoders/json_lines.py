@@ -237,13 +237,13 @@ def opener(products: Sequence[ObjectDecoder]) -> Open:
             if document is None:
                 return UNKNOWN, None, flags, "", line, {}
         fields: Fields = {}
-        texts, cut, inexact = _flatten(document, fields)
+        texts, cut, inexact = flatten(document, fields)
         if not flags and (inexact or _quotes(line) != 2 * texts):
             exact, flags = _load_exactly(line)
             if exact is not None:
                 document = exact
                 fields = {}
-                _, cut, _ = _flatten(document, fields)
+                _, cut, _ = flatten(document, fields)
         if cut:
             flags |= FIELDS_CUT
         for product in of_names[tuple(document)]:
@@ -252,7 +252,7 @@ def opener(products: Sequence[ObjectDecoder]) -> Open:
                 timestamp_us, time_flags = _time(document, clock, product.times)
                 if not message:
                     message = _message(document, fields)[0] or line
-                return product.name, timestamp_us, flags | time_flags, "", message, fields
+                return product.name, timestamp_us, flags | time_flags, product.program, message, fields
         timestamp_us, time_flags = _time(document, clock)
         text, program = _message(document, fields)
         return NAME, timestamp_us, flags | time_flags, program, text if text is not None else line, fields
@@ -268,7 +268,7 @@ def _quotes(line: str) -> int:
     return -1 if "\\\\" in line else quotes - line.count('\\"')
 
 
-def _flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
+def flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
     """Put the members into fields. Gives the number of keys and strings, whether something was left out, and whether a
     number may have lost digits."""
     texts = 0
@@ -395,7 +395,12 @@ def _time(document: dict[str, Any], clock: Clock, first: tuple[str, ...] = ()) -
     for dotted in first:
         value: Any = document
         for name in (dotted,) if dotted in document else dotted.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
+            if isinstance(value, dict):
+                value = value.get(name)
+            elif isinstance(value, list) and name == "0" and value:
+                value = value[0]
+            else:
+                value = None
         moment = _moment(value, clock)
         if moment[0] is not None:
             return moment

@@ -30,6 +30,8 @@ from threatlens.event import FIELDS_CUT, TIME_CLAMPED, TIME_ERROR, Decoded, Fiel
 
 _MAX_SHAPES = 10_000
 _ENVELOPE_DEPTH = 3  # JSON in syslog in a container's JSON is the deepest that occurs
+_SPLIT_HEADS = frozenset(("CEF", "LEEF"))
+_OF_THE_ENVELOPE = frozenset(("host.name", "container.name", "kubernetes.pod.name", "log.iostream"))
 _NOBODY: tuple[tuple[str, Read], ...] = ()
 _new = tuple.__new__  # makes a Decoded in half the time that Decoded() takes; one is made per line
 
@@ -229,12 +231,16 @@ class SourceDecoder:
             owner = self._read_message(program, message, fields)
             if owner:
                 return owner, timestamp_us, flags, "", message, fields
+            if program in _SPLIT_HEADS:  # its colon looked like that behind a program
+                message = f"{program}:{message}"
             inner = self._open_message(program, message)
             if inner is None:
+                if program == ANY_PROGRAM and (owner := self._read_message(_image(fields), message, fields)):
+                    name = owner
                 break
             name, inner_us, inner_flags, program, message, inner_fields = inner
-            if "host.name" in fields:
-                inner_fields.pop("host.name", None)  # the envelope knows better
+            for known in _OF_THE_ENVELOPE & fields.keys():
+                inner_fields.pop(known, None)  # the envelope knows better
             fields.update(inner_fields)
             if inner_us is not None:
                 timestamp_us, flags = inner_us, flags & ~(TIME_ERROR | TIME_CLAMPED) | inner_flags
@@ -280,11 +286,17 @@ class SourceDecoder:
 
     def _open_message(self, program: str, message: str) -> Opened | None:
         for member in self._registry.candidates(message):
-            if (member.inside and member.strict) or program == ANY_PROGRAM:
+            if program == ANY_PROGRAM or (member.inside and member.strict):
                 opened = member.open(message, self._clock)
                 if opened is not None and opened[0] != UNKNOWN:
                     return opened
         return None
+
+
+def _image(fields: Fields) -> str:
+    """The program that a container is named for."""
+    name = fields.get("container.name")
+    return name.lower() if isinstance(name, str) else ""
 
 
 def _unknown(line: str) -> Opened:

@@ -28,6 +28,7 @@ _TAG = compiled(
 _SPACED_TAG = compiled(
     r"(\S+) +([\w.-]{1,60}(?: [\w.-]{1,60}){1,4})\[([0-9]{1,10})\](?: \([^()]{1,200}\))?: ?(.*)"
 ).fullmatch
+_RELAYED = compiled(r"(?:<[0-9]{1,3}>)?[A-Z][a-z]{2} [ 0-9]?[0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} \S").match
 _HOST = compiled(r"([\w.:-]+) (.*)").fullmatch
 
 
@@ -75,8 +76,19 @@ def _open_unusual(line: str, clock: Clock) -> Opened | None:
     named = _HOST(rest)
     if named is None:
         return NAME, timestamp_us, flags, program, rest, fields
+    message = named[2]
+    if (inner := _relayed(message, clock)) is not None:
+        _, inner_us, inner_flags, program, message, inner_fields = inner
+        fields["log.relay.name"] = named[1]
+        fields |= inner_fields
+        return NAME, inner_us, inner_flags, program, message, fields
     fields["host.name"] = named[1]
-    return NAME, timestamp_us, flags, program, named[2], fields
+    return NAME, timestamp_us, flags, program, message, fields
+
+
+def _relayed(message: str, clock: Clock) -> Opened | None:
+    """The envelope inside the envelope that a relay has put around it."""
+    return open_line(message, clock) if _RELAYED(message) is not None else None
 
 
 DECODER = LineDecoder(
