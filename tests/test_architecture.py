@@ -60,7 +60,7 @@ VALUES = {
     "ZoneInfo",
 }
 VALUES |= {"AfterValidator", "BeforeValidator", "Field", "StringConstraints", "TypeAdapter"}  # pydantic's annotations
-VALUES |= {"Registry", "Table"}  # decoders: members and rows of patterns, complete when made
+VALUES |= {"Application", "Registry", "Table"}  # decoders: members and rows of patterns, complete when made
 FILLED_ON_IMPORT = {"decoders.base.PATTERNS"}  # every pattern over untrusted text, for the test that tries them all
 CONTAINERS = {"Counter", "OrderedDict", "defaultdict", "deque", "dict", "list", "set"}
 

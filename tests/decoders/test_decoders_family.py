@@ -18,7 +18,20 @@ from threatlens.event import rfc3339
 SAMPLES = Path(__file__).parent.parent / "samples"
 READ_AT_S = 1_795_435_200.0  # 2026-11-23T12:00:00Z
 #: Modules of the family that are no members.
-PARTS = {"base", "clf", "formats", "levels", "pairs", "priority", "records", "source", "tables", "times"}
+PARTS = {
+    "application",
+    "base",
+    "clf",
+    "formats",
+    "levels",
+    "pairs",
+    "priority",
+    "product",
+    "records",
+    "source",
+    "tables",
+    "times",
+}
 
 
 def samples() -> list[tuple[str, int, bool, dict[str, object], str]]:
@@ -60,12 +73,12 @@ def test_every_sample_file_names_a_format():
 
 
 def test_every_member_of_every_module_is_listed_once():
-    """A module has one DECODER, or several that belong together as DECODERS; json_lines makes its own of OBJECTS."""
-    written = ["json"]
+    """A module has one DECODER, or several that belong together as DECODERS; json_lines and logfmt make theirs."""
+    written = ["json", "logfmt"]
     for info in pkgutil.iter_modules(threatlens.decoders.__path__):
         module = importlib.import_module(f"threatlens.decoders.{info.name}")
         members = getattr(module, "DECODERS", None) or [getattr(module, "DECODER", None)]
-        if info.name not in PARTS | {"json_lines"}:
+        if info.name not in PARTS | {"json_lines", "logfmt"}:
             assert members != [None], f"{info.name} has no DECODER"
             written += [member.name for member in members]
     assert sorted(written) == sorted(member.name for member in DECODERS)
@@ -73,7 +86,7 @@ def test_every_member_of_every_module_is_listed_once():
 
 
 def test_samples_use_documentation_addresses_only():
-    allowed = re.compile(r"192\.0\.2\.|198\.51\.100\.|203\.0\.113\.|0\.0\.0\.0|1\.2\.3\.4\.5|1\.4\.1")
+    allowed = re.compile(r"192\.168\.|192\.0\.2\.|198\.51\.100\.|203\.0\.113\.|0\.0\.0\.0|1\.2\.3\.4\.5|1\.4\.1")
     for path in SAMPLES.glob("*.log"):
         for address in re.findall(r"(?<![\d.-])\d+\.\d+\.\d+\.\d+(?:\.\d+)?", path.read_text(encoding="utf-8")):
             assert allowed.match(address), f"{path.name}: {address}"

@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from threatlens.decoders import (
+    access,
+    access_json,
     accounts,
     apache_access,
     apache_error,
+    app_products,
+    applications,
     asterisk,
     centreon,
+    cloud_products,
     containers,
     courier,
     cron,
@@ -22,6 +27,7 @@ from threatlens.decoders import (
     dovecot,
     dropbear,
     exim,
+    fortinet,
     freeswitch,
     generic,
     java_logs,
@@ -38,6 +44,7 @@ from threatlens.decoders import (
     nginx_error,
     openwebmail,
     oracle_ims,
+    paloalto,
     pam,
     portsentry,
     postfix,
@@ -45,6 +52,7 @@ from threatlens.decoders import (
     pureftpd,
     python_logs,
     security_events,
+    sensor_products,
     shippers,
     softether,
     solid_pop3d,
@@ -61,6 +69,7 @@ from threatlens.decoders import (
     tine20,
     uwimap,
     vsftpd,
+    web_products,
     webmin,
     windows_events,
     wuftpd,
@@ -71,10 +80,20 @@ from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecod
 from threatlens.event import Decoded
 
 #: JSON of one product each; where two could read one object, the earlier wins.
-OBJECTS: tuple[ObjectDecoder, ...] = (*windows_events.OBJECTS, *shippers.OBJECTS)
+OBJECTS: tuple[ObjectDecoder, ...] = (
+    *windows_events.OBJECTS,
+    *shippers.OBJECTS,
+    *web_products.DECODERS,
+    *app_products.DECODERS,
+    *sensor_products.DECODERS,
+    *cloud_products.DECODERS,
+    access_json.DECODER,
+)
 
 #: Every member of the family. Envelopes first, then whole lines, habits last; then the programs.
 DECODERS: tuple[Decoder, ...] = (
+    paloalto.DECODER,
+    *access.DECODERS,
     syslog_rfc3164.DECODER,
     syslog_iso.DECODER,
     syslog_rfc5424.DECODER,
@@ -107,12 +126,14 @@ DECODERS: tuple[Decoder, ...] = (
     proftpd.DECODER,
     named.DECODER,
     asterisk.DECODER,
+    *applications.DECODERS,
+    fortinet.DECODER,
     # Loose from here on: usual layouts, asked when no product has known its line.
     *java_logs.LAYOUTS,
     *python_logs.LAYOUTS,
     *containers.HABITS,
     *syslog_relayed.HABITS,
-    logfmt.DECODER,
+    logfmt.decoder(OBJECTS),
     keyvalue.DECODER,
     generic.DECODER,
     sshd.DECODER,

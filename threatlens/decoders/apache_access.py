@@ -20,8 +20,8 @@ def open_line(line: str, clock: Clock) -> Opened | None:
     if found is None:
         vhost = None
         found = clf.LINE(line)
-        if found is None:
-            return None
+        if found is None or (ADDRESSES[found[2]] and not ADDRESSES[found[1]]):
+            return None  # an address where only Apache writes a name that nobody asks for: another column before it
     if "\\x22" in line:
         return None
     timestamp_us, flags, message, fields = clf.read(found, clock)

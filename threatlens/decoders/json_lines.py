@@ -204,7 +204,7 @@ class _Others(dict[str, str]):
 _OTHERS: Mapping[str, str] = _Others()
 
 
-class _Products(dict[tuple[str, ...], tuple[ObjectDecoder, ...]]):
+class Products(dict[tuple[str, ...], tuple[ObjectDecoder, ...]]):
     """Names of an object's members -> the decoders of objects that have all of theirs among them; bounded."""
 
     def __init__(self, members: Sequence[ObjectDecoder]) -> None:
@@ -223,7 +223,7 @@ class _Products(dict[tuple[str, ...], tuple[ObjectDecoder, ...]]):
 
 def opener(products: Sequence[ObjectDecoder]) -> Open:
     """Makes the Open of lines that are JSON objects, those of these products among them."""
-    of_names = _Products(products)
+    of_names = Products(products)
 
     def open_line(line: str, clock: Clock) -> Opened | None:
         """The object's time, message and fields. A line that starts as an object but is none is flagged."""

@@ -6,8 +6,10 @@ The whole line must be pairs and name a level or a message; other lines of pairs
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from threatlens.decoders.base import LineDecoder, Opened, compiled
+from threatlens.decoders.base import LineDecoder, ObjectDecoder, Opened, compiled
+from threatlens.decoders.json_lines import Products
 from threatlens.decoders.pairs import MESSAGES, TIMES, put_pairs
 from threatlens.decoders.times import Clock, Moment
 from threatlens.event import TIME_ERROR, Fields
@@ -53,19 +55,32 @@ def message_of(pairs: list[tuple[str, str]], line: str) -> str:
     return next((value for name, value in pairs if name in MESSAGES and value), line)
 
 
-def open_line(line: str, clock: Clock) -> Opened | None:
-    """The pairs, if the line is nothing else."""
-    if not _MARK(line):
-        return None
-    pairs = pairs_of(line)
-    if pairs is None or len(pairs) < 2:
-        return None
-    fields: Fields = {}
-    flags = put_pairs(pairs, "logfmt.", fields)
-    timestamp_us, time_flags = time_of(pairs, clock)
-    return NAME, timestamp_us, flags | time_flags, "", message_of(pairs, line), fields
+def decoder(products: Sequence[ObjectDecoder]) -> LineDecoder:
+    """The decoder of such lines; products that write the same members as JSON or as pairs are read as theirs."""
+    of_names = Products(products)
 
+    def open_line(line: str, clock: Clock) -> Opened | None:
+        """The pairs, if the line is nothing else."""
+        if not _MARK(line):
+            return None
+        pairs = pairs_of(line)
+        if pairs is None or len(pairs) < 2:
+            return None
+        fields: Fields = {}
+        flags = put_pairs(pairs, "logfmt.", fields)
+        timestamp_us, time_flags = time_of(pairs, clock)
+        name = NAME
+        members = dict(pairs)
+        for product in of_names[tuple(members)]:
+            if product.read(members, fields) is not None:
+                name = product.name
+                break
+        return name, timestamp_us, flags | time_flags, "", message_of(pairs, line), fields
 
-DECODER = LineDecoder(
-    name=NAME, about="logfmt: pairs with a level and a message.", open=open_line, leads=("a", "A", "@"), strict=False
-)
+    return LineDecoder(
+        name=NAME,
+        about="logfmt: pairs with a level and a message.",
+        open=open_line,
+        leads=("a", "A", "@"),
+        strict=False,
+    )

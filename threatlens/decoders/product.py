@@ -1,0 +1,156 @@
+"""JSON of one product, said in a row: which members it has, which ECS field takes which member, what values mean.
+
+Members are named with dots for their nesting. What a row does not name stays under "json.", as any JSON.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, ObjectDecoder, put_address, put_port
+from threatlens.decoders.tables import Row
+from threatlens.event import Fields
+
+Constants = Mapping[str, str]
+#: Dotted name of a member -> its value as text in lower case -> what is then true. "" stands for any other value.
+Cases = Mapping[str, Mapping[str, Constants]]
+_NOTHING = frozenset(("", "-", "--", "N/A", "n/a", "null", "<nil>", "None", "undefined"))
+
+
+def at(document: Mapping[str, Any], dotted: str) -> Any:
+    """The member of that name, through objects and first elements of lists; None if there is none."""
+    if dotted in document:
+        return document[dotted]
+    value: Any = document
+    for name in dotted.split("."):
+        if isinstance(value, list):
+            value = value[0] if value else None
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def text_of(value: Any) -> str:
+    """A member's text; "" for what has none or says nothing."""
+    if isinstance(value, list):
+        value = value[0] if value else ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return value if isinstance(value, str) and value not in _NOTHING else ""
+
+
+def login(outcome: str, action: str = "login") -> Constants:
+    """What is true of a sign-in with this outcome."""
+    return {"event.category": "authentication", "event.action": action, "event.outcome": outcome}
+
+
+def product(
+    name: str,
+    about: str,
+    keys: str,
+    *,
+    when: Mapping[str, Sequence[str]] | None = None,
+    fields: Mapping[str, str] | None = None,
+    constants: Constants | None = None,
+    cases: Cases | None = None,
+    said: Mapping[str, Sequence[Row]] | None = None,
+    only_said: bool = False,
+    web: bool = False,
+    times: str = "",
+) -> ObjectDecoder:
+    """A row.
+
+    `keys` and `times`: names divided by blanks. `when`: members that must say something, and begin with one of these
+    texts. `fields`: ECS field -> members divided by blanks, of which the first with a value counts; "source" and
+    "destination" take addresses, with a port or not. `said`: rows for the text of a member; with `only_said` an object
+    whose text fits none is not of this product. `web`: a request, whose outcome its status says.
+    """
+    wanted = [(names.split(), field) for field, names in (fields or {}).items()]
+    conditions = [(member, tuple(begin)) for member, begin in (when or {}).items()]
+    spoken = [(member, [row.read for row in rows]) for member, rows in (said or {}).items()]
+    fixed = dict(constants or {})
+    if web:
+        fixed = {"event.category": "web", "event.action": "http_request", **fixed}
+
+    def read(document: Mapping[str, Any], found: Fields) -> str | None:
+        for member, begin in conditions:
+            text = text_of(at(document, member))
+            if not text or not text.startswith(begin):
+                return None
+        said_fields: Fields = {}
+        for member, readers in spoken:
+            text = at(document, member)
+            if isinstance(text, str) and any(reader(text, said_fields) for reader in readers):
+                break
+        else:
+            if only_said:
+                return None
+        found.update(fixed)
+        for members, field in wanted:
+            for member in members:
+                if text := text_of(at(document, member)):
+                    _put(found, field, text)
+                    found.pop("json." + member, None)
+                    break
+        for member, values in (cases or {}).items():
+            value = text_of(at(document, member)).lower()
+            if value:
+                found.update(values.get(value) or values.get("", {}))
+        found.update(said_fields)
+        if found.get("user.name") in _NOTHING:
+            found.pop("user.name", None)
+        status = found.get("http.response.status_code")
+        if web and isinstance(status, int) and "event.outcome" not in found:
+            found["event.outcome"] = "failure" if status >= 400 else "success"
+        for over in [name for name in found if name.startswith("json.")][: max(0, len(found) - MAX_FIELDS)]:
+            del found[over]
+        return ""
+
+    return ObjectDecoder(name=name, about=about, keys=tuple(keys.split()), read=read, times=tuple(times.split()))
+
+
+def _put(found: Fields, field: str, text: str) -> None:
+    """Put a member's text where it belongs, as what it should be."""
+    if field in {"source", "destination"}:
+        put_endpoint(found, field, text)
+    elif field.endswith(".port"):
+        put_port(found, field, text)
+    elif field in _NUMBERS:
+        whole = text.partition(".")[0]
+        if whole.isdecimal() and len(whole) <= 18:
+            found[field] = int(whole)
+    elif field == "http.version":
+        found[field] = text.removeprefix("HTTP/")
+    else:
+        found[field] = text
+
+
+_NUMBERS = frozenset(
+    ("http.response.status_code", "http.response.body.bytes", "event.severity", "process.pid", "process.parent.pid",
+     "source.bytes", "destination.bytes")
+)  # fmt: skip
+
+
+def put_endpoint(found: Fields, side: str, text: str) -> None:
+    """An address with a port ("192.0.2.1:80", "[2001:db8::1]:80") or without, or a name.
+
+    Of several, as proxies hand them on, the last public one counts: clients may write what they like before it.
+    """
+    if "," in text:
+        hops = [hop.strip() for hop in text.split(",")]
+        text = next(
+            (hop for hop in reversed(hops) if ADDRESSES[hop] and ipaddress.ip_address(ADDRESSES[hop]).is_global),
+            hops[-1],
+        )
+    if address := ADDRESSES[text]:
+        found[side + ".ip"] = address
+        return
+    host, _, port = text.rpartition(":")
+    if address := ADDRESSES[host]:
+        found[side + ".ip"] = address
+        put_port(found, side + ".port", port)
+    else:
+        put_address(found, side, text)
