@@ -16,6 +16,10 @@ _WORKER = (
     r" |Debug: )?(?:conn unix:[^:]*: )?(?:auth(?:-worker)?(?:\([^()]*\))?: )?"
 )
 
+_DATABASES = (
+    "pam|passwd-file|passwd|sql|ldap|shadow|userdb|static|lua|bsdauth|vpopmail|checkpassword|imap|policy|oauth2"
+)
+
 _TABLE = Table(
     {
         "": [
@@ -38,11 +42,11 @@ _TABLE = Table(
                 **_SESSION,
             ),
             row(
-                rf"{_WORKER}(?P<method>pam|passwd-file|passwd|sql|ldap|shadow|userdb|ldap-passdb|static|lua|bsda"
-                rf"uth|vpopmail|checkpassword|imap|policy)\((?P<user>.*),(?P<src>[0-9A-Fa-f.:]+)(?:,<.*>)?\): "
-                r"(?P<reason>pam_authenticate\(\) failed: .*|unknown user.*|[Pp]assword mismatch.*|Password"
-                r" mismatch|invalid credentials.*|User .*|Authentication failure.*|.*failed.*|user not"
-                r" found.*|[Uu]nknown user.*|.*denied.*|.*refused.*|.*disabled.*|.*expired.*)",
+                rf"{_WORKER}(?P<method>{_DATABASES})\((?P<user>[^()<>]{{0,300}}),(?P<src>[0-9A-Fa-f.:]+)"
+                rf"(?:,<[^<>]*>)?\): "
+                r"(?P<reason>(?:pam_authenticate\(\) failed|[Uu]nknown user|[Pp]assword mismatch|[Ii]nvalid"
+                r" credentials|"
+                r"User |Authentication failure|user not found|[Ll]ogin failed|[Pp]assword expired|[Uu]ser disabled).*)",
                 "mail_login",
                 "failure",
             ),

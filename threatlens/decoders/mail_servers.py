@@ -41,7 +41,7 @@ _SENDMAIL = Table(
         "": [
             row(
                 rf"{_QID}AUTH failure \((?P<method>[^()]*)\): "
-                rf"(?P<reason>.*?),? (?:user=(?P<user>.*), )?relay={_SENDMAIL_AT}(?:,.*)?",
+                rf"(?P<reason>.{{0,300}}?),? (?:user=(?P<user>.*), )?relay={_SENDMAIL_AT}(?:,.*)?",
                 _LOGIN,
                 "failure",
             ),

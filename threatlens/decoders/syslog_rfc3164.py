@@ -22,7 +22,8 @@ _ANY = compiled(
     r" +(.*)"
 ).fullmatch
 _TAG = compiled(
-    r"(?:(\S+) +)?([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?:\[([0-9]{1,10})\](?: \([^()]{1,200}\))?)?(?: [0-9.]{1,12})?: ?(.*)"
+    r"(?:(\S+) +)?([^\s:\[(=\"]+(?:\([^\s()]*\))?)(?: ?\[([0-9]{1,10})\](?: \([^()]{1,200}\))?)?(?: [0-9.]{1,12})?:"
+    r" ?(.*)"
 ).fullmatch
 #: macOS programs have blanks in their names: "Google Chrome Helper[4211]".
 _SPACED_TAG = compiled(

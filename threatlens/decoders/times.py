@@ -47,7 +47,7 @@ _MONTH = r"(?P<m>[^\W\d_]{3,10})\.?"
 _LAYOUTS = tuple(
     (re.compile(pattern, re.ASCII), order)
     for pattern, order in (
-        (rf"(?P<y>[0-9]{{4}})[-/.](?P<m>[0-9]{{1,2}})[-/.](?P<d>[0-9]{{1,2}})[T _:-]+{_CLOCK}{_ZONE}", "ymd"),
+        (rf"(?P<y>[0-9]{{4}})[-/.:](?P<m>[0-9]{{1,2}})[-/.:](?P<d>[0-9]{{1,2}})[T _:-]+{_CLOCK}{_ZONE}", "ymd"),
         (rf"{_WEEKDAY}{_MONTH} {{1,2}}(?P<d>[0-9]{{1,2}}),? {_CLOCK}{_ZONE}(?: (?P<y>[0-9]{{4}}))?", "md"),
         (rf"{_WEEKDAY}{_MONTH} {{1,2}}(?P<d>[0-9]{{1,2}}),? (?P<y>[0-9]{{4}}),? (?:at )?{_CLOCK}{_ZONE}", "mdy"),
         (
