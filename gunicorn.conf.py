@@ -10,7 +10,7 @@ import sys
 
 from threatlens.errors import ThreatLensError
 from threatlens.settings import load_settings, prepare_data_folder
-from threatlens.store_schema import migrate
+from threatlens.store_schema import has_admin, migrate, no_admin_words
 
 try:
     _settings = load_settings(os.environ)
@@ -45,12 +45,8 @@ def on_starting(server):
         sys.exit(f"threatlens: {error}")
     for address in server.cfg.address:
         host = address[0] if isinstance(address, tuple) else ""
-        if host and not (host.startswith("127.") or host in {"::1", "localhost"}):
-            sys.exit(
-                f"threatlens: refusing to listen on {host}: there are no accounts yet, so everybody who reaches the"
-                " port would read your logs; listen on 127.0.0.1 and put a reverse proxy that asks for a password in"
-                " front"
-            )
+        if host and not (host.startswith("127.") or host in {"::1", "localhost"}) and not has_admin(_settings):
+            sys.exit(f"threatlens: {no_admin_words(host)}")
 
 
 def when_ready(server):
@@ -58,7 +54,11 @@ def when_ready(server):
 
 
 def post_worker_init(worker):
-    background = worker.wsgi.extensions["threatlens"].background
+    services = worker.wsgi.extensions["threatlens"]
+    background = services.background
+    link = services.setup_link()
+    if link is not None:
+        print(f"There is no account yet. Make the first, within an hour: {link}", flush=True)
     inner = signal.getsignal(signal.SIGTERM)
 
     def stop(number, frame):

@@ -57,6 +57,7 @@
   };
   document.addEventListener("htmx:wsOpen", () => { failures = 0; show("live"); });
   document.addEventListener("htmx:wsClose", (event) => {
+    if (event.detail.event.code === 4401) { location.reload(); return; } // logged out: the page leads to the login
     failures += 1;
     show(failures > 4 || !navigator.onLine ? "offline" : "reconnecting");
     // The extension itself comes back after an accident only; a server that stops in order comes back as well.

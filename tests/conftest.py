@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from accounts import log_in
 from builders import Filler
 
 from threatlens import create_app
@@ -17,7 +18,8 @@ from threatlens.store_schema import migrate
 
 @pytest.fixture
 def settings(tmp_path: Any) -> Settings:
-    return load_settings({"THREATLENS_DATA": str(tmp_path / "data")})
+    cheap = {"THREATLENS_ARGON2_MEMORY_KIB": "8", "THREATLENS_ARGON2_TIME": "1"}
+    return load_settings({"THREATLENS_DATA": str(tmp_path / "data"), **cheap})
 
 
 @pytest.fixture
@@ -40,6 +42,24 @@ def app(settings: Settings) -> Iterator[Any]:
 @pytest.fixture
 def services(app: Any) -> Any:
     return app.extensions["threatlens"]
+
+
+@pytest.fixture
+def viewer_client(app: Any) -> Any:
+    """A browser of somebody who may read."""
+    return log_in(app, "viewer")
+
+
+@pytest.fixture
+def analyst_client(app: Any) -> Any:
+    """A browser of somebody who may work on what was found."""
+    return log_in(app, "analyst")
+
+
+@pytest.fixture
+def admin_client(app: Any) -> Any:
+    """A browser of somebody who may do everything."""
+    return log_in(app, "admin")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from accounts import log_in
 from click.testing import CliRunner
 
 from threatlens import create_app
@@ -59,7 +60,7 @@ def test_a_secret_is_in_no_page_answer_export_log_or_error(
     planted: Any, app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = planted.store.create_token("t", "admin")
-    client = app.test_client()
+    client = log_in(app)
     texts = [exported(planted.config.config), repr(planted.config.config), repr(planted.settings)]
     texts.append(repr(planted.config.compare(0, planted.config.history()[0].version_id)))
     for rule in app.url_map.iter_rules():

@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.models import db
     from threatlens.notifications import NotificationManager
     from threatlens.outbound import OutboundClient
+    from threatlens.passwords import Passwords
     from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key, secret_keys
     from threatlens.store import EventStore
     from threatlens.store_config import ConfigTable
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.store_schema import migrate
     from threatlens.vault import Vault
     from threatlens.web.context import Services
+    from threatlens.web.limits import LoginLimits
 
     settings = settings or load_settings(os.environ)
     prepare_data_folder(settings)
@@ -64,7 +66,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     notifications = NotificationManager(store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url)
     background = BackgroundProcessor(settings, store, config, broadcaster, ingestions, notifications)
     app.extensions["threatlens"] = Services(
-        settings, store, config, broadcaster, ingestions, notifications, background, outbound
+        settings,
+        store,
+        config,
+        broadcaster,
+        ingestions,
+        notifications,
+        background,
+        outbound,
+        Passwords(settings.argon2_memory_kib, settings.argon2_time),
+        LoginLimits(),
     )
     web.register(app, settings.hosts)
     return app

@@ -160,6 +160,7 @@ class BackgroundProcessor:
         self._broadcaster.begin(self._store.last_id())
         self._every(LEASE_S, self._ask_for_lease)
         self._every(FOLLOW_S, self._follow)
+        self._every(HOUSEKEEPING_S, self._write_use)
         self._scheduler.start()
         self._ask_for_lease()
         if not self.is_engine:
@@ -189,7 +190,7 @@ class BackgroundProcessor:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         with contextlib.suppress(ThreatLensError):
-            self._store.write_token_use()
+            self._write_use()
         self._lease.release()
 
     def _wake_everybody(self) -> None:
@@ -343,7 +344,6 @@ class BackgroundProcessor:
     def _keep_house(self, engine: _Engine) -> None:
         self._ingestions.settle()
         engine.processor.replay()
-        self._store.write_token_use()
         if not engine.queue.stats().entries:
             self._store.merge_words()
 
@@ -357,6 +357,11 @@ class BackgroundProcessor:
                 id=f"channel {channel}",
                 replace_existing=True,
             )
+
+    def _write_use(self) -> None:
+        """When sessions and tokens were last used; every process knows its own."""
+        self._store.write_token_use()
+        self._store.write_session_use(now_us(), **self._settings.session_limits)
 
     def _write_metrics(self, engine: _Engine) -> None:
         queue = engine.queue.stats()

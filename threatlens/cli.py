@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from threatlens import __version__, cli_detection, cli_upkeep
+from threatlens.cli_accounts import make_groups
 from threatlens.cli_files import check_format, check_zone, file_problem, open_file, reader_has_enough
 from threatlens.cli_session import current_settings as _settings
 from threatlens.cli_session import services as _services
@@ -53,18 +54,14 @@ def main() -> None:
 def serve(host: str | None, port: int | None, threads: int | None, demo: bool) -> None:
     """Follow the logs and serve the pages, until SIGTERM or Ctrl-C."""
     from threatlens.settings import PROJECT, prepare_data_folder
-    from threatlens.store_schema import migrate
+    from threatlens.store_schema import has_admin, migrate, no_admin_words
 
     changes = {"host": host, "port": port, "threads": threads, "demo": demo or None}
     settings = dataclasses.replace(_settings(), **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
-    if not settings.is_loopback:
-        msg = (
-            f"refusing to listen on {settings.host}: there are no accounts yet, so everybody who reaches the port would"
-            " read your logs; listen on 127.0.0.1 and put a reverse proxy that asks for a password in front"
-        )
-        raise click.ClickException(msg)
     prepare_data_folder(settings)
     migrate(settings)
+    if not settings.is_loopback and not has_admin(settings):
+        raise click.ClickException(no_admin_words(settings.host))
     _check_port(settings)
     environ = dict(
         os.environ,
@@ -288,21 +285,11 @@ def sources_remove(name: str) -> None:
     click.echo(f"{name}: removed")
 
 
-# -- tokens, doctor
+# -- accounts, tokens, audit log; doctor
 
 
-@main.group()
-def token() -> None:
-    """Bearer tokens for the API."""
-
-
-@token.command("create")
-@click.option("--name", required=True, help="What the token is for.")
-@click.option("--role", required=True, help="viewer, analyst or admin.")
-def token_create(name: str, role: str) -> None:
-    """Make a token and print it, alone, on standard output; it is never shown again."""
-    with _services() as services:
-        click.echo(services.store.create_token(name, role))
+for _group in make_groups(_services, visible):
+    main.add_command(_group)
 
 
 @main.command()

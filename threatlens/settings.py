@@ -33,6 +33,11 @@ class Settings:
     log_level: str = "INFO"
     trusted_hosts: tuple[str, ...] = ()  # names that a reverse proxy serves us under, beside the loopback ones
     public_url: str = ""  # where people reach us, for links in messages; "": the address it listens on
+    trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-For is believed
+    session_idle_s: int = 1_800  # a session ends after so long without a request
+    session_max_s: int = 43_200  # and after so long in any case
+    argon2_memory_kib: int = 65_536  # what hashing a password costs
+    argon2_time: int = 3
 
     @property
     def yaml_path(self) -> str:
@@ -77,6 +82,11 @@ class Settings:
         return self.threads or self.ws_max_connections + 16
 
     @property
+    def session_limits(self) -> dict[str, int]:
+        """How long a session lasts, in microseconds."""
+        return {"idle_us": self.session_idle_s * 1_000_000, "absolute_us": self.session_max_s * 1_000_000}
+
+    @property
     def hosts(self) -> list[str]:
         """Names that a request may be sent to; any other one is a page of somebody else (DNS rebinding)."""
         own = f"[{self.host}]" if ":" in self.host else self.host
@@ -116,6 +126,11 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         log_level=level,
         trusted_hosts=tuple(filter(None, re.split(r"[\s,]+", environ.get("THREATLENS_TRUSTED_HOSTS", "")))),
         public_url=environ.get("THREATLENS_PUBLIC_URL", "").rstrip("/"),
+        trusted_proxies=tuple(filter(None, re.split(r"[\s,]+", environ.get("THREATLENS_TRUSTED_PROXIES", "")))),
+        session_idle_s=_number(environ, "THREATLENS_SESSION_IDLE_S", 1_800, 60, 86_400),
+        session_max_s=_number(environ, "THREATLENS_SESSION_MAX_S", 43_200, 60, 31_536_000),
+        argon2_memory_kib=_number(environ, "THREATLENS_ARGON2_MEMORY_KIB", 65_536, 8, 4_194_304),
+        argon2_time=_number(environ, "THREATLENS_ARGON2_TIME", 3, 1, 100),
     )
 
 

@@ -43,6 +43,10 @@ class Doer:
     address: str = ""
     request_id: str = ""
 
+    def named(self, name: str) -> Doer:
+        """The same request, by somebody who has just become known."""
+        return Doer(name, self.address, self.request_id)
+
 
 COMMAND_LINE = Doer("command line")
 
@@ -188,6 +192,11 @@ class AccountBook:
         return self._change(
             user_id, "user.password_changed", doer, secret=True, password_hash=password_hash, password_at=now_us()
         )
+
+    def renew_hash(self, user_id: int, password_hash: str) -> None:
+        """The same password, kept at another cost."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql("UPDATE users SET password_hash = ? WHERE id = ?", (password_hash, user_id))
 
     def remove_user(self, user_id: int, doer: Doer) -> bool:
         """Forget an account with its sessions and tokens. Raises ConfigError for the last administrator."""

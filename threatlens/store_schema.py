@@ -74,6 +74,24 @@ def revision(path: str) -> str | None:
     return found
 
 
+def has_admin(settings: Settings) -> bool:
+    """Whether somebody may administer this; asked before anything else is loaded."""
+    connection = sqlite3.connect(settings.database_path, timeout=10)
+    try:
+        return connection.execute("SELECT 1 FROM users WHERE role = 'admin' AND enabled").fetchone() is not None
+    finally:
+        connection.close()
+
+
+def no_admin_words(host: str) -> str:
+    """Why we do not listen on this address yet, and what to do."""
+    return (
+        f"refusing to listen on {host}: there is no administrator yet, so whoever reaches the port first could become"
+        " one; make an account with `python -m threatlens user create --name NAME --role admin`, or start on 127.0.0.1"
+        " and open the link that is printed"
+    )
+
+
 def file_system(folder: str) -> str:
     """The type of the file system that holds this folder, as the kernel names it; "" if unknown."""
     real = os.path.realpath(folder)

@@ -122,6 +122,13 @@ class TokenBook:
         self._token_used[view.id] = now_us()
         return view
 
+    def token_now(self, token_id: int) -> TokenView | None:
+        """The token of this id, if it still holds; looking does not count as use."""
+        if time.monotonic() - self._token_read_at > SNAPSHOT_S:
+            self._read_tokens()
+        view = next((each for each in self._token_snapshot.values() if each.id == token_id), None)
+        return None if view is None or (view.expires_at and view.expires_at <= now_us()) else view
+
     def tokens(self) -> list[TokenView]:
         """All tokens by name, also those that have expired."""
         self._read_tokens()

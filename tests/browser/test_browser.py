@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accounts import cookie
 from builders import Filler
 from werkzeug.serving import make_server
 
@@ -21,7 +22,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 HOSTILE: list[str] = json.loads((Path(__file__).parents[1] / "web" / "hostile_lines.json").read_text())
-PAGES = ("/", "/events", "/events/1", "/sources", "/sources/add", "/unknown", "/dead-letters", "/events?q=%22", "/nope")
+PAGES = (
+    "/", "/events", "/events/1", "/sources", "/sources/add", "/unknown", "/dead-letters", "/events?q=%22", "/nope",
+    "/settings", "/settings/users", "/settings/users/1", "/settings/tokens", "/settings/audit", "/confirm",
+)  # fmt: skip
+SETTINGS = ("/settings", "/settings/users", "/settings/tokens", "/settings/audit")
+COOKIES: dict[str, str] = {}  # a session for each site that runs
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -58,7 +64,10 @@ def site(app: Any, services: Any) -> Iterator[str]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    address = f"http://127.0.0.1:{server.server_port}"
+    COOKIES[address] = cookie(app)
+    yield address
+    del COOKIES[address]
     services.broadcaster.close()
     server.shutdown()
     thread.join(5)
@@ -70,6 +79,7 @@ class Watched:
 
     def __init__(self, chromium: Any, site: str, width: int = 1440, **more: Any) -> None:
         self.context = chromium.new_context(viewport={"width": width, "height": 800}, timezone_id="UTC", **more)
+        self.context.add_cookies([{"name": "threatlens", "value": COOKIES[site], "url": site}])
         self.tab = self.context.new_page()
         self.tab.set_default_timeout(10_000)
         self.site = site
@@ -261,7 +271,7 @@ def test_every_page_fits_and_breaks_no_policy(chromium: Any, site: str, filler: 
     )
     filler.add("x" * 3000, severity=9, source="a-source-with-quite-a-long-name", log_format="unknown")
     watched = Watched(chromium, site, width)
-    tab = watched.open(path, is_live=path != "/nope")
+    tab = watched.open(path, is_live=path not in ("/nope", "/confirm"))
 
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert [said for said in watched.complaints if "404" not in said] == []
@@ -311,7 +321,7 @@ def test_the_theme_follows_the_system_and_the_switch(chromium: Any, site: str, f
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/", "/events", "/sources", "/events/1"])
+@pytest.mark.parametrize("path", ["/", "/events", "/sources", "/events/1", *SETTINGS])
 def test_text_can_be_read(chromium: Any, site: str, filler: Filler, path: str, scheme: str) -> None:
     for severity in range(1, 11):
         filler.add(f"severity {severity}", severity=severity, source_ip="203.0.113.9", outcome=2)

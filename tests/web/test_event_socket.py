@@ -15,8 +15,10 @@ from threatlens.broadcaster import EventBroadcaster
 from threatlens.errors import StoreUnavailable
 from threatlens.event import Event, EventUpdate
 from threatlens.web import event_socket
-from threatlens.web.event_messages import FrameCache
-from threatlens.web.event_socket import ClosingError, EventFeed
+from threatlens.web.event_messages import EVENT_TYPES, FrameCache
+from threatlens.web.event_socket import ClosingError, EventFeed, Grant
+
+EVERYTHING = Grant(frozenset(EVENT_TYPES))
 
 
 class Client:
@@ -58,9 +60,9 @@ class Scene:
         self.ring = EventBroadcaster(max_events=10)
         self.client = Client()
         self.now = 0.0
-        self.valid = True
+        self.grant: Grant | None = EVERYTHING
         self.feed = EventFeed(
-            self.client, store, self.ring, FrameCache(), authorised=lambda: self.valid, clock=lambda: self.now
+            self.client, store, self.ring, FrameCache(), grant=lambda: self.grant, clock=lambda: self.now
         )
 
     def store_events(self, number: int, *, announce: bool = True, **more: Any) -> None:
@@ -169,7 +171,7 @@ def test_a_reconnect_with_the_last_id_continues_exactly(scene: Scene, store: Any
     scene.store_events(20)
 
     again = Client()
-    scene.feed = EventFeed(again, store, scene.ring, FrameCache(), authorised=lambda: True, clock=lambda: 0.0)
+    scene.feed = EventFeed(again, store, scene.ring, FrameCache(), grant=lambda: EVERYTHING, clock=lambda: 0.0)
     scene.client = again
     scene.subscribe(after=last)
 
@@ -369,7 +371,7 @@ def test_a_stopping_server_says_so(scene: Scene) -> None:
 
 def test_a_token_that_ends_closes_the_connection_within_a_second(scene: Scene) -> None:
     scene.subscribe()
-    scene.valid = False
+    scene.grant = None
     scene.now += 1.0
 
     with pytest.raises(ClosingError) as closing:
@@ -424,7 +426,7 @@ def test_a_frame_is_made_once_for_all_clients(scene: Scene, monkeypatch: pytest.
     monkeypatch.setattr("threatlens.web.event_messages.event_frame", lambda e: (made.append(e.id), make(e))[1])
     cache = FrameCache()
     feeds = [
-        EventFeed(Client(), scene.store, scene.ring, cache, authorised=lambda: True, clock=lambda: 0.0)
+        EventFeed(Client(), scene.store, scene.ring, cache, grant=lambda: EVERYTHING, clock=lambda: 0.0)
         for _ in range(3)
     ]
     for feed in feeds:
@@ -453,3 +455,46 @@ def test_new_events_of_one_moment_are_one_write(scene: Scene) -> None:
 
     assert scene.run(1) == list(range(1, 9))
     assert scene.client.sends == before + 1
+
+
+@pytest.mark.parametrize("types", [["notification"], ["new_event", "notification"]])
+def test_a_type_that_the_role_does_not_allow_is_refused_and_nothing_comes(scene: Scene, types: list[str]) -> None:
+    scene.grant = Grant(frozenset({"new_event"}))
+    scene.feed.check()
+    assert code(scene.say({"action": "subscribe", "event_types": types})) == "forbidden"
+    scene.store_events(2)
+    scene.ring.publish_update(EventUpdate("notification", {}, NOW_US))
+    scene.feed._types = frozenset()
+    assert scene.client.take("notification") == []
+
+
+def test_a_client_for_one_source_gets_no_other_live_or_from_the_database(scene: Scene) -> None:
+    for number in range(6):
+        scene.store_events(2, source="web" if number % 2 else "auth")
+    scene.grant = Grant(frozenset(EVENT_TYPES), ("web",))
+    scene.feed.check()
+    assert (
+        code(scene.say({"action": "subscribe", "event_types": ["new_event"], "filter": "source:auth"})) == "forbidden"
+    )
+    scene.subscribe(after=0, types=["new_event", "detection"])
+    got = scene.run()
+    scene.store_events(2, source="auth")
+    scene.store_events(2, source="web")
+    scene.ring.publish_update(EventUpdate("detection", {"source": "auth"}, NOW_US))
+    scene.ring.publish_update(EventUpdate("detection", {}, NOW_US))
+    for _ in range(4):
+        scene.feed.tell()
+    assert got == [3, 4, 7, 8, 11, 12]
+    assert [told["event_type"] for told in scene.client.told] == ["new_event"] * 2
+    assert {told["data"]["source"] for told in scene.client.told} == {"web"}
+
+
+def test_a_role_that_is_lowered_in_mid_stream_takes_types_away(scene: Scene) -> None:
+    scene.subscribe(types=["new_event", "notification"])
+    scene.client.told.clear()
+    scene.grant = Grant(frozenset({"new_event"}))
+    scene.feed.check()
+    scene.ring.publish_update(EventUpdate("notification", {}, NOW_US))
+    scene.store_events(1)
+    scene.feed.tell()
+    assert [told["event_type"] for told in scene.client.told] == ["new_event"]

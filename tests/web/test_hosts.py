@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from accounts import log_in
 
 from threatlens.settings import load_settings
 
@@ -23,7 +24,7 @@ def test_any_other_name_is_refused(app: Any, path: str, host: str) -> None:
 
 
 def test_a_forwarded_host_changes_nothing(app: Any) -> None:
-    answer = app.test_client().get("/events", headers={"X-Forwarded-Host": "evil.example"})
+    answer = log_in(app).get("/events", headers={"X-Forwarded-Host": "evil.example"})
     assert answer.status_code == 200
     assert b"evil.example" not in answer.data
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from accounts import log_in, somebody
 from builders import NOW_US, Filler
+from flask import g
 from simple_websocket import ConnectionClosed
 
 from threatlens.errors import StoreUnavailable
@@ -87,6 +89,7 @@ def filler(services: Any) -> Filler:
 def watch(app: Any, query: str, *acts: Callable[[], object]) -> Browser:
     browser = Browser(*acts)
     with app.test_request_context(f"/ws/ui?{query}", headers={"Cookie": "tz=UTC"}):
+        g.actor = somebody(app)
         live.serve(browser, live.LivePages())
     return browser
 
@@ -177,7 +180,7 @@ def test_every_panel_has_its_place_on_the_page(app: Any, filler: Filler, page: s
     browser = watch(app, f"page={page}", nothing)
     sent = set(re.findall(r'<div id="([^"]+)" hx-swap-oob="innerHTML">', "".join(browser.frames)))
     path = {"dashboard": "/", "sources": "/sources", "events": "/events"}.get(page, "/unknown")
-    there = app.test_client().get(path).text
+    there = log_in(app).get(path).text
 
     assert sent == panels
     assert all(f'id="{panel}"' in there for panel in panels)
@@ -194,9 +197,10 @@ def test_what_was_rendered_once_serves_everybody(app: Any, filler: Filler, monke
 
     monkeypatch.setattr(live, "render_template", counting)
     filler.add("a", "b", "c")
-    pages = live.LivePages()
+    pages, who = live.LivePages(), somebody(app)
     for query in ("page=events&have=0", "page=events&have=1", "page=events&have=0&q=b"):
         with app.test_request_context(f"/ws/ui?{query}"):
+            g.actor = who
             live.serve(Browser(nothing), pages)
     assert sorted(rendered) == [1, 2, 3]
 
@@ -233,6 +237,7 @@ def test_a_browser_that_talks_is_cut_off(app: Any) -> None:
     browser = Browser(nothing)
     browser.messages = ["x"] * 50
     with app.test_request_context("/ws/ui?page=events"):
+        g.actor = somebody(app)
         live.serve(browser, live.LivePages())
     assert browser.closed is not None
     assert browser.closed[0] == 1008
@@ -269,13 +274,12 @@ ORIGINS = [
 
 @pytest.mark.parametrize("origin", [*ORIGINS, None])
 def test_a_page_of_another_origin_is_refused_before_the_upgrade(app: Any, origin: str | None) -> None:
-    client = app.test_client()
-    client.get("/events")
+    client = log_in(app)
     headers = {**HANDSHAKE, "Origin": origin} if origin else {"Upgrade": "websocket", "Connection": "Upgrade"}
     assert client.get("/ws/ui", headers=headers).status_code == 403
 
 
-def test_a_browser_that_never_read_a_page_is_refused_before_the_upgrade(app: Any) -> None:
+def test_a_browser_that_is_not_logged_in_is_refused_before_the_upgrade(app: Any) -> None:
     assert app.test_client().get("/ws/ui", headers=HANDSHAKE).status_code == 401
 
 

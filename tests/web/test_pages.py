@@ -21,8 +21,8 @@ HOSTILE: list[str] = json.loads(SAMPLES.read_text())
 
 
 @pytest.fixture
-def client(app: Any) -> Any:
-    return app.test_client()
+def client(admin_client: Any) -> Any:
+    return admin_client
 
 
 @pytest.fixture

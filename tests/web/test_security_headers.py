@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from accounts import log_in
 
 from threatlens.web.appearance import local_path
 from threatlens.web.security_headers import CONTENT_SECURITY_POLICY
@@ -17,6 +18,13 @@ PATHS = [
     "/dead-letters",
     "/healthz",
     "/nope",
+    "/login",
+    "/confirm",
+    "/setup",
+    "/settings",
+    "/settings/users",
+    "/settings/tokens",
+    "/settings/audit",
     "/static/threatlens.css",
     "/static/nope",
     "/api/v1/events",
@@ -26,7 +34,7 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_answer_carries_the_policy(app: Any, path: str) -> None:
-    answer = app.test_client().get(path)
+    answer = log_in(app).get(path)
     answer.close()
 
     assert answer.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
@@ -45,7 +53,7 @@ def test_a_mistake_of_ours_carries_it_too_and_tells_nothing(app: Any, monkeypatc
 
     app.config["PROPAGATE_EXCEPTIONS"] = False
     monkeypatch.setattr(app.extensions["threatlens"].store, "last_id", fail)
-    answer = app.test_client().get("/events")
+    answer = log_in(app).get("/events")
 
     assert answer.status_code == 500
     assert answer.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
@@ -55,7 +63,7 @@ def test_a_mistake_of_ours_carries_it_too_and_tells_nothing(app: Any, monkeypatc
 
 
 def test_pages_are_not_kept_and_static_files_are(app: Any) -> None:
-    client = app.test_client()
+    client = log_in(app)
     page = client.get("/events")
     address = page.text.split('rel="stylesheet" href="')[1].split('"')[0]
 
@@ -80,19 +88,36 @@ OTHERS = [
 @pytest.mark.parametrize("headers", OTHERS, ids=str)
 def test_a_change_asked_for_by_another_site_is_refused(app: Any, headers: dict[str, str]) -> None:
     app.config["WTF_CSRF_ENABLED"] = False
-    client = app.test_client()
+    client = log_in(app)
     assert client.post("/appearance", data={"theme": "dark"}, headers=headers).status_code == 403
     assert client.post("/appearance", data={"theme": "dark"}, headers={"Origin": "http://localhost"}).status_code == 303
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/appearance", "/first-run", "/sources/add", "/sources/switch", "/sources/1/remove", "/dead-letters/1/replay"],
+    [
+        "/appearance",
+        "/first-run",
+        "/sources/add",
+        "/sources/switch",
+        "/sources/1/remove",
+        "/dead-letters/1/replay",
+        "/login",
+        "/setup",
+        "/confirm",
+        "/logout",
+        "/settings/password",
+        "/settings/sessions",
+        "/settings/users",
+        "/settings/users/1",
+        "/settings/tokens",
+        "/settings/tokens/revoke",
+    ],
 )
 def test_no_form_is_taken_without_its_token(app: Any, path: str) -> None:
-    answer = app.test_client().post(path, data={"csrf_token": "wrong"})
-    assert answer.status_code == 400
-    assert "could not be understood" in answer.text
+    answer = log_in(app).post(path, data={"csrf_token": "wrong"})
+    assert answer.status_code == 403
+    assert "That is not allowed" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -105,7 +130,7 @@ def test_a_switch_leads_back_to_this_site_only(target: str) -> None:
 
 def test_light_and_dark_work_without_scripts(app: Any) -> None:
     app.config["WTF_CSRF_ENABLED"] = False
-    client = app.test_client()
+    client = log_in(app)
     answer = client.post("/appearance", data={"theme": "dark", "next": "/events?q=a"})
 
     assert answer.headers["Location"] == "/events?q=a"

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+from accounts import log_in
 
 from threatlens.event import SourceStatus
 from threatlens.web import dashboard
@@ -31,7 +32,7 @@ def logs(tmp_path: Any, settings: Any) -> Any:
 def client(logs: Any, app: Any, services: Any) -> Any:
     app.config["WTF_CSRF_ENABLED"] = False
     services.config.load_config()
-    return app.test_client()
+    return log_in(app)
 
 
 def form(logs: Any, **changes: Any) -> dict[str, Any]:

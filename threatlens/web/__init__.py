@@ -7,17 +7,23 @@ from flask_sock import Sock
 from flask_wtf import CSRFProtect
 
 from threatlens.web import (
+    accounts,
     api,
     appearance,
+    audit,
+    csp_reports,
     dashboard,
     dead_letters,
     error_pages,
     event_socket,
     events,
+    gate,
     health,
     live,
+    login,
     presentation,
     security_headers,
+    settings,
     sources,
     unknown,
 )
@@ -25,7 +31,9 @@ from threatlens.web import (
 #: Bytes of a form; the ingest interface has a limit of its own.
 MAX_FORM_BYTES = 1 << 20
 
-PAGES = (dashboard, events, sources, unknown, dead_letters, appearance, health)
+PAGES = (
+    login, dashboard, events, sources, unknown, dead_letters, appearance, health, settings, accounts, audit,
+)  # fmt: skip
 
 
 def register(app: Flask, hosts: list[str]) -> None:
@@ -37,17 +45,22 @@ def register(app: Flask, hosts: list[str]) -> None:
         SESSION_COOKIE_NAME="threatlens",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_PATH="/",
         SOCK_SERVER_OPTIONS={"ping_interval": 25, "max_message_size": 65_536},
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session
     )
     sock = Sock(app)
-    csrf = CSRFProtect(app)
     security_headers.register(app, hosts)
+    gate.register(app)
+    csrf = CSRFProtect(app)
     error_pages.register(app)
     presentation.register(app)
     for page in PAGES:
         app.register_blueprint(page.blueprint)
     app.register_blueprint(api.blueprint)
     csrf.exempt(api.blueprint)
+    reports = csp_reports.make_blueprint()
+    app.register_blueprint(reports)
+    csrf.exempt(reports)  # browsers send them by themselves
     live.register(app, sock)
     app.register_blueprint(event_socket.make_blueprint(sock))

@@ -54,7 +54,7 @@ def check_program() -> Response | None:
         return None
     try:
         if request.path.startswith("/api/"):
-            g.token = authenticate()
+            g.actor = authenticate()
             if request.endpoint and not isinstance(current_app.view_functions[request.endpoint], Operation):
                 raise ProblemError(403, "This is not open to tokens.")
         if request.routing_exception is not None:

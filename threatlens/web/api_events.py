@@ -18,6 +18,7 @@ from threatlens.errors import QueryError
 from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
 from threatlens.query import MAX_LENGTH, both, parse_query, parse_time
+from threatlens.web.auth import actor, within
 from threatlens.web.context import services
 from threatlens.web.operations import DIGITS, Shape, operation
 from threatlens.web.problems import ProblemError
@@ -133,7 +134,7 @@ class StatsShape(Shape):
 
 
 @operation("GET", "/events", role="viewer", summary="Events, newest first; with after, in insertion order",
-           query=EventsQuery, answer=EventPage)  # fmt: skip
+           query=EventsQuery, answer=EventPage, confined=True)  # fmt: skip
 def list_events(query: EventsQuery) -> dict[str, Any]:
     """One page; one event more than asked for is read to know whether there is another page."""
     if query.after is not None and query.before is not None:
@@ -142,7 +143,7 @@ def list_events(query: EventsQuery) -> dict[str, Any]:
     before, after = query.before, query.after
     if query.cursor:
         before, after, now = _read_cursor(query)
-    where = query.where(now)
+    where = within(query.where(now), actor().sources)
     events = services().store.page(where, before=before, after=after, limit=query.limit + 1)
     more = len(events) > query.limit
     events = events[: query.limit]
@@ -152,11 +153,19 @@ def list_events(query: EventsQuery) -> dict[str, Any]:
     }
 
 
-@operation("GET", "/events/<int:event_id>", role="viewer", summary="One event", answer=EventShape, problems=(404,))
+@operation(
+    "GET",
+    "/events/<int:event_id>",
+    role="viewer",
+    summary="One event",
+    answer=EventShape,
+    problems=(404,),
+    confined=True,
+)
 def get_event(event_id: int) -> dict[str, Any]:
     """The event with this id."""
     event = services().store.event(event_id) if event_id <= LAST_ID else None
-    if event is None:
+    if event is None or (actor().sources and event.source not in actor().sources):
         raise ProblemError(404, "There is no event with this id.")
     return event.as_json()
 

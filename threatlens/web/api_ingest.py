@@ -10,6 +10,7 @@ from pydantic import Field
 
 from threatlens.decoders import FORMATS
 from threatlens.event import rfc3339
+from threatlens.web.auth import actor
 from threatlens.web.context import services
 from threatlens.web.ingest_archive import file_chunks
 from threatlens.web.ingest_body import MAX_PACKED, array_lines, gunzip, read_chunks
@@ -70,9 +71,11 @@ class IngestionShape(Shape):
 
 
 @operation("POST", "/ingest", role="analyst", summary="Hand in log lines", status=202, query=IngestQuery, media=MEDIA,
-           answer=Accepted, problems=(413, 415, 422, 429))  # fmt: skip
+           answer=Accepted, problems=(413, 415, 422, 429), scope="ingest", confined=True)  # fmt: skip
 def ingest(query: IngestQuery) -> dict[str, Any]:
     """With an Idempotency-Key that was used before, the earlier ingestion is the answer and nothing is added."""
+    if actor().sources and query.source not in actor().sources:
+        raise ProblemError(403, "This token is for other sources.", field="source")
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 200 and key.isprintable()):
         raise ProblemError(400, "The Idempotency-Key must have 1 to 200 printable characters.", field="Idempotency-Key")
@@ -84,11 +87,11 @@ def ingest(query: IngestQuery) -> dict[str, Any]:
 
 
 @operation("GET", "/ingest/<ingestion_id>", role="analyst", summary="How far an ingestion has come",
-           answer=IngestionShape, problems=(404,))  # fmt: skip
+           answer=IngestionShape, problems=(404,), scope="ingest", confined=True)  # fmt: skip
 def get_ingestion(ingestion_id: str) -> dict[str, Any]:
     """Done once every line of it is stored."""
     found = services().ingestions.get(ingestion_id)
-    if found is None:
+    if found is None or (actor().sources and found.source not in actor().sources):
         raise ProblemError(404, "There is no ingestion with this id.")
     return {
         "ingestion_id": found.id,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, redirect, request
 from werkzeug.wrappers import Response
 
+from threatlens.web.auth import needs
 from threatlens.web.presentation import theme
 
 YEAR_S = 31_536_000
@@ -15,6 +16,7 @@ blueprint = Blueprint("appearance", __name__)
 
 
 @blueprint.post("/appearance")
+@needs("viewer")
 def switch() -> Response:
     """Change to the theme asked for and go back to where the switch was used."""
     answer = redirect(local_path(request.form.get("next", "")), 303)

@@ -1,21 +1,81 @@
-"""Who is asking: bearer tokens and what their roles may do.
+"""Who is asking, and what they may do: sessions of browsers, bearer tokens of programs, the roles of both.
 
-A wrong token costs a comparison of shapes and a look into a snapshot in memory, never the disk, so a flood of them
-starves nobody.
+Every route says who may use it (needs); what says nothing is open to nobody. A wrong token costs a comparison of shapes
+and a look into a snapshot in memory, never the disk, so a flood of them starves nobody.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import ipaddress
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from flask import request
+from flask import g, request, session
 
-from threatlens.store_accounts import ROLES
-from threatlens.store_tokens import TokenView
+from threatlens.event import EventFilter
+from threatlens.models import now_us
+from threatlens.store_accounts import ROLES, Doer, Session, User
+from threatlens.store_tokens import SCOPES, TokenView
 from threatlens.web.context import services
-from threatlens.web.problems import ProblemError
+from threatlens.web.problems import ProblemError, request_id
 
 _BEARER = re.compile(r"[Bb]earer (tl_[A-Za-z0-9_-]{43})")
+#: What needs no role at all.
+PUBLIC = "public"
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may use a route."""
+
+    role: str  # the least role, or PUBLIC
+    fresh: bool = False  # the password must have been given lately
+    programs: bool = False  # a bearer token will do
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who is asking."""
+
+    name: str  # "user anna", "token shipper": as the audit log has it
+    role: str
+    user: User | None = None
+    session: Session | None = None
+    token: TokenView | None = None
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        return SCOPES if self.token is None else self.token.scopes
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the only sources it may know of; empty: all."""
+        return () if self.token is None else self.token.sources
+
+    def may(self, role: str) -> bool:
+        """Whether this role is in its own; roles include those below them."""
+        return role in ROLES and ROLES.index(self.role) >= ROLES.index(role)
+
+
+def needs(role: str, *, fresh: bool = False, programs: bool = False) -> Callable[[View], View]:
+    """Declare who may use a route: the least role, or PUBLIC; fresh: only who gave their password lately."""
+
+    def declare(view: View) -> View:
+        view.access = Access(role, fresh, programs)  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
+def access_of(view: Callable[..., Any] | None) -> Access | None:
+    """What a route declares; None: nothing, so that it is open to nobody."""
+    found = getattr(view, "access", None)
+    return found if isinstance(found, Access) else None
 
 
 def bearer_token() -> str | None:
@@ -24,7 +84,7 @@ def bearer_token() -> str | None:
     return match[1] if match else None
 
 
-def authenticate() -> TokenView:
+def authenticate() -> Actor:
     """Whose token the request carries; raises ProblemError (401)."""
     token = bearer_token()
     view = services().store.check_token(token) if token else None
@@ -34,9 +94,77 @@ def authenticate() -> TokenView:
             "A valid token is needed: Authorization: Bearer tl_...",
             headers={"WWW-Authenticate": 'Bearer realm="ThreatLens"'},
         )
-    return view
+    return token_actor(view)
 
 
-def may(view: TokenView, role: str) -> bool:
-    """Whether somebody with this token may do what `role` may; roles include those below them."""
-    return view.role in ROLES and ROLES.index(view.role) >= ROLES.index(role)
+def token_actor(view: TokenView) -> Actor:
+    """Somebody with this token."""
+    return Actor(f"token {view.name}", view.role, token=view)
+
+
+def browser_actor() -> Actor | None:
+    """Whose session the request's cookie names, if it holds."""
+    secret = session.get("id")
+    if not isinstance(secret, str):
+        return None
+    settings = services().settings
+    found = services().store.session(secret, now_us(), **settings.session_limits)
+    return None if found is None else Actor(f"user {found[0].name}", found[0].role, found[0], found[1])
+
+
+def still_there(actor: Actor) -> Actor | None:
+    """The same somebody as of now; None when their session or token has ended."""
+    store = services().store
+    if actor.session is not None:
+        user = store.session_holds(actor.session.id_hash, now_us(), **services().settings.session_limits)
+        return None if user is None else Actor(actor.name, user.role, user, actor.session)
+    view = store.token_now(actor.token.id) if actor.token is not None else None
+    return None if view is None else token_actor(view)
+
+
+def actor() -> Actor:
+    """Who is asking, on a route that needs a role."""
+    found = current()
+    if found is None:
+        raise ProblemError(401, "Log in first.")
+    return found
+
+
+def current() -> Actor | None:
+    """Who is asking; None on a public route, or before the gate."""
+    found = g.get("actor")
+    return found if isinstance(found, Actor) else None
+
+
+def doer() -> Doer:
+    """Whom the audit log names for what this request does."""
+    who = current()
+    return Doer("nobody" if who is None else who.name, client_address(), request_id())
+
+
+def within(where: EventFilter, sources: tuple[str, ...]) -> EventFilter:
+    """The filter, kept to these sources; empty: to none in particular. Raises ProblemError (403) for any other."""
+    if not sources:
+        return where
+    if not set(where.sources) <= set(sources):
+        raise ProblemError(403, "This token is for other sources.", code="forbidden", field="source")
+    return where if where.sources else dataclasses.replace(where, sources=sources)
+
+
+def record(action: str, target: str = "", detail: Mapping[str, Any] | None = None) -> None:
+    """Write what this request does to the audit log. detail holds no secret."""
+    who = doer()
+    services().store.audit.append(who.name, who.address, action, target, detail, request_id=who.request_id)
+
+
+def client_address() -> str:
+    """Where the request comes from: the peer, or what a proxy that is trusted says about it."""
+    peer = request.remote_addr or "unix"
+    trusted = services().settings.trusted_proxies
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+    while peer in trusted and hops:
+        peer = hops.pop()
+    try:
+        return str(ipaddress.ip_address(peer))
+    except ValueError:
+        return "unix" if peer == "unix" else "unknown"

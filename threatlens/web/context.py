@@ -15,8 +15,10 @@ from threatlens.errors import ThreatLensError
 from threatlens.ingestions import Ingestions
 from threatlens.notifications import NotificationManager
 from threatlens.outbound import OutboundClient
+from threatlens.passwords import Passwords
 from threatlens.settings import Settings
 from threatlens.store import EventStore
+from threatlens.web.limits import LoginLimits
 
 #: Seconds after which the engine's own status is too old to be believed.
 STATUS_AGE_S = 5.0
@@ -49,6 +51,8 @@ class Services:
     notifications: NotificationManager
     background: Background
     outbound: OutboundClient
+    passwords: Passwords
+    limits: LoginLimits
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""
@@ -60,6 +64,14 @@ class Services:
         if time.time() - status.get("at_us", 0) / 1e6 > STATUS_AGE_S:
             return {}
         return cast("dict[str, Any]", status)
+
+    def setup_link(self) -> str | None:
+        """A new link that makes the first account, once, within the hour; None when there is one already."""
+        code = self.store.new_setup_code()
+        settings = self.settings
+        host = settings.host if settings.is_loopback else "127.0.0.1"
+        address = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
+        return None if code is None else f"http://{address}/setup?code={code}"
 
     def readiness(self) -> list[str]:
         """Why this process cannot do its work now, in words; empty: it can."""

@@ -12,16 +12,16 @@ from threatlens.discovery import Discovered, discover
 from threatlens.errors import ConfigError
 from threatlens.event import EventFilter
 from threatlens.web.attention import headline
+from threatlens.web.auth import needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import RANGES, View
 from threatlens.web.overview import DASHBOARD_RANGES, SEVERE_ROWS, fitting_range, overview, trust
-from threatlens.web.security_headers import remember_browser
 
 blueprint = Blueprint("dashboard", __name__)
-blueprint.before_request(remember_browser)
 
 
 @blueprint.get("/")
+@needs("viewer")
 def index() -> str:
     """The whole page."""
     if not services().store.sources():
@@ -41,6 +41,7 @@ def index() -> str:
 
 
 @blueprint.post("/first-run")
+@needs("admin")
 def start_watching() -> Response:
     """Add the logs that were ticked as sources."""
     chosen = set(request.form.getlist("path"))

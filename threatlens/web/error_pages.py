@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from flask import Flask, Response, jsonify, make_response, render_template, request
+from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from threatlens.errors import QueryError, QueryTimeout, StoreUnavailable
@@ -16,19 +17,23 @@ log = logging.getLogger(__name__)
 
 TITLES = {
     400: "That request could not be understood",
+    401: "Log in first",
     403: "That is not allowed",
     404: "There is nothing here",
     405: "That cannot be done here",
     413: "That is too much at once",
+    429: "Too much at once",
     500: "ThreatLens made a mistake",
     503: "ThreatLens is busy",
 }
 WORDS = {
     400: "Something in it does not fit. If you came from a form, go back, load the page again and retry.",
+    401: "The session has ended. Log in again.",
     403: "The change did not come from a page of this ThreatLens.",
     404: "The address is wrong, or what was there has been removed or has grown too old to keep.",
     405: "This address answers, but not to this kind of request.",
     413: "The form or file is larger than ThreatLens takes in one go.",
+    429: "Wait a moment, then try again.",
     500: "It was written to the log of the server. Nothing that was stored is lost; watching goes on.",
     503: "The database did not answer in time. Watching goes on; try again in a moment.",
 }
@@ -44,9 +49,11 @@ def register(app: Flask) -> None:
 
 def http_error(error: HTTPException) -> Response:
     """Any refusal, and the mistakes that nobody caught (500)."""
-    status = error.code or 500
+    status = 403 if isinstance(error, CSRFError) else error.code or 500
     if status < 400:
         return make_response(error.get_response())
+    if isinstance(error, CSRFError):
+        return _answer(403, "The form is too old, or not from this ThreatLens. Go back, load the page again and retry.")
     custom = error.description if status in (400, 403) and error.description != type(error).description else None
     answer = _answer(status, custom or "")
     for name, value in error.get_headers():

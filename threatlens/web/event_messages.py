@@ -18,6 +18,8 @@ from threatlens.query import parse_query
 from threatlens.web.strict_json import dumps, loads
 
 EVENT_TYPES = ("new_event", "detection", "incident", "analysis_complete", "notification", "system_status")
+#: The least role that each needs.
+EVENT_ROLES = dict.fromkeys(EVENT_TYPES, "viewer") | {"notification": "analyst"}
 MAX_DEPTH = 4
 LAST_ID = 2**62  # beyond any event, and one more still fits the database's integers
 

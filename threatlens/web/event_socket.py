@@ -7,24 +7,27 @@ asking is settled before the handshake is answered.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from flask import Blueprint, request
+from flask import Blueprint, g, request
 from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 
 from threatlens.broadcaster import EventBroadcaster, Place
 from threatlens.errors import QueryTimeout, StoreUnavailable
-from threatlens.event import EventFilter
+from threatlens.event import EventFilter, EventUpdate
 from threatlens.models import now_us
 from threatlens.query import to_query
 from threatlens.store import EventStore
-from threatlens.web.auth import authenticate, bearer_token, may
+from threatlens.web.auth import Actor, actor, authenticate, bearer_token, browser_actor, needs, still_there
 from threatlens.web.context import services
 from threatlens.web.event_messages import (
+    EVENT_ROLES,
     FrameCache,
     Message,
     MessageError,
@@ -45,9 +48,10 @@ MESSAGES_PER_S = 10
 MESSAGES_BURST = 20
 PAGE = 500  # events read at once from the database
 WAIT_S = 0.25  # between two looks at what the client says
-CHECK_S = 1.0  # between two looks whether its token still holds
+CHECK_S = 0.25  # between two looks whether its token or session still holds
 LINGER_S = 1.0  # for a client to read why it is closed
 
+NO_SOURCE = "\0"  # the name of none
 GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG, TRY_AGAIN, UNAUTHORISED = 1001, 1003, 1008, 1009, 1013, 4401
 
 
@@ -60,6 +64,21 @@ class ClosingError(Exception):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a client may see."""
+
+    event_types: frozenset[str] = frozenset()
+    sources: tuple[str, ...] = ()  # names; empty: all
+
+    @classmethod
+    def of(cls, who: Actor) -> Grant:
+        """What somebody may see."""
+        if "read" not in who.scopes:
+            return cls()
+        return cls(frozenset(kind for kind, role in EVENT_ROLES.items() if who.may(role)), who.sources)
 
 
 class Link(Protocol):
@@ -82,14 +101,15 @@ class EventFeed:
         broadcaster: EventBroadcaster,
         cache: FrameCache,
         *,
-        authorised: Callable[[], bool],
+        grant: Callable[[], Grant | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._link = link
         self._store = store
         self._broadcaster = broadcaster
         self._cache = cache
-        self._authorised = authorised
+        self._look_up = grant
+        self._grant = grant() or Grant()
         self._clock = clock
         self._types: frozenset[str] = frozenset()
         self._where = EventFilter()
@@ -107,10 +127,18 @@ class EventFeed:
                 raise ClosingError(GOING_AWAY, "the server stops")
             if self._clock() - self._checked_at >= CHECK_S:
                 self._checked_at = self._clock()
-                if not self._authorised():
-                    raise ClosingError(UNAUTHORISED, "the token is no longer valid")
+                self.check()
             if self._types:
                 self.tell()
+
+    def check(self) -> None:
+        """Look again what the client may see; raises ClosingError when it may see nothing any longer."""
+        now = self._look_up()
+        if now is None:
+            raise ClosingError(UNAUTHORISED, "the token or session has ended")
+        if now != self._grant:
+            self._grant = now
+            self._types &= now.event_types
 
     # -- what the client says
 
@@ -151,6 +179,10 @@ class EventFeed:
 
     def _subscribe(self, wanted: Subscribe) -> None:
         """A second subscription replaces types and filter and never moves the place back: nothing comes twice."""
+        if not wanted.event_types <= self._grant.event_types:
+            raise MessageError("forbidden", "You may not see updates of this type.")
+        if self._grant.sources and not set(wanted.where.sources) <= set(self._grant.sources):
+            raise MessageError("forbidden", "You may not see events of this source.")
         now = self._broadcaster.place()
         last_id = now.event_id
         if wanted.after is not None and wanted.after > last_id:
@@ -180,19 +212,30 @@ class EventFeed:
             self._replay()
             return
         batch = self._broadcaster.wait(self._place, WAIT_S)
-        frames = [update_frame(update) for update in batch.updates if update.event_type in self._types]
+        frames = [update_frame(update) for update in batch.updates if self._may_see(update)]
         if "new_event" in self._types:
-            frames += [self._cache.frame(event) for event in batch.events if self._where.matches(event)]
+            frames += [self._cache.frame(event) for event in batch.events if self._wanted().matches(event)]
         if frames:
             self._link.send_frames(b"".join(frames))
         self._place, self._behind = batch.place, batch.lapsed
         if batch.lapsed and "new_event" not in self._types:
             self._place, self._behind = self._broadcaster.place(), False
 
+    def _may_see(self, update: EventUpdate) -> bool:
+        sources = self._grant.sources
+        return update.event_type in self._types and (not sources or update.data.get("source") in sources)
+
+    def _wanted(self) -> EventFilter:
+        """The filter, within what the client may see."""
+        if not self._grant.sources:
+            return self._where
+        sources = tuple(each for each in self._where.sources or self._grant.sources if each in self._grant.sources)
+        return dataclasses.replace(self._where, sources=sources or (NO_SOURCE,))
+
     def _replay(self) -> None:
         """One page from the database. The ring's end is noted first: a page that is not full reaches at least there."""
         end = self._broadcaster.place()
-        events = self._patiently(lambda: self._store.page(self._where, after=self._place.event_id, limit=PAGE))
+        events = self._patiently(lambda: self._store.page(self._wanted(), after=self._place.event_id, limit=PAGE))
         if events:
             self._link.send_frames(b"".join(event_frame(event) for event in events))
             self._place = self._place._replace(event_id=events[-1].id)
@@ -245,7 +288,12 @@ def make_blueprint(sock: Sock) -> Blueprint:
     blueprint.register_error_handler(Exception, answer_problem)
     blueprint.before_request(check_client)
     cache = FrameCache()
-    sock.route("/ws/events", bp=blueprint)(lambda ws: serve(ws, cache))
+
+    @needs("viewer", programs=True)
+    def feed(ws: Server) -> None:
+        serve(ws, cache)
+
+    sock.route("/ws/events", bp=blueprint)(feed)
     return blueprint
 
 
@@ -256,7 +304,9 @@ def check_client() -> None:
     origin = request.headers.get("Origin")
     if origin is not None and origin.lower() != f"{request.scheme}://{request.host}".lower():
         raise ProblemError(403, "Pages of other origins may not connect.")
-    if not may(authenticate(), "viewer"):
+    # A page of ours brings its session; without an Origin only a token counts.
+    g.actor = (browser_actor() if origin is not None and bearer_token() is None else None) or authenticate()
+    if "read" not in actor().scopes:
         raise ProblemError(403, "This token may not read events.")
     broadcaster = services().broadcaster
     for key in ("gunicorn.socket", "werkzeug.socket"):
@@ -268,11 +318,12 @@ def check_client() -> None:
 
 def serve(ws: Server, cache: FrameCache) -> None:
     """One connection from its handshake to its end."""
-    connection, room = _Connection(ws), seats()
-    seated = room.take()
+    connection, room, who = _Connection(ws), seats(), actor()
+    person = who.name if who.user is not None else ""
+    seated = room.take(person)
     try:
         if seated:
-            _feed(connection, cache).run()
+            _feed(connection, cache, who).run()
         else:
             connection.close(TRY_AGAIN, "too many connections")
     except ClosingError as closing:
@@ -281,16 +332,13 @@ def serve(ws: Server, cache: FrameCache) -> None:
         pass  # the client is gone
     finally:
         if seated:
-            room.leave()
+            room.leave(person)
         connection.finish(linger_s=LINGER_S if seated else 0)
 
 
-def _feed(connection: _Connection, cache: FrameCache) -> EventFeed:
-    found, token = services(), bearer_token() or ""
-    return EventFeed(
-        connection,
-        found.store,
-        found.broadcaster,
-        cache,
-        authorised=lambda: found.store.check_token(token) is not None,
-    )
+def _feed(connection: _Connection, cache: FrameCache, who: Actor) -> EventFeed:
+    def grant() -> Grant | None:
+        now = still_there(who)
+        return None if now is None else Grant.of(now)
+
+    return EventFeed(connection, services().store, services().broadcaster, cache, grant=grant)

@@ -6,10 +6,10 @@ from flask import Blueprint, abort, render_template, request
 
 from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
+from threatlens.web.auth import needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view
 from threatlens.web.overview import fitting_range, histogram_bars, trust
-from threatlens.web.security_headers import remember_browser
 from threatlens.web.spans import pieces
 
 PAGE_ROWS = 50
@@ -20,10 +20,10 @@ BARS = 90
 MAX_CHART_US = 30 * 86_400_000_000
 
 blueprint = Blueprint("events", __name__)
-blueprint.before_request(remember_browser)
 
 
 @blueprint.get("/events")
+@needs("viewer")
 def index() -> str:
     """A page of events, newest first, as the URL filters them."""
     view = read_view(request.args, now_us())
@@ -44,6 +44,7 @@ def index() -> str:
 
 
 @blueprint.get("/events/<int:event_id>")
+@needs("viewer")
 def detail(event_id: int) -> str:
     """One event: raw and decoded as one thing, and what stands around it."""
     event = services().store.event(event_id) if event_id <= MAX_ID else None

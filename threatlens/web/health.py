@@ -6,18 +6,21 @@ from typing import Any
 
 from flask import Blueprint
 
+from threatlens.web.auth import PUBLIC, needs
 from threatlens.web.context import services
 
 blueprint = Blueprint("health_checks", __name__)
 
 
 @blueprint.get("/healthz")
+@needs(PUBLIC)
 def healthz() -> dict[str, str]:
     """The process answers; nothing else is looked at."""
     return {"status": "ok"}
 
 
 @blueprint.get("/readyz")
+@needs(PUBLIC)
 def readyz() -> tuple[dict[str, Any], int]:
     """200 when work can be done, else 503 with the reasons in words."""
     reasons = services().readiness()

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from flask import Blueprint, Flask, abort, render_template, request
+from flask import Blueprint, Flask, abort, g, render_template, request
 from simple_websocket import ConnectionClosed
 
 from threatlens.broadcaster import Batch, Place
@@ -24,22 +24,25 @@ from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import Event
 from threatlens.models import now_us
 from threatlens.web import dashboard, events, sources
+from threatlens.web.auth import Actor, actor, browser_actor, needs, still_there
 from threatlens.web.context import services
 from threatlens.web.event_filter import read_view
 from threatlens.web.overview import trust
 from threatlens.web.presentation import moment, zone_name
 from threatlens.web.seats import seats
-from threatlens.web.security_headers import is_known_browser, is_own_origin
+from threatlens.web.security_headers import is_own_origin
 from threatlens.web.socket_writer import SocketWriter
 
 FRAME_S = 0.25  # between two frames to one browser
 FRAME_ROWS = 50
+CHECK_S = 0.25  # between two looks whether the session still holds
+WAIT_S = 0.4  # for news, before looking at everything else
 PANELS_S = 1.0  # between two looks at the panels
 PANELS_IDLE_S = 5.0  # without new events: states change and relative times grow old
 LINGER_S = 1.0  # for a browser to read why it is closed
 MAX_PAINTED = 500  # different views whose panels are remembered
 MAX_MESSAGES = 10  # from a browser between two frames; a page sends none
-GOING_AWAY, UNACCEPTABLE, TRY_LATER, BROKEN = 1001, 1008, 1013, 1011
+GOING_AWAY, UNACCEPTABLE, TRY_LATER, BROKEN, UNAUTHORISED = 1001, 1008, 1013, 1011, 4401
 
 Panels = dict[str, str]  # id of an element: its inner HTML
 
@@ -107,6 +110,7 @@ def register(app: Flask, sock: Any) -> None:
     blueprint.before_request(check_handshake)
     shared = LivePages()
 
+    @needs("viewer")
     def ui(ws: Any) -> None:
         serve(ws, shared)
 
@@ -118,7 +122,8 @@ def check_handshake() -> None:
     """Refuse, before the connection is upgraded, what does not come from one of our own pages."""
     if not is_own_origin(request):
         abort(403, "The live feed is for the pages of this ThreatLens.")
-    if not is_known_browser():
+    g.actor = browser_actor()
+    if g.actor is None:
         abort(401)
     broadcaster = services().broadcaster
     for key in ("gunicorn.socket", "werkzeug.socket"):
@@ -138,14 +143,14 @@ class GoodbyeError(Exception):
 
 def serve(ws: Any, shared: LivePages) -> None:
     """One browser's live feed, until it leaves or the server stops."""
-    room = seats()
-    if not room.take():
+    room, who = seats(), actor()
+    if not room.take(who.name):
         said_goodbye = _close(ws, TRY_LATER, "too many live pages are open")
         ws.sock.finish(ws.thread.join, 0, said_goodbye=said_goodbye)
         return
     said_goodbye = False
     try:
-        _Feed(ws, shared).run()
+        _Feed(ws, shared, who).run()
     except GoodbyeError as goodbye:
         said_goodbye = _close(ws, goodbye.code, str(goodbye))
     except (QueryTimeout, StoreUnavailable):
@@ -153,7 +158,7 @@ def serve(ws: Any, shared: LivePages) -> None:
     except (ConnectionClosed, OSError):
         pass  # the browser is gone
     finally:
-        room.leave()
+        room.leave(who.name)
         ws.sock.finish(ws.thread.join, LINGER_S, said_goodbye=said_goodbye)
 
 
@@ -167,8 +172,10 @@ def _close(ws: Any, code: int, reason: str) -> bool:
 class _Feed:
     """What one browser looks at, and what it has."""
 
-    def __init__(self, ws: Any, shared: LivePages) -> None:
+    def __init__(self, ws: Any, shared: LivePages, who: Actor) -> None:
         self.ws = ws
+        self.who = who
+        self.checked_s = time.monotonic()
         self.shared = shared
         page = request.args.get("page", "")
         self.page = page if page in PANELS else "other"
@@ -183,17 +190,27 @@ class _Feed:
         place = broadcaster.place()
         frame = self.missed(have_id(request.args.get("have", "")), place.event_id) if self.has_rows else ""
         while not broadcaster.closed:
+            self.check()
             frame += self.changed_panels(place.event_id)
             if frame:
                 self.ws.send(frame)
                 self.rest(FRAME_S)
             if self.has_rows:
-                batch = broadcaster.wait(place, PANELS_S)
+                batch = broadcaster.wait(place, min(WAIT_S, PANELS_S))
                 place, frame = self.take(batch, place)
             else:
-                self.rest(PANELS_S)
+                self.rest(min(WAIT_S, PANELS_S))
                 place, frame = broadcaster.place(), ""
         raise GoodbyeError(GOING_AWAY, "the server is stopping")
+
+    def check(self) -> None:
+        """Raises GoodbyeError once this browser's session has ended, or its role is another one."""
+        if time.monotonic() - self.checked_s < CHECK_S:
+            return
+        self.checked_s = time.monotonic()
+        now = still_there(self.who)
+        if now is None or now.role != self.who.role:
+            raise GoodbyeError(UNAUTHORISED, "the session has ended")
 
     def take(self, batch: Batch, place: Place) -> tuple[Place, str]:
         """The rows of a batch, and the new place."""

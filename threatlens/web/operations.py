@@ -14,7 +14,8 @@ from flask import Response, g, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from threatlens.web.auth import may
+from threatlens.web.auth import Access, Actor, actor
+from threatlens.web.gate import refuse
 from threatlens.web.problems import ProblemError, request_id
 from threatlens.web.strict_json import dumps, loads
 
@@ -67,15 +68,31 @@ class Operation:
     media: Mapping[str, Any] | None  # content types of a body that the view reads itself, with their schemas
     answer: type[BaseModel] | None  # None: no content
     problems: tuple[int, ...]  # beside those that any operation may have
+    scope: str  # what a token must be for
+    confined: bool  # it keeps to the sources of a token that is for some only
+
+    @property
+    def access(self) -> Access:
+        return Access(self.role, programs=True)
 
     @property
     def name(self) -> str:
         return self.view.__name__
 
+    def _check(self, who: Actor) -> None:
+        """Raises ProblemError (403) for who may not call it."""
+        if who.may(self.role) and self.scope in who.scopes and (self.confined or not who.sources):
+            return
+        refuse(who)
+        if not who.may(self.role):
+            raise ProblemError(403, f"This needs a token with the role {self.role}.")
+        if self.scope not in who.scopes:
+            raise ProblemError(403, f"This token is not for this; it needs the scope {self.scope}.")
+        raise ProblemError(403, "This token is for some sources only, and this shows more.")
+
     def __call__(self, **path: Any) -> Response:
         """Serve one request whose token the gate in api.py has checked: may it, what is asked, the answer."""
-        if not may(g.token, self.role):
-            raise ProblemError(403, f"This needs a token with the role {self.role}.")
+        self._check(actor())
         arguments = dict(path)
         parameters = _parameters(self.query)
         if parameters is not None:
@@ -105,11 +122,27 @@ def operation(
     media: Mapping[str, Any] | None = None,
     answer: type[BaseModel] | None = None,
     problems: tuple[int, ...] = (),
+    scope: str = "",
+    confined: bool = False,
 ) -> Callable[[View], Operation]:
     """Declare a view: it is called with the path's variables, `query` and `body`, and returns what becomes JSON."""
 
     def declare(view: View) -> Operation:
-        return Operation(method, path, role, summary, view, status, query, body, media, answer, problems)
+        return Operation(
+            method,
+            path,
+            role,
+            summary,
+            view,
+            status,
+            query,
+            body,
+            media,
+            answer,
+            problems,
+            scope or ("read" if method == "GET" else "write"),
+            confined,
+        )
 
     return declare
 

@@ -5,11 +5,12 @@ The content security policy has no exception anywhere: no inline script, no inli
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 
-from flask import Flask, Request, Response, abort, request, session
+from flask import Flask, Request, Response, abort, request
 
+#: Where browsers say what the policy has stopped.
+REPORTS = "/csp-reports"
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -22,6 +23,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
         "base-uri 'none'",
         "object-src 'none'",
+        f"report-uri {REPORTS}",
+        "report-to csp",
     )
 )
 HEADERS = {
@@ -30,6 +33,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Reporting-Endpoints": f'csp="{REPORTS}"',
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -85,14 +89,3 @@ def refuse_other_sites() -> None:
 def is_own_origin(asked: Request) -> bool:
     """Whether the request's Origin is exactly the scheme, host and port it was sent to."""
     return asked.headers.get("Origin") == f"{asked.scheme}://{asked.host}"
-
-
-def remember_browser() -> None:
-    """Give a browser that reads a page the session that its live feed must show."""
-    if "browser" not in session:
-        session["browser"] = secrets.token_urlsafe(24)
-
-
-def is_known_browser() -> bool:
-    """Whether this request carries the session that a page gave it."""
-    return bool(session.get("browser"))

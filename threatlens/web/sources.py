@@ -9,17 +9,17 @@ from werkzeug.wrappers import Response
 
 from threatlens.errors import ConfigError
 from threatlens.store_sources import SourceView
+from threatlens.web.auth import needs
 from threatlens.web.context import services
 from threatlens.web.overview import trust
 from threatlens.web.preview import Preview, checked, preview
-from threatlens.web.security_headers import remember_browser
 from threatlens.web.source_forms import DEFAULTS, SourceForm, as_form_data, time_zones
 
 blueprint = Blueprint("sources", __name__)
-blueprint.before_request(remember_browser)
 
 
 @blueprint.get("/sources")
+@needs("viewer")
 def index() -> str:
     """The list."""
     return render_template("sources/index.html", trust=trust(), **_values())
@@ -40,6 +40,7 @@ def _values() -> dict[str, object]:
 
 
 @blueprint.route("/sources/add", methods=["GET", "POST"])
+@needs("admin")
 def add() -> Response | str:
     """A new source; the button "test" shows what would be read without saving anything."""
     form = SourceForm(data=as_form_data("", request.args.get("path", "")[:4096], True, {}))
@@ -56,6 +57,7 @@ def add() -> Response | str:
 
 
 @blueprint.route("/sources/<int:source_id>", methods=["GET", "POST"])
+@needs("admin")
 def edit(source_id: int) -> Response | str:
     """A source that is there. What threatlens.yaml declares is shown and not changed."""
     source = _source(source_id)
@@ -73,6 +75,7 @@ def edit(source_id: int) -> Response | str:
 
 
 @blueprint.post("/sources/switch")
+@needs("admin")
 def switch() -> Response:
     """Pause a source, or go on watching it: the button's name says which, its value the source."""
     for name, enabled in (("pause", False), ("resume", True)):
@@ -86,6 +89,7 @@ def switch() -> Response:
 
 
 @blueprint.post("/sources/<int:source_id>/remove")
+@needs("admin")
 def remove(source_id: int) -> Response:
     """Forget a source; its events stay."""
     source = _source(source_id)

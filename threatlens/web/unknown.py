@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from flask import Blueprint, render_template
 
+from threatlens.web.auth import needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import quoted
 from threatlens.web.overview import trust
-from threatlens.web.security_headers import remember_browser
 
 SHAPES = 200
 MIN_WORD = 3  # letters; shorter words of a shape say little
 
 blueprint = Blueprint("unknown", __name__)
-blueprint.before_request(remember_browser)
 
 
 @blueprint.get("/unknown")
+@needs("viewer")
 def index() -> str:
     """The shapes, the most frequent first."""
     shapes = services().store.templates(limit=SHAPES)

@@ -1,0 +1,132 @@
+"""The gate in front of every page: who is asking, what the route needs, and whether the two go together.
+
+Nothing is open unless its route says so. What is below /api and /ws has gates of its own with the same rules, which
+answer programs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Lock
+
+from flask import Flask, Response, abort, current_app, g, make_response, redirect, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.wrappers import Response as AnyResponse
+
+from threatlens.errors import StoreUnavailable
+from threatlens.models import now_us
+from threatlens.web.auth import PUBLIC, Actor, access_of, browser_actor, client_address, current, record, token_actor
+from threatlens.web.auth import bearer_token as bearer
+from threatlens.web.context import services
+from threatlens.web.security_headers import SAFE_METHODS
+
+logger = logging.getLogger(__name__)
+
+#: Microseconds for which a password that was given counts as given just now.
+FRESH_US = 15 * 60_000_000
+#: Refusals that one person or token may cause to be written down: so many at once, and one more each second.
+REFUSALS, REFUSALS_PER_S = 300, 1.0
+MAX_REFUSED = 1_000
+
+
+class BrowserSessions(SecureCookieSessionInterface):
+    """Flask's signed cookie; under TLS its name makes browsers refuse it from anybody but this very host."""
+
+    def get_cookie_name(self, app: Flask) -> str:
+        return f"__Host-{app.config['SESSION_COOKIE_NAME']}" if request.is_secure else app.config["SESSION_COOKIE_NAME"]
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
+        return request.is_secure
+
+
+class Refusals:
+    """Which refusals are written down: who asks without end must not fill the disk."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left: dict[str, tuple[float, float]] = {}
+        self._lock = Lock()
+
+    def counts(self, name: str) -> bool:
+        """Whether one more of this somebody is written down."""
+        now = self._clock()
+        with self._lock:
+            left, at = self._left.pop(name, (float(REFUSALS), now))
+            left = min(float(REFUSALS), left + (now - at) * REFUSALS_PER_S)
+            self._left[name] = (left - 1 if left >= 1 else left, now)
+            while len(self._left) > MAX_REFUSED:
+                self._left.pop(next(iter(self._left)))
+        return left >= 1
+
+
+def register(app: Flask) -> None:
+    """Put the gate before everything else that looks at a request."""
+    app.session_interface = BrowserSessions()
+    app.extensions["threatlens_refusals"] = Refusals()
+    app.before_request(admit)
+    app.add_template_global(current, "me")
+
+
+def admit() -> AnyResponse | None:
+    """Let a request for a page in, or answer it."""
+    if request.endpoint == "static" or request.path.startswith(("/api/", "/ws/")):
+        return None
+    access = access_of(current_app.view_functions.get(request.endpoint or ""))
+    if access is not None and access.role == PUBLIC:
+        g.actor = browser_actor() if "id" in session else None
+        return None
+    who = _asker(programs=access is not None and access.programs)
+    if who is None:
+        return _to_login()
+    g.actor = who
+    if request.endpoint is None:
+        return None  # what does not exist is answered as such
+    if access is None or not who.may(access.role):
+        refuse(who)
+        abort(403, "Your role does not allow this." if access else "This page is open to nobody.")
+    if access.fresh and who.session is not None and now_us() - who.session.confirmed_at > FRESH_US:
+        back = request.full_path if request.query_string else request.path
+        return redirect(url_for("login.confirm", next=back if request.method in SAFE_METHODS else "/settings"), 303)
+    return None
+
+
+def refuse(who: Actor) -> None:
+    """Write down that somebody asked for what their role does not allow."""
+    refusals: Refusals = current_app.extensions["threatlens_refusals"]
+    if not refusals.counts(who.name):
+        return
+    try:
+        record("refused", f"{request.method} {request.path}", {"role": who.role})
+    except StoreUnavailable as error:
+        logger.warning("a refusal was not written down: %s", error)
+
+
+def _asker(*, programs: bool) -> Actor | None:
+    if programs and (token := bearer()) is not None:
+        view = services().store.check_token(token)
+        return token_actor(view) if view is not None and not view.sources and "read" in view.scopes else None
+    return browser_actor()
+
+
+def _to_login() -> AnyResponse:
+    """Somebody unknown wants a page: a browser is led to the login, anything else is told."""
+    if session:
+        session.clear()
+    back = request.full_path if request.query_string else request.path
+    address = url_for("login.login", next=back) if request.method in SAFE_METHODS and back != "/" else "/login"
+    if request.headers.get("HX-Request") == "true":
+        answer = make_response("", 401)
+        answer.headers["HX-Redirect"] = address
+        return answer
+    if request.method in SAFE_METHODS and "Authorization" not in request.headers:
+        return redirect(address, 303)
+    return Response("Log in first.\n", 401, content_type="text/plain; charset=utf-8",
+                    headers={"WWW-Authenticate": 'Bearer realm="ThreatLens"'})  # fmt: skip
+
+
+def known_as() -> str:
+    """The address and name that limits are counted for."""
+    who = current()
+    return client_address() if who is None else who.name
