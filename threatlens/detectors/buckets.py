@@ -10,19 +10,30 @@ from threatlens.detectors.predicates import Get, Predicate
 
 
 class Candidate:
-    """A rule in force with its function, which is made when it is first needed."""
+    """A rule in force: its function, and the texts that the prefilter looks for, each made when it is first needed."""
 
-    __slots__ = ("_make", "literals", "order", "predicate")
+    __slots__ = ("_find_literals", "_literals", "_make", "order", "predicate")
 
-    def __init__(self, order: int, literals: frozenset[str] | None, make: Callable[[], Predicate]) -> None:
+    def __init__(
+        self, order: int, find_literals: Callable[[], frozenset[str] | None], make: Callable[[], Predicate]
+    ) -> None:
         self.predicate: Predicate = self._first
         self.order = order  # its place in the engine
-        self.literals = literals  # None: to be asked every time
         self._make = make
+        self._find_literals: Callable[[], frozenset[str] | None] | None = find_literals
+        self._literals: frozenset[str] | None = None
 
     def _first(self, g: Get, o: Get, text: str) -> object:
         self.predicate = self._make()
         return self.predicate(g, o, text)
+
+    @property
+    def literals(self) -> frozenset[str] | None:
+        """Of these one stands in every event that the rule matches; None: nothing is certain."""
+        if self._find_literals is not None:
+            self._literals = self._find_literals()
+            self._find_literals = None
+        return self._literals
 
 
 class Bucket:
@@ -30,11 +41,15 @@ class Bucket:
 
     def __init__(self, rules: Sequence[Candidate]) -> None:
         self.rules = tuple(sorted(rules, key=lambda rule: rule.order))
-        self._always = tuple(rule.order for rule in self.rules if rule.literals is None)
         wanted: dict[str, list[int]] = {}
+        always = []
         for rule in self.rules:
-            for literal in rule.literals or ():
+            literals = rule.literals
+            if literals is None:
+                always.append(rule.order)
+            for literal in literals or ():
                 wanted.setdefault(literal, []).append(rule.order)
+        self._always = tuple(always)
         self._orders = [tuple(orders) for orders in wanted.values()]
         self._find = AhoCorasick(list(wanted)).find_matches_as_indexes if wanted else None
 

@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from threatlens.detectors.buckets import Bucket, Candidate
@@ -29,7 +30,7 @@ from threatlens.detectors.journal import Journal
 from threatlens.detectors.linking import Linked, link
 from threatlens.detectors.literals import Rarity, required
 from threatlens.detectors.logsources import Kinds, LogSources
-from threatlens.detectors.predicates import Predicate, each, make_predicate
+from threatlens.detectors.predicates import Get, Predicate, each, make_predicate
 from threatlens.detectors.rule import Problem, Rule, RuleSet
 from threatlens.event import LEVEL_SEVERITIES, Decoded, RuleMatch, StateRow
 
@@ -121,7 +122,7 @@ class DetectionEngine:
         self._strikes.clear()
         self._buckets = {}
         self._candidates = {
-            place: Candidate(place, self._literals(linked), _maker(linked))
+            place: Candidate(place, partial(self._literals, linked), partial(_make, linked))
             for place, linked in enumerate(self._links)
             if linked.rule.kind == "rule"
         }
@@ -248,7 +249,7 @@ class DetectionEngine:
         for name in spec.group_by:
             renamed = aliases.get(name, {})
             wanted = renamed.get(base.rule.id) or renamed.get(base.rule.reference) or name
-            value = _first(view.original, base.names(wanted.lower()))
+            value = _first(view.values, base.names(wanted.lower()))
             if value is None:
                 return
             group.append(value)
@@ -258,7 +259,7 @@ class DetectionEngine:
             for name in spec.fields:
                 renamed = aliases.get(name, {})
                 wanted = renamed.get(base.rule.id) or renamed.get(base.rule.reference) or name
-                one = _first(view.original, base.names(wanted.lower()))
+                one = _first(view.values, base.names(wanted.lower()))
                 if one is None:
                     return
                 counted.append(one)
@@ -320,17 +321,17 @@ class DetectionEngine:
         self._latest_us = 0
 
 
-def _maker(linked: Linked) -> Callable[[], Predicate]:
-    return lambda: make_predicate(json.loads(linked.tree), linked.names)
+def _make(linked: Linked) -> Predicate:
+    return make_predicate(json.loads(linked.tree), linked.names)
 
 
 def _never(*_: object) -> bool:
     return False
 
 
-def _first(values: Mapping[str, str], names: Sequence[str]) -> str | None:
+def _first(values: Get, names: Sequence[str]) -> str | None:
     for name in names:
-        for value in each(values.get(name)):
+        for value in each(values(name)):
             return value
     return None
 
@@ -343,7 +344,7 @@ def _is_number(text: str) -> bool:
 
 
 def _of_event(rule: Rule, view: View, timestamp_us: int, position: int) -> RuleMatch:
-    values = view.original
+    values = view.values
     return RuleMatch(
         rule.id, rule.name, rule.level, LEVEL_SEVERITIES[rule.level], "rule", timestamp_us, timestamp_us, 1, (),
         _first(values, _ADDRESS), _first(values, _USER), _first(values, _HOST), rule.tags, (position,),
@@ -353,8 +354,11 @@ def _of_event(rule: Rule, view: View, timestamp_us: int, position: int) -> RuleM
 def _of_correlation(
     rule: Rule, firing: Firing, group: tuple[tuple[str, str], ...], view: View | None, positions: tuple[int, ...]
 ) -> RuleMatch:
-    values: dict[str, str] = dict(view.original) if view is not None else {}
-    values.update((name.lower(), value) for name, value in group)
+    of_group = {name.lower(): value for name, value in group}
+
+    def values(name: str | None) -> Any:
+        return of_group.get(name or "") or (view.values(name) if view is not None else None)
+
     return RuleMatch(
         rule.id, rule.name, rule.level, LEVEL_SEVERITIES[rule.level], "correlation", firing.last_us, firing.first_us,
         firing.count, group, _first(values, _ADDRESS), _first(values, _USER), _first(values, _HOST), rule.tags,

@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from threatlens.detectors.predicates import SEPARATOR, Values, field_values
+from threatlens.detectors.predicates import SEPARATOR, Get, Values, each
 from threatlens.event import Decoded, FieldValue, rfc3339
 
 _MAX_NAMES = 20_000
+_MAX_SHAPES = 1_000
 _NESTING = re.compile(r"(?:^|\.)(?:event_?data|user_?data|system)\.", re.IGNORECASE)
 _ATTRIBUTES = re.compile(r"\.?[#@]attributes\.", re.IGNORECASE)
 _WINLOG = {
@@ -83,40 +84,91 @@ def searched_text(decoded: Decoded) -> str:
     return SEPARATOR.join(parts).lower()
 
 
+class _Values(dict[str | None, Any]):
+    """Name -> value as it stands in the event, looked up when it is first asked for; None if there is none.
+
+    Under None: every single value, for keywords.
+    """
+
+    __slots__ = ("_decoded", "_places", "_timestamp_us")
+
+    def __init__(self, decoded: Decoded, places: Mapping[str, str], timestamp_us: int) -> None:
+        super().__init__()
+        self._decoded = decoded
+        self._places = places
+        self._timestamp_us = timestamp_us
+
+    def __missing__(self, name: str | None) -> Any:
+        decoded = self._decoded
+        value: Any = None
+        if name is None:
+            shown = [self[own] for own in ("message", *map(str.lower, decoded.fields))]
+            value = tuple(text for one in shown for text in each(one))
+        elif (place := self._places.get(name)) is not None:
+            value = decoded.fields[place]
+            if type(value) is not str:
+                value = Values(value) if type(value) is list else text_of(value)
+        elif name == "message":
+            value = message_of(decoded) or None
+        elif name == "log.format":
+            value = decoded.format
+        elif name == "@timestamp":
+            value = rfc3339(self._timestamp_us)
+        self[name] = value
+        return value
+
+
+class _Lower(dict[str | None, Any]):
+    """The same in lower case."""
+
+    __slots__ = ("_original",)
+
+    def __init__(self, original: _Values) -> None:
+        super().__init__()
+        self._original = original
+
+    def __missing__(self, name: str | None) -> Any:
+        value = self._original[name]
+        if type(value) is str:
+            value = value.lower()
+        elif type(value) is Values:
+            value = Values(item.lower() for item in value.items)
+        elif value is not None:
+            value = tuple(item.lower() for item in value)
+        self[name] = value
+        return value
+
+
+class _Shapes(dict[tuple[str, ...], dict[str, str]]):
+    """The fields of an event -> under which of them a name is to be looked up. Forgotten when there are many."""
+
+    def __missing__(self, shape: tuple[str, ...]) -> dict[str, str]:
+        if len(self) >= _MAX_SHAPES:
+            self.clear()
+        places: dict[str, str] = {}
+        for field in shape:
+            own, *others = NAMES[field]
+            places[own] = field
+            for other in others:
+                places.setdefault(other, field)
+        self[shape] = places
+        return places
+
+
+SHAPES: Mapping[tuple[str, ...], dict[str, str]] = _Shapes()
+
+
 class View:
     """One event, as predicates ask for it."""
 
-    __slots__ = ("get", "lower", "original", "text", "values")
+    __slots__ = ("get", "text", "values")
 
     def __init__(self, decoded: Decoded, text: str, timestamp_us: int) -> None:
         """`text`: what searched_text() gave."""
-        original: dict[str, str] = {"log.format": decoded.format, "@timestamp": rfc3339(timestamp_us)}
-        if message := message_of(decoded):
-            original["message"] = message
-        names = NAMES
-        for name, value in decoded.fields.items():
-            shown = value if type(value) is str else Values(value) if type(value) is list else text_of(value)
-            for known in names[name]:
-                if known not in original or known == name:
-                    original[known] = shown
-        lower = {
-            name: value.lower() if type(value) is str else Values(item.lower() for item in value.items)  # type: ignore[attr-defined]
-            for name, value in original.items()
-        }
-        self.original: Mapping[str, str] = original
-        self.lower: Mapping[str, str] = lower
+        original = _Values(decoded, SHAPES[tuple(decoded.fields)], timestamp_us)
         self.text = text
-        self.get: Callable[..., Any] = _getter(lower)
-        self.values: Callable[..., Any] = _getter(original)
-
-
-def _getter(values: Mapping[str, str]) -> Callable[..., Any]:
-    get = values.get
-
-    def looked_up(name: str | None, default: str | None = None) -> Any:
-        return field_values(values) if name is None else get(name, default)
-
-    return looked_up
+        self.values: Get = original.__getitem__  # name -> value as it is, None without one
+        self.get: Get = _Lower(original).__getitem__  # the same, lower case
 
 
 class FieldMap:

@@ -16,7 +16,9 @@ from threatlens.detectors.predicates import SEPARATOR
 from threatlens.detectors.rule import Tree
 
 MAX_LITERAL = 40  # characters of a text that are looked for
-_MAX_LITERALS = 400  # a rule that would need more runs on every event
+_MAX_LITERALS = 2_000  # a rule that would need more runs on every event
+#: Characters that stand between values, or whose lower case depends on what stands around them.
+_UNFOLDED = re.compile(f"[{SEPARATOR}\u03a3\u03c3\u03c2\u0130]+")
 _NUMBER = re.compile(r"[0-9]{1,6}")
 
 
@@ -32,7 +34,7 @@ class Rarity:
         cost = self._known.get(literal)
         if cost is None:
             seen = sum(literal in sample for sample in self._samples) / max(1, len(self._samples))
-            guess = 0.5 ** len(literal) + (0.02 if _NUMBER.fullmatch(literal) else 0)
+            guess = min(1.0, 800 * 0.06 ** len(literal)) + (0.02 if _NUMBER.fullmatch(literal) else 0)
             cost = self._known[literal] = seen + guess + 1e-6
         return cost
 
@@ -88,8 +90,7 @@ def _fragment(op: str, value: Any, rarity: Rarity) -> str:
 
 def _pieces(text: str) -> list[str]:
     """The text, or its rarest stretch if it is long. Texts whose case does not fold to one form are left out."""
-    if SEPARATOR in text or not text.isascii():
-        text = max(re.split(r"[^\x00-\x1e\x20-\x7f]+", text), key=len)
+    text = max(_UNFOLDED.split(text), key=len)
     if len(text) <= MAX_LITERAL:
         return [text] if text else []
     step = MAX_LITERAL // 2
@@ -102,7 +103,7 @@ def pattern_literals(pattern: str, flags: str) -> list[str]:
         tokens = parser.parse(pattern, re.IGNORECASE if "i" in flags else 0)
     except re.error:  # RE2 knows some words that Python does not
         return []
-    return [text for text in _runs(tokens) if len(text) > 1]
+    return _runs(tokens)
 
 
 def _runs(tokens: Sequence[Any]) -> list[str]:

@@ -48,7 +48,9 @@ def compile_search(pattern: str, flags: str) -> Search:
         reason = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)
         return _compile_python(pattern, flags, reason)
     # Half of a surrogate pair is text for us and none for RE2.
-    return lambda text: search(text[:MATCHED_CHARS].encode("utf-8", "replace").decode())
+    return lambda text: search(
+        text[:MATCHED_CHARS] if text.isascii() else text[:MATCHED_CHARS].encode("utf-8", "replace").decode()
+    )
 
 
 def _compile_python(pattern: str, flags: str, reason: str) -> Search:

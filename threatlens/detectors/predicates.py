@@ -13,15 +13,16 @@ import datetime as dt
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
-from threatlens.detectors.patterns import MATCHED_CHARS, compile_search
+from threatlens.detectors.patterns import compile_search
 from threatlens.detectors.rule import Tree
 
 #: Between two values in `text`: a character that no keyword holds.
 SEPARATOR = "\x1f"
-Get = Callable[..., Any]
+#: Name of a field -> its value: text, Values or None. Of None: every single value.
+Get = Callable[[str | None], Any]
 Predicate = Callable[[Get, Get, str], object]
 #: Names of a rule's field -> names to look under, in order.
 Names = Callable[[str], Sequence[str]]
@@ -80,6 +81,18 @@ def make_predicate(tree: Tree, names: Names) -> Predicate:
     return predicate
 
 
+_EFFORT = {"glob": 1, "cidr": 2, "cmp": 2, "ref": 2, "time": 3, "re": 4}
+
+
+def _effort(tree: Tree) -> int:
+    """How much work a tree may be: what is quick is asked first, as the order changes no answer."""
+    if tree[0] in {"and", "or"}:
+        return max(map(_effort, tree[1]))
+    if tree[0] in {"not", "sel"}:
+        return _effort(tree[-1])
+    return _EFFORT.get(tree[0], 0)
+
+
 class _Writer:
     """Writes the expression of one rule, and gathers its constants."""
 
@@ -97,7 +110,7 @@ class _Writer:
             raise ValueError("is too deeply nested")
         op = tree[0]
         if op in {"and", "or"}:
-            return "(" + f" {op} ".join(self.expression(item, depth + 1) for item in tree[1]) + ")"
+            return "(" + f" {op} ".join(self.expression(item, depth + 1) for item in sorted(tree[1], key=_effort)) + ")"
         if op == "not":
             return f"(not {self.expression(tree[1], depth + 1)})"
         if op == "sel":
@@ -115,11 +128,7 @@ class _Writer:
 
     def _text(self, field: str, cased: bool) -> str:
         """The same, "" if it has none."""
-        names = self._names(field)
-        get = "o" if cased else "g"
-        if len(names) == 1:
-            return f"{get}({names[0]!r}, '')"
-        return "(" + " or ".join([*(f"{get}({name!r})" for name in names), "''"]) + ")"
+        return f"({self._value(field, cased)} or '')"
 
     def _test(self, op: str, field: str, cased: bool, values: Any) -> str:
         if op == "eq":
@@ -286,9 +295,3 @@ def as_time(value: str) -> dt.datetime | None:
         return dt.datetime.fromisoformat(re.sub(r"(\.[0-9]{6})[0-9]+", r"\1", value[:40].upper()))
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def field_values(values: Mapping[str, str]) -> Iterable[str]:
-    """Every single value of a view, for keywords."""
-    for value in values.values():
-        yield from each(value[:MATCHED_CHARS] if type(value) is str else value)

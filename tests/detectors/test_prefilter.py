@@ -1,0 +1,100 @@
+"""The prefilter changes what is asked, never what is found: over all shipped rules and every sample line there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import rule_texts
+
+from threatlens.decoders import SourceDecoder
+from threatlens.detectors import BUILTIN, DetectionEngine, load_rules
+from threatlens.detectors.literals import Rarity, pattern_literals, required
+from threatlens.detectors.samples import read_samples
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+READ_AT_S = 1_795_420_000.0
+
+
+def sample_lines() -> list[str]:
+    lines = [
+        line
+        for path in sorted(SAMPLES.glob("*.log"))
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line and not line.startswith("# ") and not line.startswith("#=")
+    ]
+    return lines + [line for one in read_samples(BUILTIN) for each in (*one.matching, *one.decoys) for line in each]
+
+
+def test_what_is_found_with_the_prefilter_is_what_is_found_without(tables):
+    rules = load_rules([BUILTIN])
+    decoder = SourceDecoder()
+    decoded = [decoder.decode(line, READ_AT_S) for line in sample_lines()]
+    events = [(one, one.timestamp_us or int(READ_AT_S * 1e6)) for one in decoded]
+    quick = DetectionEngine(rules, tables, digest_above=1 << 30)
+    slow = DetectionEngine(rules, tables, digest_above=1 << 30, prefilter=False)
+
+    found = quick.detect(events).matches
+    assert len(found) > 100
+    assert found == slow.detect(events).matches
+
+
+def rule(condition: str, **selections: str) -> list:
+    import json
+
+    text = "\n".join(f"  {name}: {value}" for name, value in selections.items())
+    made = rule_texts.rule_set(
+        f"title: T\nid: 11111111-1111-4111-8111-111111111111\nlogsource: {{category: test}}\n"
+        f"detection:\n{text}\n  condition: {condition}\n"
+    )
+    return json.loads(made.rules[0].tree)
+
+
+@pytest.mark.parametrize(
+    ("condition", "selections", "wanted"),
+    [
+        ("a", {"a": "{f: Rare}"}, {"rare"}),
+        ("a", {"a": "{f: [one, two]}"}, {"one", "two"}),
+        ("a", {"a": "{f|contains: [rare, so rare it is]}"}, {"rare"}),
+        ("a or b", {"a": "{f: one}", "b": "{f: two}"}, {"one", "two"}),
+        ("a and not b", {"a": "{f: one}", "b": "{f: two}"}, {"one"}),
+        ("a and b", {"a": "{f: common}", "b": "{f: seldom}"}, {"seldom"}),
+        ("not a", {"a": "{f: one}"}, None),
+        ("a or not b", {"a": "{f: one}", "b": "{f: two}"}, None),
+        ("a", {"a": "{f: null}"}, None),
+        ("a", {"a": "{f: ''}"}, None),
+        ("a", {"a": "{f: '*'}"}, None),
+        ("a", {"a": "{f|gt: 5}"}, None),
+        ("a", {"a": "{f|exists: true}"}, None),
+        ("a", {"a": "{f: 'x*longest part*y'}"}, {"longest part"}),
+        ("a", {"a": "{f|re: 'begin(x|y)+ending'}"}, {"ending"}),
+        ("a", {"a": "{f|re: 'x|y'}"}, None),
+        ("a", {"a": "[keyword]"}, {"keyword"}),
+    ],
+    ids=str,
+)
+def test_the_rarest_certain_texts_are_looked_for(condition, selections, wanted):
+    rarity = Rarity(["a common word", "common", "begin"])
+    found = required(rule(condition, **selections), rarity)
+
+    assert (None if found is None else set(found)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("abc", ["abc"]),
+        ("(abc)+x", ["abc", "x"]),
+        ("ab?c", ["a", "c"]),
+        ("(abc)*xyz", ["xyz"]),
+        ("abc|def", []),
+        ("ab[cd]ef", ["ab", "ef"]),
+        ("(?i:abc)", ["abc"]),
+        ("(?=abc)", []),
+        ("(?!abc)def", ["def"]),
+        ("^abc$", ["abc"]),
+        ("(", []),
+    ],
+)
+def test_texts_of_a_pattern_are_those_that_every_match_holds(pattern, wanted):
+    assert pattern_literals(pattern, "") == wanted
