@@ -2,12 +2,14 @@
 
 The way of a rule: documents.py reads its YAML, sigma.py compiles it to data (rule.py), loading.py finds it in a folder
 or in the cache, linking.py connects it with others, predicates.py makes a function of it, buckets.py asks it only when
-it may match, correlation.py counts. engine.py is the whole.
+it may match, correlation.py counts. engine.py is the whole; explain.py says why, samples.py tries a rule's own samples,
+lists.py and threats.py are about lists of the user.
 """
 
 from __future__ import annotations
 
 from threatlens.detectors.engine import DetectionEngine, Detections, Tables
+from threatlens.detectors.explain import Trace, backtest, trace, verdict_of
 from threatlens.detectors.loading import BUILTIN, load_rules, load_tables
 from threatlens.detectors.rule import Problem, Rule, RuleSet
 
@@ -23,6 +25,10 @@ __all__ = [
     "Rule",
     "RuleSet",
     "Tables",
+    "Trace",
+    "backtest",
     "load_rules",
     "load_tables",
+    "trace",
+    "verdict_of",
 ]

@@ -31,7 +31,7 @@ from threatlens.detectors.linking import Linked, link
 from threatlens.detectors.literals import Rarity, required
 from threatlens.detectors.logsources import Kinds, LogSources
 from threatlens.detectors.predicates import Get, Predicate, each, make_predicate
-from threatlens.detectors.rule import Problem, Rule, RuleSet
+from threatlens.detectors.rule import Correlation, Problem, Rule, RuleSet
 from threatlens.event import LEVEL_SEVERITIES, Decoded, RuleMatch, StateRow
 
 #: Groups of all correlations together; the fullest gives way first.
@@ -139,6 +139,24 @@ class DetectionEngine:
         """The state of one correlation, to be looked at."""
         return next((c for place, c in self._correlators.items() if self._links[place].rule.id == rule_id), None)
 
+    def linked(self, rule_id: str) -> Linked | None:
+        """One rule in force."""
+        return next((linked for linked in self._links if linked.rule.id == rule_id), None)
+
+    def candidates(self, decoded: Decoded, text: str) -> tuple[list[Linked], int]:
+        """The rules that the prefilter lets through for an event with that text, and how many its log sources have."""
+        bucket = self._bucket(self._sources.of(decoded))
+        return [self._links[place] for place in bucket.candidates(text)], len(bucket.rules)
+
+    def groups_of(self, base: Linked, view: View) -> list[tuple[Rule, tuple[str, ...]]]:
+        """The correlations that a rule's match is for, with the group that the event is of."""
+        found = []
+        for place, _ in base.feeds:
+            rule = self._links[place].rule
+            if rule.correlation is not None and (group := _group(rule.correlation, base, view)) is not None:
+                found.append((rule, group))
+        return found
+
     # -- events
 
     def detect(self, events: Sequence[tuple[Decoded, int]]) -> Detections:
@@ -244,29 +262,21 @@ class DetectionEngine:
         linked = self._links[place]
         spec = linked.rule.correlation
         assert spec is not None  # noqa: S101 - feeds name correlations only
-        aliases = spec.aliases or {}
-        group = []
-        for name in spec.group_by:
-            renamed = aliases.get(name, {})
-            wanted = renamed.get(base.rule.id) or renamed.get(base.rule.reference) or name
-            value = _first(view.values, base.names(wanted.lower()))
-            if value is None:
-                return
-            group.append(value)
+        group = _group(spec, base, view)
+        if group is None:
+            return
         value = None
         if spec.fields:
             counted = []
             for name in spec.fields:
-                renamed = aliases.get(name, {})
-                wanted = renamed.get(base.rule.id) or renamed.get(base.rule.reference) or name
-                one = _first(view.values, base.names(wanted.lower()))
+                one = _field(spec, name, base, view)
                 if one is None:
                     return
                 counted.append(one)
             value = "\x1f".join(counted)
             if spec.type != "value_count" and not _is_number(value):
                 return
-        self._put(place, Input(tuple(group), timestamp_us, among, value), view, position, batch)
+        self._put(place, Input(group, timestamp_us, among, value), view, position, batch)
 
     def _put(self, place: int, given: Input, view: View | None, position: int, batch: _Batch) -> None:
         self._journal.fed(place, given)
@@ -323,6 +333,19 @@ class DetectionEngine:
 
 def _make(linked: Linked) -> Predicate:
     return make_predicate(json.loads(linked.tree), linked.names)
+
+
+def _group(spec: Correlation, base: Linked, view: View) -> tuple[str, ...] | None:
+    """The values of the group-by fields in an event that a rule matched; None if one is missing."""
+    values = [_field(spec, name, base, view) for name in spec.group_by]
+    return None if None in values else tuple(value for value in values if value is not None)
+
+
+def _field(spec: Correlation, name: str, base: Linked, view: View) -> str | None:
+    """The value of a correlation's field, by its alias for the rule that matched."""
+    renamed = (spec.aliases or {}).get(name, {})
+    wanted = renamed.get(base.rule.id) or renamed.get(base.rule.reference) or name
+    return _first(view.values, base.names(wanted.lower()))
 
 
 def _never(*_: object) -> bool:

@@ -15,6 +15,7 @@ from threatlens.detectors.predicates import SEPARATOR, Get, Values, each
 from threatlens.event import Decoded, FieldValue, rfc3339
 
 _MAX_NAMES = 20_000
+_SUMMED_UP = frozenset({"windows.evtx", "windows.xml"})
 _MAX_SHAPES = 1_000
 _NESTING = re.compile(r"(?:^|\.)(?:event_?data|user_?data|system)\.", re.IGNORECASE)
 _ATTRIBUTES = re.compile(r"\.?[#@]attributes\.", re.IGNORECASE)
@@ -45,7 +46,10 @@ def _names_of(name: str) -> tuple[str, ...]:
     short = _ATTRIBUTES.sub("_", foreign).removesuffix(".#text").removesuffix("#text")
     if found := _NESTING.search(short):
         short = short[found.end() :]
-        short = short.rpartition(".")[2] if "user" in found.group().lower() else short
+        if "user" in found.group().lower():
+            short = short.rpartition(".")[2]
+        elif "system" in found.group().lower():
+            short = short.replace(".", "_")
     short = short.removeprefix("winlog.")
     names = [plain, foreign, _WINLOG.get(short, short)]
     if " " in short:
@@ -66,21 +70,23 @@ def text_of(value: FieldValue) -> str:
 
 
 def message_of(decoded: Decoded) -> str:
-    """The message, unless it is a whole JSON object, whose members are all fields."""
+    """The message, unless it repeats what the fields hold: a whole JSON object, the data of a Windows event."""
     message = decoded.message
-    return "" if message[:1] == "{" and decoded.format != "unknown" else message
+    if decoded.format in _SUMMED_UP or (message[:1] == "{" and decoded.format != "unknown"):
+        return ""
+    return message
 
 
 def searched_text(decoded: Decoded) -> str:
     """Everything in the event that a test may be about, lower case: what the prefilter looks through."""
-    parts = [message_of(decoded), decoded.format]
+    parts = {message_of(decoded): None, decoded.format: None}  # each value once: ECS fields repeat those of products
     for value in decoded.fields.values():
         if type(value) is str:
-            parts.append(value)
+            parts[value] = None
         elif type(value) is list:
-            parts.extend(value)
+            parts.update(dict.fromkeys(value))
         else:
-            parts.append(text_of(value))
+            parts[text_of(value)] = None
     return SEPARATOR.join(parts).lower()
 
 
