@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.notifications import NotificationManager
     from threatlens.outbound import OutboundClient
     from threatlens.passwords import Passwords
+    from threatlens.reports import Reporter
     from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key, secret_keys
     from threatlens.store import EventStore
     from threatlens.store_config import ConfigTable
@@ -63,8 +64,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     outbound = OutboundClient(lambda: config.config.outbound, user_agent=f"ThreatLens/{__version__}")
     broadcaster = EventBroadcaster()
     ingestions = Ingestions(settings, store)
-    notifications = NotificationManager(store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url)
-    background = BackgroundProcessor(settings, store, config, broadcaster, ingestions, notifications)
+    reporter = Reporter(store, lambda: config.config, settings.reports_folder)
+    notifications = NotificationManager(
+        store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url, report=reporter.pdf
+    )
+    background = BackgroundProcessor(settings, store, config, broadcaster, ingestions, notifications, reporter)
     app.extensions["threatlens"] = Services(
         settings,
         store,
@@ -72,6 +76,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         broadcaster,
         ingestions,
         notifications,
+        reporter,
         background,
         outbound,
         Passwords(settings.argon2_memory_kib, settings.argon2_time),

@@ -34,6 +34,7 @@ from threatlens.ingestions import Ingestions
 from threatlens.models import now_us
 from threatlens.notifications import NotificationManager
 from threatlens.processor import QueueProcessor
+from threatlens.reports import Reporter
 from threatlens.settings import Settings
 from threatlens.sources.file import LogFileMonitor
 from threatlens.store import EventStore
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two requests for the lease, and between two looks at a database that another process writes.
 LEASE_S, FOLLOW_S = 1.0, 0.1
-STATUS_S, CONFIG_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S = 1.0, 1.0, 10.0, 60.0, 1.0
+STATUS_S, CONFIG_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 10.0, 60.0, 1.0, 60.0
 #: Seconds that threads are given to end when the process stops.
 STOP_S = 4.0
 
@@ -129,6 +130,7 @@ class BackgroundProcessor:
         broadcaster: EventBroadcaster,
         ingestions: Ingestions,
         notifications: NotificationManager,
+        reporter: Reporter,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -136,6 +138,7 @@ class BackgroundProcessor:
         self._broadcaster = broadcaster
         self._ingestions = ingestions
         self._notifications = notifications
+        self._reporter = reporter
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
         self._scheduler = BackgroundScheduler(
@@ -245,6 +248,7 @@ class BackgroundProcessor:
         self._every(HOUSEKEEPING_S, self._keep_house, engine)
         self._every(METRICS_S, self._write_metrics, engine)
         self._every(OUTBOX_S, self._empty_outbox)
+        self._every(REPORTS_S, self._make_reports)
 
     def _consume(self, engine: _Engine, step: Callable[[Callable[[float], bool]], None]) -> None:
         """One step of the processor, for as long as we run; after a failure that nothing foresaw it begins again."""
@@ -362,6 +366,9 @@ class BackgroundProcessor:
         """When sessions and tokens were last used; every process knows its own."""
         self._store.write_token_use()
         self._store.write_session_use(now_us(), **self._settings.session_limits)
+
+    def _make_reports(self) -> None:
+        self._reporter.make_due()
 
     def _write_metrics(self, engine: _Engine) -> None:
         queue = engine.queue.stats()

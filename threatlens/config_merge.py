@@ -11,7 +11,7 @@ from typing import Any
 
 from threatlens.config_book import SavedSource
 from threatlens.config_schema import LIMIT_KEYS, SETTING_KEYS
-from threatlens.config_values import LlmConfig, MonitoringConfig, Retention, plain
+from threatlens.config_values import LlmConfig, MonitoringConfig, ReportConfig, Retention, plain
 from threatlens.errors import ConfigError
 from threatlens.sources.base import LogSourceConfig
 
@@ -122,7 +122,8 @@ def with_imported(key: str, saved: Any, value: Any, declared: Any) -> Any:
 
 
 def config_of(values: Mapping[str, Any], sources: tuple[LogSourceConfig, ...]) -> MonitoringConfig:
-    sections = {"retention": Retention(**values.get("retention", {})), "llm": LlmConfig(**values.get("llm", {}))}
+    kinds = {"retention": Retention, "reports": ReportConfig, "llm": LlmConfig}
+    sections = {name: kind(**values.get(name, {})) for name, kind in kinds.items()}
     return MonitoringConfig(**{**values, **sections, "sources": sources})
 
 

@@ -276,6 +276,24 @@ _LLM_KEYS: Mapping[str, Kind] = {
 }
 
 
+_REPORT_KEYS: Mapping[str, Kind] = {
+    "daily": boolean,
+    "weekly": boolean,
+    "monthly": boolean,
+    "timezone": text(60, _timezone),
+    "keep_days": whole(0, 36500),
+    "channels": listing(text(100)),
+}
+
+
+def _reports(node: Node, key: str, reading: Reading) -> dict[str, Any]:
+    values = read_section(node, key, reading, _REPORT_KEYS)
+    for name in values.get("channels", ()):
+        if name not in reading.channels:
+            reading.refuse(node, f"{key}.channels", f"no channel is named {name!r}{nearest(name, reading.channels)}")
+    return values
+
+
 def _retention(node: Node, key: str, reading: Reading) -> dict[str, Any]:
     return read_section(node, key, reading, _RETENTION_KEYS)
 
@@ -308,6 +326,7 @@ SETTING_KEYS: Mapping[str, Kind] = {
     "max_queue_size": whole(100, 10_000_000),
     "health_check_interval": whole(1, 3600),
     "retention": _retention,
+    "reports": _reports,
     "channels": named(_channel, "channels"),
     "llm": _llm,
     "notification_rules": named(_rule, "notification rules"),

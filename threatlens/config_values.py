@@ -153,6 +153,18 @@ class NotificationRule:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportConfig:
+    """Which reports are made by themselves, and who gets them."""
+
+    daily: bool = True
+    weekly: bool = False  # from Monday to Sunday
+    monthly: bool = False
+    timezone: str = ""  # whose midnights count; empty: the machine's
+    keep_days: int = 400  # 0: for ever
+    channels: tuple[str, ...] = ()  # that are told; mail carries the PDF
+
+
+@dataclass(frozen=True, slots=True)
 class LlmConfig:
     """The language model, if one is used."""
 
@@ -176,6 +188,7 @@ class MonitoringConfig:
     retention: Retention = field(default_factory=Retention)
     channels: tuple[Channel, ...] = ()
     notification_rules: tuple[NotificationRule, ...] = ()
+    reports: ReportConfig = field(default_factory=ReportConfig)
     llm: LlmConfig = field(default_factory=LlmConfig)
     allowed_private_networks: tuple[Network, ...] = ()
     allowed_ports: tuple[int, ...] = ()  # of public addresses, beside the web's own

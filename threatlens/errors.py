@@ -99,6 +99,10 @@ class BackupError(ThreatLensError):
     """A backup cannot be made or restored. Whoever asked for it must act; nothing has been changed."""
 
 
+class ReportError(ThreatLensError):
+    """A report cannot be made. Whoever asked for it, or the operator, must act."""
+
+
 class ChannelError(ThreatLensError):
     """A notification was not delivered."""
 

@@ -14,11 +14,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.channels import (
+    Attachment,
     Delivery,
     EmailNotifier,
     HttpClient,
@@ -94,6 +95,7 @@ class NotificationManager:
         base_url: str = "",
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         jitter: Callable[[], float] = random.random,
+        report: Callable[[int], Attachment | None] = lambda _report_id: None,
         build: Callable[[Channel, HttpClient], NotificationChannel] | None = None,
     ) -> None:
         self._store = store
@@ -103,6 +105,7 @@ class NotificationManager:
         self._base_url = base_url.rstrip("/")
         self._clock_us = clock_us
         self._jitter = jitter
+        self._report = report
         self._build = build or notifier
 
     # -- what is to be told
@@ -207,6 +210,8 @@ class NotificationManager:
             payload = json.dumps(_as_json(message), ensure_ascii=False)
             self._store.put_payload(due, payload, message.title)
         message = _from_json(json.loads(payload))
+        if isinstance(report_id := message.data.get("report_id"), int) and (pdf := self._report(report_id)):
+            message = replace(message, attachments=(pdf,))
         try:
             delivery = self._build(channel, self._client).send(message)
         except (ChannelError, ConfigError) as error:
@@ -279,6 +284,8 @@ class NotificationManager:
             title = f"{title} (now × {due.total})"
         elif due.n > 1:
             title = f"{title} (× {due.n})"
+        if due.kind == "report":
+            return self._about_report(due)
         samples = self._samples(due)
         facts = [(name, visible(value, 200)) for name, value in due.details.items()]
         if due.kind != "system":
@@ -303,6 +310,20 @@ class NotificationManager:
                 "event_id": due.last_event_id or None, "rule": due.rule or None, "update": due.total > due.n,
             },
         )  # fmt: skip
+
+    def _about_report(self, due: Due) -> Message:
+        report_id = int(due.details.get("report", 0))
+        return Message(
+            key=due.key,
+            kind=due.kind,
+            title=due.title,
+            severity=due.severity,
+            timestamp=rfc3339(due.last_us),
+            thread=_thread_id(due),
+            text=str(due.details.get("summary", "")),
+            url=f"{self._base_url}/reports/{report_id}" if self._base_url else "",
+            data={"report_id": report_id},
+        )
 
     def _samples(self, due: Due) -> tuple[str, ...]:
         ids = dict.fromkeys(each for each in (due.first_event_id, due.last_event_id) if each)

@@ -54,6 +54,10 @@ class Settings:
         return os.path.join(self.data, "spool")
 
     @property
+    def reports_folder(self) -> str:
+        return os.path.join(self.data, "reports")
+
+    @property
     def demo_folder(self) -> str:
         return os.path.join(self.data, "demo")
 

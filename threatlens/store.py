@@ -23,6 +23,7 @@ from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
 from threatlens.store_reading import MINUTE_US, SLOT_US, EventReading
+from threatlens.store_reports import ReportBook
 from threatlens.store_sources import SourceBook
 from threatlens.store_streams import StreamTable
 from threatlens.store_tokens import TokenBook
@@ -91,7 +92,7 @@ class DeadLetter(NamedTuple):
     error: str
 
 
-class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook, Outbox):
+class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook, Outbox, ReportBook):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 
     def __init__(self, engine: Engine) -> None:

@@ -16,6 +16,7 @@ from threatlens.ingestions import Ingestions
 from threatlens.notifications import NotificationManager
 from threatlens.outbound import OutboundClient
 from threatlens.passwords import Passwords
+from threatlens.reports import Reporter
 from threatlens.settings import Settings
 from threatlens.store import EventStore
 from threatlens.web.limits import LoginLimits
@@ -49,6 +50,7 @@ class Services:
     broadcaster: EventBroadcaster
     ingestions: Ingestions
     notifications: NotificationManager
+    reporter: Reporter
     background: Background
     outbound: OutboundClient
     passwords: Passwords

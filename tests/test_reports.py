@@ -1,0 +1,211 @@
+"""Reports: one per local day, no more and no less, and what they say is what the database holds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+import zoneinfo
+from dataclasses import replace
+
+import pytest
+
+from threatlens.config_values import EmailChannel, MonitoringConfig, ReportConfig
+from threatlens.errors import ReportError
+from threatlens.reports import Reporter, last_span, midnight_us, render_apart
+
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+EVIL = "<b>x</b> \x1b[31m \u202e 漢"
+
+
+def at(text: str) -> int:
+    return int(dt.datetime.fromisoformat(text).replace(tzinfo=BERLIN).timestamp() * 1e6)
+
+
+class Bench:
+    def __init__(self, store, folder: str) -> None:
+        self.store = store
+        self.now = at("2026-11-25T00:00:30")
+        self.config = MonitoringConfig(reports=ReportConfig(timezone="Europe/Berlin"))
+        self.documents: list[dict] = []
+        self.broken = 0
+        self.folder = folder
+        self.reporter = Reporter(store, lambda: self.config, folder, clock_us=lambda: self.now, render=self.render)
+
+    def render(self, data, path: str) -> None:
+        if self.broken:
+            self.broken -= 1
+            raise ReportError("the disk is full")
+        self.documents.append(json.loads(json.dumps(data)))
+        with open(path, "wb") as file:
+            file.write(b"%PDF-")
+
+    def days(self) -> list[str]:
+        return sorted(view.day for view in self.store.reports() if view.state == "done")
+
+
+@pytest.fixture
+def bench(store, tmp_path) -> Bench:
+    return Bench(store, str(tmp_path / "reports"))
+
+
+def test_a_day_is_reported_once_when_it_is_over(bench, filler):
+    filler.add("a", "b", timestamp_us=at("2026-11-24T12:00:00"))
+    bench.now = at("2026-11-24T23:59:59")
+    assert bench.reporter.make_due() == 0
+    bench.now = at("2026-11-25T00:00:01")
+    assert bench.reporter.make_due() == 1
+    for _ in range(5):
+        assert bench.reporter.make_due() == 0
+    (document,) = bench.documents
+    assert (document["total"], document["kind"]) == (2, "daily")
+    assert document["start_us"] == at("2026-11-24T00:00:00")
+
+
+def test_days_missed_while_down_are_reported_once_each_when_it_is_back(bench, filler):
+    filler.add("a", timestamp_us=at("2026-11-20T12:00:00"))
+    bench.now = at("2026-11-21T00:01:00")
+    assert bench.reporter.make_due() == 1
+    bench.now = at("2026-11-24T08:00:00")
+    assert bench.reporter.make_due() == 3
+    assert bench.reporter.make_due() == 0
+    assert bench.days() == ["2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23"]
+
+
+def test_the_first_report_ever_is_of_the_last_day_alone(bench, filler):
+    filler.add("a", timestamp_us=at("2026-10-01T12:00:00"))
+    assert bench.reporter.make_due() == 1
+    assert bench.days() == ["2026-11-24"]
+
+
+def test_an_empty_day_before_anything_was_seen_is_not_reported_and_one_after_it_is(bench, filler):
+    assert bench.reporter.make_due() == 0
+    filler.add("a", timestamp_us=at("2026-11-24T12:00:00"))
+    bench.reporter.make_due()
+    bench.now = at("2026-11-26T00:01:00")
+    assert bench.reporter.make_due() == 1
+    assert bench.documents[-1]["headline"] == "no events at all"
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-11-24", 24)])
+def test_a_day_has_the_hours_that_it_has(day, hours):
+    date = dt.date.fromisoformat(day)
+    length = midnight_us(date + dt.timedelta(days=1), BERLIN) - midnight_us(date, BERLIN)
+    assert length == hours * 3_600_000_000
+
+
+def test_through_a_change_of_the_clocks_every_day_has_one_report(bench, filler):
+    filler.add("a", timestamp_us=at("2026-10-23T12:00:00"))
+    bench.now = at("2026-10-24T00:00:10")
+    while bench.now < at("2026-10-28T00:00:00"):
+        bench.reporter.make_due()
+        bench.now += 1_800_000_000
+    assert bench.days() == ["2026-10-23", "2026-10-24", "2026-10-25", "2026-10-26"]
+
+
+def test_a_failure_is_tried_once_more_and_then_left_until_somebody_asks(bench, filler):
+    filler.add("a", timestamp_us=at("2026-11-24T12:00:00"))
+    bench.broken = 9
+    for _ in range(5):
+        bench.reporter.make_due()
+    assert bench.broken == 7
+    (view,) = bench.store.reports()
+    assert (view.state, view.error) == ("failed", "the disk is full")
+    bench.broken = 0
+    assert bench.store.again(view.id)
+    assert bench.reporter.make_due() == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "today", "span"),
+    [
+        ("daily", "2026-03-01", ("2026-02-28", "2026-03-01")),
+        ("weekly", "2026-11-26", ("2026-11-16", "2026-11-23")),
+        ("weekly", "2026-11-23", ("2026-11-16", "2026-11-23")),
+        ("monthly", "2026-03-15", ("2026-02-01", "2026-03-01")),
+        ("monthly", "2026-01-01", ("2025-12-01", "2026-01-01")),
+    ],
+)
+def test_spans_are_whole_days_weeks_and_months(kind, today, span):
+    assert tuple(day.isoformat() for day in last_span(kind, dt.date.fromisoformat(today))) == span
+
+
+def test_it_says_what_is_not_seen_and_what_needs_doing(bench, filler, store):
+    for _ in range(9):
+        filler.add("?", timestamp_us=at("2026-11-24T12:00:00"), log_format="unknown")
+    filler.add("x", timestamp_us=at("2026-11-24T12:00:00"))
+    bench.reporter.make_due()
+    (document,) = bench.documents
+    assert document["blind_spots"]
+    assert set(document["blind_spots"]) <= set(document["to_do"])
+
+
+def test_channels_that_ask_for_reports_get_them_once(bench, filler, store):
+    bench.config = replace(
+        bench.config,
+        channels=(EmailChannel("ops", ("a@example.org",)), EmailChannel("other", ("b@example.org",))),
+        reports=replace(bench.config.reports, channels=("ops",)),
+    )
+    filler.add("a", timestamp_us=at("2026-11-24T12:00:00"))
+    bench.reporter.make_due()
+    bench.reporter.make_due()
+    (row,) = store.notifications()
+    assert (row.channel, row.kind) == ("ops", "report")
+    (view,) = store.reports()
+    attachment = bench.reporter.pdf(view.id)
+    assert attachment is not None
+    assert attachment.content == b"%PDF-"
+
+
+def test_old_reports_go_with_their_files(bench, filler, store):
+    filler.add("a", timestamp_us=at("2026-11-24T12:00:00"))
+    bench.reporter.make_due()
+    bench.config = replace(bench.config, reports=replace(bench.config.reports, keep_days=1, daily=False))
+    bench.now += 3 * 86_400_000_000
+    bench.reporter.make_due()
+    assert store.reports() == []
+    assert os.listdir(bench.folder) == []
+
+
+def test_a_span_of_nothing_or_of_years_is_refused(bench):
+    day = dt.date(2026, 11, 24)
+    for end in (day, day - dt.timedelta(days=1), day + dt.timedelta(days=500)):
+        with pytest.raises(ReportError, match="366"):
+            bench.reporter.make_range(day, end)
+
+
+def test_a_report_on_demand_is_there_at_once_and_the_same_again(bench, filler, store):
+    filler.add("a", timestamp_us=at("2026-11-24T12:00:00"))
+    first = bench.reporter.make_range(dt.date(2026, 11, 20), dt.date(2026, 11, 25))
+    assert bench.reporter.make_range(dt.date(2026, 11, 20), dt.date(2026, 11, 25)) == first
+    found = store.report(first)
+    assert found is not None
+    assert found[1]["total"] == 1
+
+
+def test_the_pdf_holds_its_text_and_what_strangers_wrote_does_no_harm(bench, filler, tmp_path):
+    filler.add("a", timestamp_us=at("2026-11-24T12:00:00"), source_ip=EVIL, outcome=2)
+    data = bench.reporter.document("daily", at("2026-11-24T00:00:00"), at("2026-11-25T00:00:00"), "Europe/Berlin")
+    path = str(tmp_path / "report.pdf")
+    render_apart(data, path)
+
+    with open(path, "rb") as file:
+        content = file.read()
+    assert content.startswith(b"%PDF-")
+    assert b"/JavaScript" not in content
+    assert b"/URI" not in content
+    assert b"/Outlines" in content
+
+
+def test_a_pdf_that_cannot_be_made_says_why(tmp_path):
+    with pytest.raises(ReportError, match="could not be made"):
+        render_apart({"zone": "UTC"}, str(tmp_path / "x.pdf"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_engine_does_not_load_the_drawing_library():
+    code = "import sys, threatlens.reports; print('fpdf' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
