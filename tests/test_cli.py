@@ -62,6 +62,22 @@ def test_decode_reads_gzip_and_survives_a_closed_pipe(tmp_path):
     assert result.stderr == b""
 
 
+def test_a_file_of_records_is_decoded_and_ingested_once(tmp_path):
+    file = tmp_path / "events.json"
+    file.write_text(json.dumps([{"msg": "a"}, {"msg": "b"}], indent=1))
+    decoded = threatlens(tmp_path / "data", "decode", str(file)).stdout.splitlines()
+    assert [json.loads(line)["message"] for line in decoded] == ["a", "b"]
+    assert b"2 events" in threatlens(tmp_path / "data", "ingest", str(file)).stdout
+    assert b"0 events" in threatlens(tmp_path / "data", "ingest", str(file)).stdout
+
+
+def test_a_damaged_event_log_is_told_in_a_sentence(tmp_path):
+    file = tmp_path / "x.evtx"
+    file.write_bytes(b"ElfFile\x00" + b"\xff" * 5000)
+    result = threatlens(tmp_path / "data", "decode", str(file))
+    assert (result.returncode, "event log" in one_sentence(result)) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

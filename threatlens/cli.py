@@ -17,7 +17,15 @@ import click
 
 from threatlens import __version__, cli_detection, cli_upkeep
 from threatlens.cli_accounts import make_groups
-from threatlens.cli_files import check_format, check_zone, file_problem, open_file, reader_has_enough
+from threatlens.cli_files import (
+    check_format,
+    check_zone,
+    digest_of,
+    file_problem,
+    is_of_records,
+    open_records,
+    reader_has_enough,
+)
 from threatlens.cli_session import current_settings as _settings
 from threatlens.cli_session import services as _services
 from threatlens.errors import DataFolderError, ThreatLensError
@@ -120,7 +128,7 @@ def decode(log_format: str, year: int | None, tz: str, file: str) -> None:
     tree = TemplateTree()
     out = sys.stdout.buffer
     try:
-        with open_file(file) as stream:
+        with open_records(file) as stream:
             for record in decode_file(
                 stream,
                 format=log_format,
@@ -159,17 +167,35 @@ def ingest(source_name: str | None, log_format: str, files: tuple[str, ...]) -> 
 
 
 def _ingest_one(services: Services, path: str, name: str, log_format: str) -> None:
-    """Follow one file to its end: with our own engine, or by the one that runs already."""
+    """Follow one file to its end: with our own engine, or by the one that runs already.
+
+    A file whose records are no lines is turned into lines in the spool, once per content.
+    """
     store = services.store
-    source_id = store.put_cli_source(name, path, log_format)
-    before = store.source(source_id)
     if os.path.getsize(path) == 0:
         click.echo(f"{click.format_filename(path)}: 0 lines, the file is empty")
         return
+    ingestion = None
+    if is_of_records(path):
+        source_id = store.put_api_source(name, log_format)
+        before = store.source(source_id)
+        with open_records(path) as records:
+            ingestion = services.ingestions.accept(
+                (record.rstrip(b"\r\n") + b"\n" for record in records),
+                name,
+                log_format=log_format,
+                idempotency_key=f"{name}:{digest_of(path)}",
+            )
+    else:
+        source_id = store.put_cli_source(name, path, log_format)
+        before = store.source(source_id)
     started = time.monotonic()
     services.background.start(only_sources=frozenset({source_id}))
     try:
-        _wait_until_stored(services, source_id, os.path.basename(path))
+        if ingestion is not None:
+            _wait_until_ingested(services, ingestion.id)
+        else:
+            _wait_until_stored(services, source_id, os.path.basename(path))
     finally:
         services.background.stop()
     seconds = time.monotonic() - started
@@ -179,6 +205,13 @@ def _ingest_one(services: Services, path: str, name: str, log_format: str) -> No
         f"{click.format_filename(path)}: {lines} lines, {events} events, {after.unknown - before.unknown} unknown,"
         f" 0 detections, {lines / seconds:,.0f} lines/s"
     )
+
+
+def _wait_until_ingested(services: Services, ingestion_id: str) -> None:
+    while (ingestion := services.ingestions.get(ingestion_id)) is not None and ingestion.state != "done":
+        if ingestion.stored >= ingestion.size:
+            return
+        time.sleep(0.02)
 
 
 def _wait_until_stored(services: Services, source_id: int, label: str) -> None:

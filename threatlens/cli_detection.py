@@ -8,11 +8,11 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from threatlens.cli_files import check_format, check_zone, file_problem, open_file, reader_has_enough
+from threatlens.cli_files import check_format, check_zone, file_problem, open_records, reader_has_enough
 from threatlens.cli_session import current_settings
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _BATCH = 500  # lines
 _CACHED_FROM = 50  # files: fewer are compiled as quickly as a cache is kept
-_EVTX = b"ElfFile\x00"
 
 
 @click.command()
@@ -53,8 +52,8 @@ def detect(folder: str, log_format: str, year: int | None, tz: str, lists: str |
     out = sys.stdout.buffer
     read_at_s = time.time()
     try:
-        with open_file(file) as stream:
-            lines = _lines(stream, file)
+        with open_records(file) as records:
+            lines = _lines(records)
             while batch := list(itertools.islice(lines, _BATCH)):
                 decoded = [decoder.decode(line, read_at_s) for line in batch]
                 events = [(one, _time_us(one, read_at_s)) for one in decoded]
@@ -73,36 +72,12 @@ def _time_us(decoded: Decoded, read_at_s: float) -> int:
     return int(read_at_s * 1_000_000) if decoded.timestamp_us is None else decoded.timestamp_us
 
 
-def _lines(stream: IO[bytes], file: str) -> Iterator[str]:
-    """The records of a file as text; those of an event log file as JSON."""
-    start = stream.read(len(_EVTX))
-    if start == _EVTX:
-        yield from _event_log(file)
-        return
-    for raw in _with_start(start, stream):
+def _lines(records: Iterable[bytes]) -> Iterator[str]:
+    """The records of a file as text, without blank ones."""
+    for raw in records:
         line = raw.decode("utf-8", "replace").rstrip("\r\n")
         if line and not line.isspace():
             yield line
-
-
-def _with_start(start: bytes, stream: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a stream of which a few bytes have been read."""
-    *whole, rest = start.split(b"\n")
-    yield from whole
-    yield rest + stream.readline()
-    yield from stream
-
-
-def _event_log(file: str) -> Iterator[str]:
-    import evtx
-    import orjson
-
-    try:
-        for record in evtx.PyEvtxParser(file).records_json():
-            if record is not None:
-                yield orjson.dumps(orjson.loads(record["data"])).decode()
-    except (RuntimeError, ValueError) as error:
-        raise click.ClickException(f"{file!r} is not a readable event log: {error}") from error
 
 
 def _as_record(match: RuleMatch, lines: Sequence[str], decoded: Sequence[Decoded]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -56,3 +58,34 @@ def open_file(file: str) -> Iterator[IO[bytes]]:
         else:
             raw.seek(0)
             yield raw
+
+
+@contextmanager
+def open_records(file: str) -> Iterator[Iterator[bytes]]:
+    """The records of a file or of standard input: lines, or what is one line each made of an event log, XML, JSON.
+
+    A file that is damaged ends in a ClickException.
+    """
+    from threatlens.decoders.record_files import LOOKED_AT, records
+    from threatlens.errors import RecordsError
+
+    try:
+        with open_file(file) as stream:
+            start = cast("io.BufferedReader", stream).read1(LOOKED_AT)
+            yield records(start, stream, file)
+    except RecordsError as error:
+        raise click.ClickException(f"{file!r}: {error}") from error
+
+
+def is_of_records(path: str) -> bool:
+    """Whether a file's records are no lines."""
+    from threatlens.decoders.record_files import LOOKED_AT, kind_of
+
+    with open_file(path) as stream:
+        return kind_of(stream.read(LOOKED_AT)) not in {"lines", "utf-16"}
+
+
+def digest_of(path: str) -> str:
+    """What identifies a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -113,3 +113,7 @@ class ChannelError(ThreatLensError):
         self.permanent = permanent  # True: retrying cannot help until somebody changes the channel
         self.retry_after_s = retry_after_s  # what the other side asked for; 0: nothing
         self.transcript = transcript  # what was said, secrets masked
+
+
+class RecordsError(ThreatLensError):
+    """A file of records is damaged. Whoever named it must act."""

@@ -27,6 +27,7 @@ PARTS = {
     "pairs",
     "priority",
     "product",
+    "record_files",
     "records",
     "source",
     "tables",
