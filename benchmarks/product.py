@@ -13,9 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PASSWORD = "lamps along the winter quay"
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -53,6 +55,7 @@ class Web:
     ) -> None:
         self.port = port
         self.token = ""
+        self.cookie = ""
         self._ready = ready
         self._log = log
         with open(log, "ab") as output:
@@ -80,7 +83,9 @@ class Web:
 
     def get(self, connection: http.client.HTTPConnection, path: str) -> tuple[float, int]:
         """Seconds until the whole answer was there, and its size in bytes."""
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers = {"Cookie": self.cookie} if self.cookie else {}
+        if self.token and path.startswith("/api/"):
+            headers = {"Authorization": f"Bearer {self.token}"}
         begun = time.perf_counter()
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
@@ -89,6 +94,29 @@ class Web:
         if answer.status != 200:
             raise RuntimeError(f"{path} answered {answer.status}: {body[:300]!r}")
         return taken, len(body)
+
+    def log_in(self, name: str, password: str) -> None:
+        """Come in as a person does; pages are asked for with the cookie from then on."""
+        kept: dict[str, str] = {}
+        connection = self.connect()
+        connection.request("GET", "/login")
+        answer = connection.getresponse()
+        form = answer.read().decode().split('name="csrf_token" value="')[1].split('"')[0]
+        for _step in range(2):
+            for header, value in answer.getheaders():
+                if header.lower() == "set-cookie":
+                    kept.update([value.split(";")[0].split("=", 1)])
+            self.cookie = "; ".join(f"{key}={value}" for key, value in kept.items())
+            if answer.status == 303:
+                break
+            body = urllib.parse.urlencode({"csrf_token": form, "name": name, "password": password})
+            headers = {"Cookie": self.cookie, "Content-Type": "application/x-www-form-urlencoded"}
+            connection.request("POST", "/login", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+        connection.close()
+        if answer.status != 303:
+            raise RuntimeError(f"the login answered {answer.status}")
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -152,10 +180,12 @@ class Product:
     def env(self, port: int = 0, **more: str) -> dict[str, str]:
         return os.environ | {"THREATLENS_DATA": self.data, "PORT": str(port or 8000), "HOST": "127.0.0.1"} | more
 
-    def command(self, *arguments: str) -> str:
-        """Run one of its commands; what it printed."""
+    def command(self, *arguments: str, given: str = "") -> str:
+        """Run one of its commands with this on its standard input; what it printed."""
         command = [sys.executable, "-m", "threatlens", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self.env(), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.env(), input=given, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
         return done.stdout
@@ -174,6 +204,9 @@ class Product:
         try:
             web.wait_ready()
             web.token = self.command("token", "create", "--name", f"bench-{web.port}", "--role", "admin").strip()
+            name = f"bench-{web.port}"
+            self.command("user", "create", "--name", name, "--role", "admin", given=PASSWORD + "\n")
+            web.log_in(name, PASSWORD)
             yield web
         finally:
             web.stop()

@@ -13,7 +13,7 @@ from threatlens.web.operations import Operation
 
 GOOD_SHAPE = "tl_" + "A" * 43
 #: Path variables for any route.
-VALUES = {"event_id": 1, "source_id": 1, "token_id": 1, "ingestion_id": "x"}
+VALUES = {"user_id": 99, "event_id": 1, "source_id": 1, "token_id": 1, "ingestion_id": "x"}
 
 
 def routes(app: Any) -> list[tuple[str, str, Any]]:

@@ -96,6 +96,23 @@ def test_a_refusal_is_written_down_by_cookie_and_by_token_but_not_without_end(ap
     assert [refusals.counts("eve") for _ in range(3)] == [True, True, False]
 
 
+def test_every_change_is_written_down_once(app: Any, services: Any) -> None:
+    app.config["WTF_CSRF_ENABLED"] = False
+    client = log_in(app)
+    audit = services.store.audit
+    before = audit.page()[0].id
+    client.post("/sources/switch")
+    client.post("/appearance", data={"theme": "dark"})
+    client.get("/events")
+    client.post("/sources/add", data={})
+    client.post("/settings/users", data={"name": "x", "role": "viewer", "password": PASSWORD, "again": PASSWORD})
+    made = Program(app, "admin").call("POST", "/users", json={"name": "ben", "role": "viewer", "password": PASSWORD})
+    assert made.status_code == 201
+    assert [entry.action for entry in audit.page() if entry.id > before][::-1] == [
+        "sources.switch", "user.created", "token.created", "user.created",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("path", ["/settings/users", "/settings/tokens"])
 def test_what_matters_asks_for_the_password_again(app: Any, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     app.config["WTF_CSRF_ENABLED"] = False

@@ -116,6 +116,21 @@ def test_real_answers_are_as_the_document_says(admin: Program, document: dict[st
         ("get", "/tokens", "/tokens", {}, 200),
         ("delete", "/tokens/{token_id}", "/tokens/99", {}, 404),
         ("delete", "/tokens/{token_id}", "/tokens/2", {}, 204),
+        ("post", "/users", "/users", {"json": {"name": "ben", "role": "viewer", "password": "x" * 12}}, 422),
+        (
+            "post",
+            "/users",
+            "/users",
+            {"json": {"name": "ben", "role": "viewer", "password": "lamp in the grass"}},
+            201,
+        ),
+        ("get", "/users", "/users", {}, 200),
+        ("get", "/users/{user_id}", "/users/1", {}, 200),
+        ("patch", "/users/{user_id}", "/users/1", {"json": {"enabled": False}}, 200),
+        ("patch", "/users/{user_id}", "/users/1", {"json": {"id": 2}}, 422),
+        ("delete", "/users/{user_id}", "/users/1", {}, 204),
+        ("delete", "/users/{user_id}", "/users/1", {}, 404),
+        ("get", "/audit", "/audit", {"query_string": {"limit": 2}}, 200),
         ("get", "/openapi.json", "/openapi.json", {"headers": {"Authorization": ""}}, 401),
     ]
     for method, path, url, more, status in calls:

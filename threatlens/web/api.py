@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from threatlens.errors import ThreatLensError
-from threatlens.web import api_events, api_ingest, api_sources, api_tokens
+from threatlens.web import api_events, api_ingest, api_sources, api_tokens, api_users
 from threatlens.web.auth import authenticate
 from threatlens.web.openapi import document
 from threatlens.web.operations import Operation, operation
@@ -41,6 +41,12 @@ OPERATIONS: tuple[Operation, ...] = (
     api_tokens.list_tokens,
     api_tokens.create_token,
     api_tokens.delete_token,
+    api_users.list_users,
+    api_users.get_user,
+    api_users.create_user,
+    api_users.change_user,
+    api_users.delete_user,
+    api_users.list_audit,
     get_openapi,
 )
 for _each in OPERATIONS:

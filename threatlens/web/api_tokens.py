@@ -7,12 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from threatlens.event import rfc3339
-from threatlens.store_tokens import TokenView
+from threatlens.models import now_us
+from threatlens.store_tokens import SCOPES, TokenView
+from threatlens.web.auth import actor, doer
 from threatlens.web.context import services
 from threatlens.web.operations import Shape, operation
 from threatlens.web.problems import ProblemError
 
 Role = Literal["viewer", "analyst", "admin"]
+Scope = Literal["read", "ingest", "write"]
+DAY_US = 86_400_000_000
 
 
 class NewToken(Shape):
@@ -20,6 +24,9 @@ class NewToken(Shape):
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     role: Role
+    days: Annotated[int | None, Field(ge=1, le=3650, description="how long it lasts; null: until it is revoked")] = None
+    scopes: Annotated[list[Scope] | None, Field(min_length=1, max_length=3, description="null: all")] = None
+    sources: Annotated[list[str] | None, Field(max_length=100, description="the only ones it is for; null: all")] = None
 
 
 class MadeToken(Shape):
@@ -37,6 +44,10 @@ class TokenShape(Shape):
     name: str
     role: Role
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    expires_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
+    scopes: list[Scope]
+    sources: list[str]
+    prefix: Annotated[str, Field(description="its first characters")]
     last_used_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
 
 
@@ -56,14 +67,23 @@ def list_tokens() -> dict[str, Any]:
            answer=MadeToken)  # fmt: skip
 def create_token(body: NewToken) -> dict[str, Any]:
     """A new token with a role of at most its maker's."""
-    token = services().store.create_token(body.name, body.role)
+    maker = actor().token
+    token = services().store.create_token(
+        body.name,
+        body.role,
+        doer=doer(),
+        user_id=maker.user_id if maker is not None else None,
+        expires_at=now_us() + body.days * DAY_US if body.days else 0,
+        scopes=body.scopes or SCOPES,
+        sources=body.sources or (),
+    )
     return {"token": token, "name": body.name, "role": body.role}
 
 
 @operation("DELETE", "/tokens/<int:token_id>", role="admin", summary="End a token now", status=204, problems=(404,))
 def delete_token(token_id: int) -> None:
     """The token is refused from the next request on."""
-    if token_id >= 2**63 or not services().store.revoke_token(token_id):
+    if token_id >= 2**63 or not services().store.revoke_token(token_id, doer()):
         raise ProblemError(404, "There is no token with this id.")
 
 
@@ -73,5 +93,9 @@ def _token(view: TokenView) -> dict[str, Any]:
         "name": view.name,
         "role": view.role,
         "created_at": rfc3339(view.created_at),
+        "expires_at": rfc3339(view.expires_at) if view.expires_at else None,
+        "scopes": list(view.scopes),
+        "sources": list(view.sources),
+        "prefix": view.prefix,
         "last_used_at": rfc3339(view.last_used_at) if view.last_used_at else None,
     }

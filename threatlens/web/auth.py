@@ -137,8 +137,9 @@ def current() -> Actor | None:
 
 
 def doer() -> Doer:
-    """Whom the audit log names for what this request does."""
+    """Whom the audit log names for what this request does; whoever asks writes an entry of their own."""
     who = current()
+    g.recorded = True
     return Doer("nobody" if who is None else who.name, client_address(), request_id())
 
 

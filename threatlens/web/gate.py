@@ -29,6 +29,8 @@ FRESH_US = 15 * 60_000_000
 #: Refusals that one person or token may cause to be written down: so many at once, and one more each second.
 REFUSALS, REFUSALS_PER_S = 300, 1.0
 MAX_REFUSED = 1_000
+#: Changes that matter to nobody else.
+UNRECORDED = {"appearance.switch"}
 
 
 class BrowserSessions(SecureCookieSessionInterface):
@@ -66,6 +68,7 @@ def register(app: Flask) -> None:
     app.session_interface = BrowserSessions()
     app.extensions["threatlens_refusals"] = Refusals()
     app.before_request(admit)
+    app.after_request(record_change)
     app.add_template_global(current, "me")
 
 
@@ -90,6 +93,21 @@ def admit() -> AnyResponse | None:
         back = request.full_path if request.query_string else request.path
         return redirect(url_for("login.confirm", next=back if request.method in SAFE_METHODS else "/settings"), 303)
     return None
+
+
+def record_change(answer: Response) -> Response:
+    """Write down a change that wrote no entry of its own: a page that leads on, an operation that is done."""
+    done = 200 <= answer.status_code < 300 if request.path.startswith("/api/") else 300 <= answer.status_code < 400
+    if request.method in SAFE_METHODS or not done or current() is None or g.get("recorded"):
+        return answer
+    view = current_app.view_functions.get(request.endpoint or "")
+    if request.endpoint in UNRECORDED or getattr(view, "scope", "") == "ingest":
+        return answer
+    try:
+        record(str(request.endpoint), request.path)
+    except StoreUnavailable as error:
+        logger.warning("a change was not written down: %s", error)
+    return answer
 
 
 def refuse(who: Actor) -> None:
