@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from threatlens.detectors.engine import DetectionEngine, Detections, Tables
 from threatlens.detectors.explain import Trace, backtest, trace, verdict_of
-from threatlens.detectors.loading import BUILTIN, load_rules, load_tables
+from threatlens.detectors.loading import BUILTIN, compile_text, load_rules, load_tables
 from threatlens.detectors.rule import Problem, Rule, RuleSet
 
 #: What the engine runs.
@@ -27,6 +27,7 @@ __all__ = [
     "Tables",
     "Trace",
     "backtest",
+    "compile_text",
     "load_rules",
     "load_tables",
     "trace",

@@ -10,7 +10,7 @@ from typing import Any
 from threatlens.detectors.rule import Correlation, LogSource, Problem, Rule
 
 #: Changes whenever the same file may compile to something else: what other versions have compiled is not read.
-VERSION = 3
+VERSION = 4
 COMPILER = "threatlens.detectors.compiling"
 MAX_BYTES = 1 << 20  # of a rule file
 Compiled = tuple[list[Rule], list[Problem]]

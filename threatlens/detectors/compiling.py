@@ -1,8 +1,8 @@
 """The program that compiles rule files: `python -m threatlens.detectors.compiling`.
 
-It reads paths as a JSON list from standard input, and writes one JSON object per file: its rules and problems. It is a
-process of its own because pySigma and the YAML of thousands of rules take hundreds of megabytes, which it gives back
-by ending.
+It reads paths, or objects of a path and a text, as a JSON list from standard input, and writes one JSON object per
+file: its rules and problems. It is a process of its own because pySigma and the YAML of thousands of rules take
+hundreds of megabytes, which it gives back by ending.
 """
 
 from __future__ import annotations
@@ -64,15 +64,20 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 def main() -> None:
     """Compile the files that standard input names."""
-    for path in json.load(sys.stdin):
-        try:
-            with open(path, "rb") as file:
-                content = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            compiled: Compiled = ([], [Problem(path, 0, f"cannot be read: {error.strerror}")])
-            content = b""
-        else:
+    for given in json.load(sys.stdin):
+        if isinstance(given, dict):
+            path, content = given["path"], given["text"].encode("utf-8", "replace")
             compiled = compile_file(path, content)
+        else:
+            path = given
+            try:
+                with open(path, "rb") as file:
+                    content = file.read(MAX_BYTES + 1)
+            except OSError as error:
+                compiled = [], [Problem(path, 0, f"cannot be read: {error.strerror}")]
+                content = b""
+            else:
+                compiled = compile_file(path, content)
         answer = {"path": path, "digest": content_digest(content), **to_json(compiled)}
         sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
 

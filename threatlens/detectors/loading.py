@@ -42,20 +42,30 @@ def _table(name: str) -> Any:
 
 
 def rule_files(root: str) -> list[str]:
-    """The rule files of a folder and below, in order; of a file itself. A link that leads out of the folder is none."""
+    """The rule files of a folder and below, in order; of a file itself."""
+    return _walk(root)[0]
+
+
+def _walk(root: str) -> tuple[list[str], list[Problem]]:
+    """Rule files, and what looks like one and is not read: a link that leads out of the folder, a pipe."""
     if os.path.isfile(root):
-        return [root]
+        return [root], []
     real_root = os.path.join(os.path.realpath(root), "")
-    found = []
+    found: list[str] = []
+    refused: list[Problem] = []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = os.path.join(folder, name)
-            if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
-                if os.path.islink(path) and not os.path.realpath(path).startswith(real_root):
-                    continue
+            if not name.lower().endswith(_SUFFIXES) or name.startswith("."):
+                continue
+            if not os.path.realpath(path).startswith(real_root):
+                refused.append(Problem(path, 0, "is a link that leads out of the folder of rules; copy the file"))
+            elif os.path.isfile(path):
                 found.append(path)
-    return found
+            else:
+                refused.append(Problem(path, 0, "is not a regular file"))
+    return found, refused
 
 
 def load_rules(roots: Sequence[str], *, cache: str | None = None) -> RuleSet:
@@ -69,7 +79,9 @@ def load_rules(roots: Sequence[str], *, cache: str | None = None) -> RuleSet:
         if not os.path.exists(root):
             problems.append(Problem(root, 0, "does not exist"))
             continue
-        paths.extend(rule_files(root))
+        found_paths, refused = _walk(root)
+        paths.extend(found_paths)
+        problems.extend(refused)
     if len(paths) > MAX_FILES:
         problems.append(Problem(roots[0], 0, f"has {len(paths):,} rule files; the first {MAX_FILES:,} are read"))
         del paths[MAX_FILES:]
@@ -97,6 +109,13 @@ def load_rules(roots: Sequence[str], *, cache: str | None = None) -> RuleSet:
     return RuleSet(tuple(kept), (*problems, *doubles))
 
 
+def compile_text(text: str, path: str) -> Compiled:
+    """What a text would load as if it stood in the file `path`; nothing is read or kept."""
+    for _, _, answer in _compile([{"path": path, "text": text}]):
+        return from_json(answer, path)
+    return [], [Problem(path, 0, "could not be compiled: the compiler stopped")]
+
+
 def _decoded(known: dict[str, Any], digest: str, path: str) -> Compiled:
     answer = known.get(digest)
     if answer is None:
@@ -121,13 +140,13 @@ def _without_doubles(rules: Iterable[Rule]) -> tuple[list[Rule], list[Problem]]:
     return list(kept.values()), doubles
 
 
-def _compile(paths: Sequence[str]) -> Iterable[tuple[str, str, Any]]:
-    """Have the files compiled by a process of their own: (path, digest, answer) of each."""
+def _compile(files: Sequence[str | dict[str, str]]) -> Iterable[tuple[str, str, Any]]:
+    """Have files, or texts, compiled by a process of their own: (path, digest, answer) of each."""
     package = os.path.dirname(os.path.dirname(_HERE))
     environ = {**os.environ, "PYTHONPATH": package}
     done = subprocess.run(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", COMPILER],
-        input=json.dumps(paths).encode(),
+        input=json.dumps(files).encode(),
         capture_output=True,
         env=environ,
         check=False,

@@ -21,6 +21,8 @@ BACKTRACKED_CHARS = 2_048  # the same in Python's engine
 _MANY = 16  # a repeat up to here is as good as its copies in a row
 _REPEATS = (constants.MAX_REPEAT, constants.MIN_REPEAT, constants.POSSESSIVE_REPEAT)
 
+_GROUP_NAMES = re.compile(r"\(\?P?<([A-Za-z_][A-Za-z0-9_]*)>")
+
 Search = Callable[[str], object]
 
 
@@ -28,6 +30,9 @@ def refusal(pattern: str, flags: str) -> str:
     """Why the pattern cannot run; "" if it can."""
     if len(pattern) > MAX_PATTERN_CHARS:
         return f"is longer than {MAX_PATTERN_CHARS:,} characters"
+    names = _GROUP_NAMES.findall(pattern)
+    if len(names) > len(set(names)):
+        return "is not valid: it has two groups of one name"
     try:
         compile_search(pattern, flags)
     except ValueError as error:

@@ -30,7 +30,7 @@ from sigma.correlations import (
     SigmaExtendedCorrelationCondition,
     SigmaRuleReference,
 )
-from sigma.exceptions import SigmaError
+from sigma.exceptions import SigmaConditionError, SigmaError
 from sigma.filters import SigmaFilter
 from sigma.policy import SigmaPolicy
 from sigma.policy.regex_engine import PythonRegexEngine, RegexPattern
@@ -102,12 +102,13 @@ def compile_document(document: Document, path: str) -> Rule | Problem:
     try:
         return _compile(document, path)
     except _Wrong as error:
-        line = document.line_of(error.near, "detection")
+        line = document.line_of(error.near, "detection" if error.near else "")
         return Problem(path, line, error.reason, rule_id, title, error.broken)
     except SigmaError as error:
         reason = " ".join(str(error).split())
         quoted = re.search(r"'\s?([^']+?)\s?'", reason)
-        line = document.line_of(quoted[1] if quoted else "", "correlation" if "correlation" in value else "detection")
+        near = "condition" if isinstance(error, SigmaConditionError) else quoted[1] if quoted else ""
+        line = document.line_of(near, "correlation" if "correlation" in value else "detection")
         return Problem(path, line, reason, rule_id, title, "pipe syntax" not in reason)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         # pySigma meets a value of a type that it does not expect.
@@ -128,7 +129,7 @@ def _compile(document: Document, path: str) -> Rule:
         raise _Wrong("is no Sigma rule: it has neither title nor detection", broken=False)
     title = value.get("title")
     if not isinstance(title, str) or not title.strip():
-        raise _Wrong("has no title", "title")
+        raise _Wrong("has no title")
     reference = value.get("name") or ""
     if not isinstance(reference, str) or (reference and not _ID.fullmatch(reference)):
         raise _Wrong("name must be letters, digits, '-', '_' and '.', at most 100", "name")
