@@ -20,6 +20,8 @@ READ_AT_S = 1_795_435_200.0  # 2026-11-23T12:00:00Z
 #: Modules of the family that are no members.
 PARTS = {
     "application",
+    "applications_devices",
+    "applications_servers",
     "base",
     "clf",
     "formats",

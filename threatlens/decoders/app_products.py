@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threatlens.decoders.applications import IP
+from threatlens.decoders.application import IP
 from threatlens.decoders.product import login, product
 from threatlens.decoders.tables import row
 

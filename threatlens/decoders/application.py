@@ -11,23 +11,28 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from threatlens.decoders.base import LineDecoder, Open, Opened, compiled
 from threatlens.decoders.levels import LEVELS
-from threatlens.decoders.tables import Row
+from threatlens.decoders.tables import Row, row
 from threatlens.decoders.times import Clock
 from threatlens.event import TIME_ERROR, Fields
 
 #: Words are looked for in so much of a line.
 _LOOKED_AT = 240
 _MAX_READ = 16_384
-_HMS = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,:][0-9]{1,9})?"
+_HMS = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,:][0-9]{1,9})?"
 _ZONE = r"(?: ?(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})(?!:?[0-9]))?"
 _ISO = rf"[0-9]{{4}}[-/.][0-9]{{2}}[-/.][0-9]{{2}}(?:T| - |,? {{1,2}}|[-_]){_HMS}{_ZONE}"
-_DAY_FIRST = rf"[0-9]{{1,2}}[-/ .](?:[0-9]{{2}}|[A-Z][a-z]{{2}})[-/ .][0-9]{{4}}(?:, | |:|-|T){_HMS}{_ZONE}(?: [AP]M)?"
+_DAY_FIRST = (
+    r"[0-9]{1,2}[-/ .](?:[0-9]{2}|[A-Z][a-z]{2})[-/ .](?:[0-9]{4}|[0-9]{2})(?:, | |:|-|T)"
+    rf"{_HMS}{_ZONE}(?: [AP]M)?"
+)
 _MONTH_FIRST = (
     rf"(?:[A-Z][a-z]{{2}},? )?[A-Z][a-z]{{2}} {{1,2}}[0-9]{{1,2}},? (?:[0-9]{{4}},? )?{_HMS}(?: [AP]M)?"
     r"(?: (?:[A-Z]{3,4} )?[0-9]{4})?"
 )
 #: What stands before the time, the time, the rest.
-_HEAD = compiled(rf"([^0-9]{{0,24}}?)({_ISO}|{_DAY_FIRST}|{_MONTH_FIRST})(.*)").fullmatch
+_HEAD = compiled(
+    rf"([^0-9]{{0,24}}?|\[Nest\] {{1,2}}[0-9]{{1,7}} {{1,4}}- {{1,2}})({_ISO}|{_DAY_FIRST}|{_MONTH_FIRST})(.*)"
+).fullmatch
 #: pm2 puts the time, the number and the name of the process in front: "11:47:34 1|app  | text".
 _PM2 = compiled(r"[0-9:]{8} [0-9]{1,5}\|[\w.-]{1,40} {0,20}\| {0,4}(.*)").fullmatch
 _LEVEL = compiled(
@@ -38,6 +43,22 @@ _LEVEL = compiled(
 _SYSLOG = compiled(r"[A-Z][a-z]{2} {1,2}[0-9]{1,2} [0-9:]{8}").fullmatch
 _COLOUR = compiled(r"\x1b\[[0-9;]{0,12}m").sub
 _AHEAD = " ]|:,)-\t"
+
+#: An address, bare, in brackets or mapped.
+IP = r"\[?(?P<src>(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9a-fA-F]{0,4}:[0-9a-fA-F:.]{0,60}[0-9a-fA-F:])\]?"
+PORT = r"(?::(?P<sport>[0-9]{1,5}))?"
+#: A level, a process, a class: in brackets, capitalised, or with dots.
+ANY = r"(?:(?:\[[^\]]{1,100}\]|[A-Z][A-Za-z]{2,12}|[\w.]{1,80}\.[\w.]{1,80})[ :|-]{1,3}){0,6}?"
+
+
+def failed(pattern: str, *, level: str = "") -> Row:
+    """A sign-in that was refused."""
+    return row(pattern, "login", "failure", level=level)
+
+
+def accepted(pattern: str) -> Row:
+    """A sign-in that succeeded."""
+    return row(pattern, "login", "success")
 
 
 class _Kept(dict[int, int]):
@@ -99,8 +120,8 @@ def _opener(rows: Mapping[str, Sequence[tuple[str, Row]]]) -> Open:
         before, time, text = head_of(line)
         fields: Fields = {}
         for word in words:
-            for name, row in rows.get(word, ()):
-                if row.read(text, fields):
+            for name, kind in rows.get(word, ()):
+                if kind.read(text, fields):
                     return opened(name, line, before, time, text, fields, clock)
         return None
 
@@ -125,8 +146,8 @@ class Application:
 def _by_word(applications: Iterable[Application]) -> dict[str, list[tuple[str, Row]]]:
     found: dict[str, list[tuple[str, Row]]] = {}
     for application in applications:
-        for word, row in application.rows:
-            found.setdefault(word, []).append((application.name, row))
+        for word, kind in application.rows:
+            found.setdefault(word, []).append((application.name, kind))
     return found
 
 
@@ -136,6 +157,6 @@ def members(first: Application, applications: Sequence[Application]) -> tuple[Li
         name=first.name,
         about=first.about,
         open=_opener(_by_word([first, *applications])),
-        leads=("0", "A", "a", "[", "(", "<", "*", " ", "\x1b"),
+        leads=("0", "A", "a", "[", "(", "<", "*", " ", "/", "%", "#", "\x1b"),
     )
     return finder, *(application.decoder() for application in applications)

@@ -6,29 +6,15 @@ stands behind, the address comes right after fixed words.
 
 from __future__ import annotations
 
-from threatlens.decoders.application import Application, members
+from threatlens.decoders.application import ANY, IP, PORT, Application, accepted, failed, members
+from threatlens.decoders.applications_devices import DEVICES
+from threatlens.decoders.applications_servers import SERVERS
 from threatlens.decoders.tables import Row, row
 
-#: An address, bare, in brackets or mapped.
-IP = r"\[?(?P<src>(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9a-fA-F]{0,4}:[0-9a-fA-F:.]{0,60}[0-9a-fA-F:])\]?"
-_PORT = r"(?::(?P<sport>[0-9]{1,5}))?"
 _PRIVATE = r"(?:10\.|127\.|192\.168\.|172\.(?:1[6-9]|2[0-9]|3[01])\.|f[cde][0-9a-f]{2}:|::1)[0-9a-fA-F.:]{0,45}"
 #: X-Forwarded-For: what the outermost of our own proxies has seen, as clients may begin it with anything.
 _CHAIN = rf'(?:[^"]{{0,400}}, )?(?P<src>(?!{_PRIVATE}[,"])[0-9a-fA-F:.]{{2,64}})(?:, {_PRIVATE}){{0,8}}'
 _INSIDE = r"(?P<src>[0-9a-fA-F:.]{2,64})(?:, [0-9a-fA-F:.]{2,64}){0,8}"
-_USER = r"(?P<user>.*)"
-#: A level, a process, a class: in brackets, capitalised, or with dots.
-_ANY = r"(?:(?:\[[^\]]{1,100}\]|[A-Z][A-Za-z]{2,12}|[\w.]{1,80}\.[\w.]{1,80})[ :|-]{1,3}){0,6}?"
-
-
-def failed(pattern: str, *, level: str = "") -> Row:
-    """A sign-in that was refused."""
-    return row(pattern, "login", "failure", level=level)
-
-
-def accepted(pattern: str) -> Row:
-    """A sign-in that succeeded."""
-    return row(pattern, "login", "success")
 
 
 def _web(pattern: str, outcome: str = "") -> Row:
@@ -84,7 +70,7 @@ APPLICATIONS = (
     Application(
         "bitwarden",
         "Bitwarden server: failed sign-ins.",
-        {"attempt": [failed(_ANY + r"(?:Failed|Invalid) login attempt(?P<reason>, [\w ]{1,40})?\. " + IP)]},
+        {"attempt": [failed(ANY + r"(?:Failed|Invalid) login attempt(?P<reason>, [\w ]{1,40})?\. " + IP)]},
     ),
     Application(
         "emby",
@@ -97,9 +83,9 @@ APPLICATIONS = (
         {
             "Authentication": [
                 failed(
-                    _ANY + r'Authentication request for "?(?P<user>.*?)"? has been denied \(IP: "?' + IP + r'"?\)\.?'
+                    ANY + r'Authentication request for "?(?P<user>.*?)"? has been denied \(IP: "?' + IP + r'"?\)\.?'
                 ),
-                accepted(_ANY + r'Authentication request for "?(?P<user>.*?)"? has succeeded\.?'),
+                accepted(ANY + r'Authentication request for "?(?P<user>.*?)"? has succeeded\.?'),
             ]
         },
     ),
@@ -120,8 +106,8 @@ APPLICATIONS = (
         "Ombi: failed sign-ins.",
         {
             "Failed": [
-                failed(_ANY + r"Failed login attempt by IP: " + IP),
-                failed(_ANY + r"Failed [Ll]ogin(?: attempt)? for user:? (?P<user>.*) from IP:? " + IP),
+                failed(ANY + r"Failed login attempt by IP: " + IP),
+                failed(ANY + r"Failed [Ll]ogin(?: attempt)? for user:? (?P<user>.*) from IP:? " + IP),
             ]
         },
     ),
@@ -129,11 +115,11 @@ APPLICATIONS = (
         "servarr",
         "Sonarr, Radarr, Prowlarr, Lidarr, Readarr, Whisparr: sign-ins.",
         {
-            "Auth-Failure": [failed(_ANY + r"Auth-Failure ip " + IP + r" username '(?P<user>.*)'")],
-            "Auth-Success": [accepted(_ANY + r"Auth-Success ip " + IP + r" username '(?P<user>.*)'")],
-            "Auth-Unauthorized": [failed(_ANY + r"Auth-Unauthorized ip " + IP + r" url '(?P<url>.*)'")],
+            "Auth-Failure": [failed(ANY + r"Auth-Failure ip " + IP + r" username '(?P<user>.*)'")],
+            "Auth-Success": [accepted(ANY + r"Auth-Success ip " + IP + r" username '(?P<user>.*)'")],
+            "Auth-Unauthorized": [failed(ANY + r"Auth-Unauthorized ip " + IP + r" url '(?P<url>.*)'")],
             "Auth-Logout": [
-                row(_ANY + r"Auth-Logout ip " + IP + r" username '(?P<user>.*)'", "logout", category="session")
+                row(ANY + r"Auth-Logout ip " + IP + r" username '(?P<user>.*)'", "logout", category="session")
             ],
         },
     ),
@@ -155,9 +141,9 @@ APPLICATIONS = (
         "File Browser: refused sign-ins.",
         {
             "api": [
-                failed(r"(?P<url>/api/login): (?P<status>40[13]) " + IP + _PORT + r"(?: (?P<error>.*))?"),
+                failed(r"(?P<url>/api/login): (?P<status>40[13]) " + IP + PORT + r"(?: (?P<error>.*))?"),
                 row(
-                    r"(?P<url>/api/\S*): (?P<status>[0-9]{3}) " + IP + _PORT + r"(?: (?P<error>.*))?",
+                    r"(?P<url>/api/\S*): (?P<status>[0-9]{3}) " + IP + PORT + r"(?: (?P<error>.*))?",
                     "http_request",
                     category="web",
                 ),
@@ -178,7 +164,7 @@ APPLICATIONS = (
                 for chain in (_CHAIN, _INSIDE)
             ],
             "core": [
-                failed(_ANY + r"Login failed, locking (?P<user>.*), and sleep for .*"),
+                failed(ANY + r"Login failed, locking (?P<user>.*), and sleep for .*"),
             ],
         },
     ),
@@ -274,9 +260,7 @@ APPLICATIONS = (
         "proxmox",
         "Proxmox VE, Backup Server and Mail Gateway: sign-ins.",
         {
-            "rhost": [
-                failed(r"authentication failure; rhost=" + IP + _PORT + r" user=(?P<user>.*) msg=(?P<reason>.*)")
-            ],
+            "rhost": [failed(r"authentication failure; rhost=" + IP + PORT + r" user=(?P<user>.*) msg=(?P<reason>.*)")],
             "successful": [accepted(r"(?:<[^<>]{1,100}> )?successful auth for user '(?P<user>.*)'")],
         },
     ),
@@ -317,9 +301,9 @@ APPLICATIONS = (
         "Stirling-PDF: failed sign-ins.",
         {
             "s.s.S.c.s.CustomAuthenticationFailureHandler s.s.p.s.c.a.AuthController CustomAuthenticationFailureHandler": [
-                failed(_ANY + r"Failed login attempt from IP: " + IP),
+                failed(ANY + r"Failed login attempt from IP: " + IP),
                 failed(
-                    _ANY + r"(?P<reason>Invalid password|Username not found|Account locked|Account disabled)"
+                    ANY + r"(?P<reason>Invalid password|Username not found|Account locked|Account disabled)"
                     r"[\w ]{0,20}(?: for)?:? (?:user: )?(?P<user>.*) from IP: " + IP
                 ),
             ]
@@ -485,4 +469,4 @@ APPLICATIONS = (
     ),
 )
 
-DECODERS = members(FRAMEWORKS, APPLICATIONS)
+DECODERS = members(FRAMEWORKS, (*APPLICATIONS, *SERVERS, *DEVICES))
