@@ -26,7 +26,7 @@ LAYERS = {
     1: "analyzers attack broadcaster channels decoders demo detectors discovery ingestion_queue logs outbound "
     "passwords query redaction rulebook settings sources vault",
     2: "config migrations models store",
-    3: "backup doctor health ingestions notifications processor reports",
+    3: "backup detection doctor health incidents ingestions notifications processor reports rule_library",
     4: "background web",
     5: "__init__",  # create_app()
     6: "__main__ cli",  # like wsgi.py, they start what create_app() has built
@@ -42,6 +42,7 @@ MEMBER_LISTS = {"channels": "CHANNELS", "decoders": "DECODERS", "detectors": "DE
 CATCH_ALL = {
     "background._guarded.run": "the wrapper of a job or thread",
     "processor.QueueProcessor._read_lines": "the handling of one bad record",
+    "detection.Detector._ask": "the handling of one batch that the rules fail on",
     "sources.file.LogFileMonitor._supervised": "the supervisor of a source",
 }
 

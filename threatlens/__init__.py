@@ -32,6 +32,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.outbound import OutboundClient
     from threatlens.passwords import Passwords
     from threatlens.reports import Reporter
+    from threatlens.rule_library import RuleLibrary
     from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key, secret_keys
     from threatlens.store import EventStore
     from threatlens.store_config import ConfigTable
@@ -68,7 +69,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     notifications = NotificationManager(
         store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url, report=reporter.pdf
     )
-    background = BackgroundProcessor(settings, store, config, broadcaster, ingestions, notifications, reporter)
+    rules = RuleLibrary(settings, store)
+    background = BackgroundProcessor(settings, store, config, broadcaster, ingestions, notifications, reporter, rules)
     app.extensions["threatlens"] = Services(
         settings,
         store,
@@ -81,6 +83,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         outbound,
         Passwords(settings.argon2_memory_kib, settings.argon2_time),
         LoginLimits(),
+        rules,
     )
     web.register(app, settings.hosts)
     return app

@@ -27,6 +27,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.demo import DEMO_SOURCES, DemoWriter
+from threatlens.detection import Decisions, Detector
 from threatlens.errors import StoreUnavailable, ThreatLensError
 from threatlens.event import EventFilter, EventUpdate, SourceStatus
 from threatlens.ingestion_queue import RealtimeIngestionQueue
@@ -35,6 +36,7 @@ from threatlens.models import now_us
 from threatlens.notifications import NotificationManager
 from threatlens.processor import QueueProcessor
 from threatlens.reports import Reporter
+from threatlens.rule_library import RuleLibrary, RuleWatch
 from threatlens.settings import Settings
 from threatlens.sources.file import LogFileMonitor
 from threatlens.store import EventStore
@@ -43,7 +45,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two requests for the lease, and between two looks at a database that another process writes.
 LEASE_S, FOLLOW_S = 1.0, 0.1
-STATUS_S, CONFIG_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 10.0, 60.0, 1.0, 60.0
+STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
 #: Seconds that threads are given to end when the process stops.
 STOP_S = 4.0
 
@@ -111,6 +113,9 @@ class _Engine:
     queue: RealtimeIngestionQueue
     processor: QueueProcessor
     monitor: LogFileMonitor
+    detector: Detector
+    watch: RuleWatch
+    decided: tuple[Any, ...] = ()
     ended: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(0)
     )  # released by each step of the processor
@@ -131,6 +136,7 @@ class BackgroundProcessor:
         ingestions: Ingestions,
         notifications: NotificationManager,
         reporter: Reporter,
+        rules: RuleLibrary,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -139,6 +145,7 @@ class BackgroundProcessor:
         self._ingestions = ingestions
         self._notifications = notifications
         self._reporter = reporter
+        self._rules = rules
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
         self._scheduler = BackgroundScheduler(
@@ -227,12 +234,18 @@ class BackgroundProcessor:
             self._store.put_internal_sources(DEMO_SOURCES, self._settings.demo_folder, kind="demo")
         monitoring = self._config.load_config()
         queue = RealtimeIngestionQueue(max_lines=monitoring.max_queue_size)
+        detector = Detector(self._store)
         processor = QueueProcessor(
-            queue, self._store, self._broadcaster, on_refused=self._forget_streams, notifications=self._notifications
+            queue,
+            self._store,
+            self._broadcaster,
+            on_refused=self._forget_streams,
+            notifications=self._notifications,
+            detector=detector,
         )
         processor.recall_shapes()
         monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=self._settings.own_files)
-        engine = _Engine(queue, processor, monitor)
+        engine = _Engine(queue, processor, monitor, detector, RuleWatch(self._rules, detector.offer))
         self._apply_config(engine)
         self._engine = engine
         for step in (processor.prepare, processor.finish):
@@ -243,6 +256,7 @@ class BackgroundProcessor:
         for waiting in (self._follow, self._ask_for_lease):
             self._scheduler.remove_job(waiting.__name__)
         self._every(CONFIG_S, self._reload_config, engine)
+        self._thread("rules", self._again_and_again, self._follow_rules, engine)
         self._every(STATUS_S, self._write_status, engine)
         _guarded(self._write_status)(engine)
         self._every(HOUSEKEEPING_S, self._keep_house, engine)
@@ -305,6 +319,19 @@ class BackgroundProcessor:
         if changed or self._store.internal_version() != engine.internal:
             self._apply_config(engine)
 
+    def _follow_rules(self, engine: _Engine) -> None:
+        """Hand over rules and what people decided about them when they change."""
+        while True:
+            decided = self._store.decisions_version()
+            if decided != engine.decided:
+                engine.detector.decide(
+                    Decisions(self._store.rule_states(), self._store.mutes(now=now_us()), self._store.rule_exceptions())
+                )
+                engine.decided = decided
+            engine.watch.poll()
+            if self.stopped(RULES_S):
+                return
+
     def _follow(self) -> None:
         """Without the lease: publish what the engine's process has stored since."""
         if self._engine is not None or self._stopping.is_set():
@@ -348,6 +375,7 @@ class BackgroundProcessor:
     def _keep_house(self, engine: _Engine) -> None:
         self._ingestions.settle()
         engine.processor.replay()
+        self._store.forget_novelties()
         if not engine.queue.stats().entries:
             self._store.merge_words()
 

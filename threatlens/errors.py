@@ -117,3 +117,11 @@ class ChannelError(ThreatLensError):
 
 class RecordsError(ThreatLensError):
     """A file of records is damaged. Whoever named it must act."""
+
+
+class StaleChange(ThreatLensError):
+    """Somebody else changed the thing first. The person looks again and decides again."""
+
+
+class RuleFileError(ThreatLensError):
+    """A rule or a list cannot be saved. Whoever wrote it must act; nothing was changed."""

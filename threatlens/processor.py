@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
@@ -22,12 +24,14 @@ from threatlens.analyzers.heuristic import category, severity
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.decoders import SourceDecoder
+from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
-from threatlens.event import BAD_ENCODING, PARSE_ERROR, Decoded, Event, LogEntry
+from threatlens.event import PARSE_ERROR, Decoded, Event, LogEntry
 from threatlens.ingestion_queue import RealtimeIngestionQueue
+from threatlens.models import now_us
 from threatlens.notifications import Happening, NotificationManager
 from threatlens.sources.base import LogSourceConfig
-from threatlens.sources.lines import split_records
+from threatlens.sources.lines import texts
 from threatlens.store import FAILURE, INDEXED_CHARACTERS, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
 from threatlens.store_notifications import Occurrence
 
@@ -38,6 +42,8 @@ OUTCOMES = {"success": SUCCESS, "failure": FAILURE}
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
 #: Batches that may be ready before one is stored; together they are one transaction.
 PREPARED_BATCHES = 3
+#: Looks, 50 ms apart, whether the rules are loaded, before lines are stored without them.
+AWAIT_RULES = 1_200
 #: Makes a named tuple from a tuple; its own constructor takes three times as long, once per line.
 _new_row = tuple.__new__
 
@@ -77,6 +83,7 @@ class _Prepared:
     origins: list[LogEntry] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    verdict: Verdict | None = None  # what the rules say, once it is stored
 
     def add(self, other: _Prepared) -> None:
         """Take in the batch that was prepared behind this one."""
@@ -105,6 +112,7 @@ class QueueProcessor:
         *,
         on_refused: Callable[[frozenset[int]], None],
         notifications: NotificationManager | None = None,
+        detector: Detector | None = None,
         batch_lines: int = 2_000,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -115,6 +123,8 @@ class QueueProcessor:
         self._broadcaster = broadcaster
         self._on_refused = on_refused
         self._notifications = notifications
+        self._detector = detector
+        self._detecting = threading.Lock()  # dead letters are replayed by another thread
         self._wall = wall
         self._decoders: dict[int, SourceDecoder] = {}
         self._configs: dict[int, LogSourceConfig] = {}
@@ -147,6 +157,7 @@ class QueueProcessor:
 
     def finish(self, stopped: Callable[[float], bool]) -> None:
         """Store and announce what was prepared, until `stopped(0)`."""
+        self._await_rules(stopped)
         while not stopped(0):
             with contextlib.suppress(Empty):
                 prepared = self._prepared.get(timeout=0.5)
@@ -154,6 +165,13 @@ class QueueProcessor:
                     while True:
                         prepared.add(self._prepared.get_nowait())
                 self._finish(prepared, stopped)
+
+    def _await_rules(self, stopped: Callable[[float], bool]) -> None:
+        """No line is stored before the rules can be asked about it, unless they take for ever."""
+        for _ in range(AWAIT_RULES):
+            if self._detector is None or self._detector.is_ready or stopped(0.05):
+                return
+        log.error("the rules are not loaded after a minute; lines are stored without them until they are")
 
     def process(self, entries: Sequence[LogEntry], stopped: Callable[[float], bool]) -> ProcessingResult | None:
         """Both steps at once; None: given up because we are stopping or nothing was ours."""
@@ -309,29 +327,48 @@ class QueueProcessor:
                 learned.append((source_id, json.dumps(now)))
         templates = Counter(row.template_id for row in prepared.rows if row.template_id)
         not_text = [(place, prepared.texts[place]) for place, row in enumerate(prepared.rows) if type(row.raw) is bytes]
-        first_id = self._store.commit(
-            prepared.rows,
-            not_text,
-            prepared.moves,
-            dead=prepared.dead,
-            templates=templates.items(),
-            learned=learned,
-            occurrences=self._occurrences(prepared),
+        first_id = self._detect_and_commit(
+            prepared, not_text, dead=prepared.dead, templates=templates.items(), learned=learned
         )
         self._learned.update((source_id, self._decoders[source_id].learned) for source_id, _ in learned)
         return first_id
 
-    def _occurrences(self, prepared: _Prepared) -> list[Occurrence]:
+    def _occurrences(self, prepared: _Prepared, rows: Sequence[EventRow]) -> list[Occurrence]:
         """What the batch gives to tell."""
         if self._notifications is None:
             return []
         lowest = self._notifications.lowest_severity()
         happenings = [
             _happening(row, prepared.decoded[place], prepared.origins[place], place)
-            for place, row in enumerate(prepared.rows)
+            for place, row in enumerate(rows)
             if row.severity >= lowest
         ]
         return self._notifications.plan(happenings) if happenings else []
+
+    def _detect_and_commit(self, prepared: _Prepared, not_text: Sequence[tuple[int, str]], **more: Any) -> int:
+        """Ask the rules, then store the batch with what they say; a batch that is tried again is asked about again."""
+        detector = self._detector
+        if detector is None:
+            occurrences = self._occurrences(prepared, prepared.rows)
+            return self._store.commit(prepared.rows, not_text, prepared.moves, occurrences=occurrences, **more)
+        with self._detecting:
+            verdict = detector.look(
+                [
+                    Item(decoded, row.timestamp, row.template_id, entry.source_id, entry.source_name)
+                    for decoded, row, entry in zip(prepared.decoded, prepared.rows, prepared.origins, strict=True)
+                ]
+            )
+            rows = list(prepared.rows)
+            for place, raised in verdict.severities().items():
+                if raised > rows[place].severity:
+                    rows[place] = rows[place]._replace(severity=raised)
+            first_id = self._store.commit(
+                rows, not_text, prepared.moves, occurrences=self._occurrences(prepared, rows),
+                also=lambda connection, first_id: detector.write(connection, first_id, verdict), **more,
+            )  # fmt: skip
+            detector.committed()
+        prepared.rows, prepared.verdict = rows, verdict
+        return first_id
 
     def _bury(self, prepared: _Prepared) -> None:
         """Move every line that the database refuses by itself to the dead letters; the moves stay whole."""
@@ -373,7 +410,7 @@ class QueueProcessor:
                 self._store.refuse_replay(letter_id, error)
                 continue
             not_text = [] if isinstance(prepared.rows[0].raw, str) else [(0, prepared.texts[0])]
-            self._announce(prepared, self._store.commit(prepared.rows, not_text, [], replayed=[letter_id]))
+            self._announce(prepared, self._detect_and_commit(prepared, not_text, replayed=[letter_id]))
             done += 1
         return done
 
@@ -384,6 +421,9 @@ class QueueProcessor:
         self._broadcaster.publish(
             first_id, count, lambda: [_event(prepared, place, first_id + place) for place in range(count)]
         )
+        if prepared.verdict is not None:
+            for update in updates(prepared.verdict, now_us()):
+                self._broadcaster.publish_update(update)
 
     def _account(self, prepared: _Prepared, first_id: int, seconds: float) -> ProcessingResult:
         lines = sum(move.lines for move in prepared.moves)
@@ -395,30 +435,6 @@ class QueueProcessor:
         state.batches += 1
         state.last_batch = result
         return result
-
-
-def texts(entry: LogEntry) -> Iterable[tuple[str | bytes, str, str | None, int]]:
-    """The lines of an entry as (what is stored, text, encoding unless UTF-8, flags)."""
-    if entry.encoding == "utf-8" and b"\r" not in entry.content and b"\0" not in entry.content:
-        try:
-            lines = entry.content.decode().split("\n")
-        except UnicodeDecodeError:
-            pass
-        else:
-            if lines and not lines[-1]:
-                lines.pop()
-            return ((line, line.removeprefix("\ufeff"), None, 0) for line in lines)
-    return (_text(record, entry.encoding) for record in split_records(entry))
-
-
-def _text(record: bytes, encoding: str) -> tuple[str | bytes, str, str | None, int]:
-    try:
-        text = record.decode(encoding)
-    except UnicodeDecodeError:
-        return record, record.decode(encoding, "replace").removeprefix("\ufeff"), encoding, BAD_ENCODING
-    if encoding == "utf-8":
-        return text, text.removeprefix("\ufeff"), None, 0
-    return record, text.removeprefix("\ufeff"), encoding, 0
 
 
 def _happening(row: EventRow, decoded: Decoded, entry: LogEntry, place: int) -> Happening:
@@ -460,4 +476,5 @@ def _event(prepared: _Prepared, place: int, event_id: int) -> Event:
         flags=row.flags,
         template_id=row.template_id,
         processing_time_s=row.processing_us / 1_000_000,
+        detections=tuple(view.as_json() for view in prepared.verdict.views_of(event_id)) if prepared.verdict else (),
     )

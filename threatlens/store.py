@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from threatlens.models import now_us
 from threatlens.store_accounts import AccountBook
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
+from threatlens.store_detections import DetectionBook
+from threatlens.store_incidents import IncidentBook
 from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
 from threatlens.store_reading import MINUTE_US, SLOT_US, EventReading
 from threatlens.store_reports import ReportBook
@@ -92,7 +94,9 @@ class DeadLetter(NamedTuple):
     error: str
 
 
-class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook, Outbox, ReportBook):
+class EventStore(
+    EventReading, SourceBook, DetectionBook, IncidentBook, StreamTable, TokenBook, AccountBook, Outbox, ReportBook
+):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 
     def __init__(self, engine: Engine) -> None:
@@ -114,12 +118,14 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook, 
         learned: Iterable[tuple[int, str]] = (),
         replayed: Sequence[int] = (),
         occurrences: Sequence[Occurrence] = (),
+        also: Callable[[Connection, int], None] | None = None,
     ) -> int:
         """Store a batch and return the id of its first event; the others follow consecutively.
 
         rows, in the order of the moves, one per event; texts: (index, text) of the rows whose raw line is not text, for
         the full-text index; templates: (id, how many more); learned: (source id, JSON list of decoders); replayed: the
-        dead letters that the rows come from, one each; occurrences: what is to be told about the batch. Raises NotOurs
+        dead letters that the rows come from, one each; occurrences: what is to be told about the batch; also: called
+        with the transaction and the first id, to write what belongs to the batch beside its events. Raises NotOurs
         naming the streams whose position is not where the batch begins (nothing is stored then) and StoreUnavailable.
         """
         with self.database.writing() as connection:
@@ -149,6 +155,8 @@ class EventStore(EventReading, SourceBook, StreamTable, TokenBook, AccountBook, 
                     "UPDATE dead_letters SET replayed_at = ?, event_id = ? WHERE id = ?", (seen, event_id, letter_id)
                 )
             write_occurrences(connection, occurrences, first_id, seen)
+            if also is not None:
+                also(connection, first_id)
         return first_id
 
     @staticmethod

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from threatlens.decoders import decode_stored
 from threatlens.event import Event, EventFilter, stands_in
 from threatlens.store_database import Database
+from threatlens.store_detections import DetectionView, detections_of
 
 #: What one token of the full-text index is made of (unicode61 with tokenchars '.-_@').
 TOKEN = re.compile(r"[\w.\-@]+")
@@ -85,7 +86,8 @@ class EventReading:
     def _events(self, connection: Connection, rows: Sequence[Any]) -> list[Event]:
         names = _names(connection, {number for row in rows for number in row[4:7]})
         sources = _source_names(connection)
-        return [_event(row, names, sources) for row in rows]
+        detections = detections_of(connection, [row[0] for row in rows])
+        return [_event(row, names, sources, detections.get(row[0], ())) for row in rows]
 
     # -- the roll-up
 
@@ -367,7 +369,7 @@ def _text(raw: str | bytes, encoding: str | None) -> str:
     return raw if isinstance(raw, str) else raw.decode(encoding or "utf-8", "replace")
 
 
-def _event(row: Any, names: dict[int, str], sources: dict[int, str]) -> Event:
+def _event(row: Any, names: dict[int, str], sources: dict[int, str], detections: Sequence[DetectionView] = ()) -> Event:
     raw = _text(row[14], row[10])
     format_name = names.get(row[5], "unknown")
     decoded = decode_stored(raw, format_name)
@@ -390,4 +392,5 @@ def _event(row: Any, names: dict[int, str], sources: dict[int, str]) -> Event:
         processing_time_s=row[11] / 1_000_000,
         realtime_processed=bool(row[12]),
         notification_sent=bool(row[13]),
+        detections=tuple(view.as_json() for view in detections),
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from threatlens.event import LogEntry
+from threatlens.event import BAD_ENCODING, LogEntry
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -146,3 +147,27 @@ def _split_wide(content: bytes, frame: Framing) -> list[bytes]:
         records.append(content[start : start + end - len(frame.newline)].removesuffix(frame.carriage_return))
         start += end
     return records
+
+
+def texts(entry: LogEntry) -> Iterable[tuple[str | bytes, str, str | None, int]]:
+    """The lines of an entry as (what is stored, text, encoding unless UTF-8, flags)."""
+    if entry.encoding == "utf-8" and b"\r" not in entry.content and b"\0" not in entry.content:
+        try:
+            lines = entry.content.decode().split("\n")
+        except UnicodeDecodeError:
+            pass
+        else:
+            if lines and not lines[-1]:
+                lines.pop()
+            return ((line, line.removeprefix("\ufeff"), None, 0) for line in lines)
+    return (_text(record, entry.encoding) for record in split_records(entry))
+
+
+def _text(record: bytes, encoding: str) -> tuple[str | bytes, str, str | None, int]:
+    try:
+        text = record.decode(encoding)
+    except UnicodeDecodeError:
+        return record, record.decode(encoding, "replace").removeprefix("\ufeff"), encoding, BAD_ENCODING
+    if encoding == "utf-8":
+        return text, text.removeprefix("\ufeff"), None, 0
+    return record, text.removeprefix("\ufeff"), encoding, 0

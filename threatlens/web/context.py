@@ -17,6 +17,7 @@ from threatlens.notifications import NotificationManager
 from threatlens.outbound import OutboundClient
 from threatlens.passwords import Passwords
 from threatlens.reports import Reporter
+from threatlens.rule_library import RuleLibrary
 from threatlens.settings import Settings
 from threatlens.store import EventStore
 from threatlens.web.limits import LoginLimits
@@ -55,6 +56,7 @@ class Services:
     outbound: OutboundClient
     passwords: Passwords
     limits: LoginLimits
+    rules: RuleLibrary
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""

@@ -1,0 +1,307 @@
+"""Detector: what rules say about a batch, and what of it is raised; prepared outside the transaction, written inside.
+
+The engine's memory runs ahead of the database by the batch in work. When that batch is given up, the memory goes back
+to what is stored before the next one is looked at; so matches are as exactly-once as the lines they come from.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from sqlalchemy import Connection
+
+from threatlens.analyzers.novelty import Novelty
+from threatlens.event import Decoded, EventUpdate, RuleMatch, StateRow
+from threatlens.incidents import Finding, fold, summary
+from threatlens.store import EventStore
+from threatlens.store_detections import (
+    DetectionRow,
+    DetectionView,
+    Mute,
+    RuleException,
+    write_detections,
+    write_novelties,
+    write_states,
+)
+from threatlens.store_incidents import Incident, IncidentTable
+
+log = logging.getLogger(__name__)
+
+#: Updates of one batch that connected clients are told; the ring holds a thousand.
+MAX_TOLD = 200
+
+
+class Found(Protocol):
+    """What the engine says about a batch."""
+
+    @property
+    def matches(self) -> tuple[RuleMatch, ...]: ...
+
+
+class Engine(Protocol):
+    """threatlens.detectors.DetectionEngine, as it is used here."""
+
+    def detect(self, events: Sequence[tuple[Decoded, int]]) -> Found: ...
+
+    def changes(self) -> list[StateRow]: ...
+
+    def restore(self, rows: Iterable[StateRow]) -> None: ...
+
+
+class Item(NamedTuple):
+    """One event of a batch, as rules see it."""
+
+    decoded: Decoded
+    timestamp_us: int
+    template_id: int
+    source_id: int
+    source: str
+
+
+@dataclass
+class Verdict:
+    """What a batch gives. Positions are places in the batch."""
+
+    items: Sequence[Item]
+    matches: list[tuple[RuleMatch, str]] = field(default_factory=list)  # with why it is not raised, "" if it is
+    states: list[StateRow] = field(default_factory=list)
+    novelties: list[object] = field(default_factory=list)
+    views: list[DetectionView] = field(default_factory=list)  # once written
+    incidents: list[Incident] = field(default_factory=list)  # once written
+    first_id: int = 0  # once written: of the batch's first event
+    _by_event: dict[int, list[DetectionView]] | None = None
+
+    def severities(self) -> dict[int, int]:
+        """Place of an event -> the severity that its matches give it."""
+        raised: dict[int, int] = {}
+        for match, suppressed in self.matches:
+            if not suppressed and match.positions:
+                places = match.positions if match.kind == "rule" else match.positions[-1:]
+                for place in places:
+                    raised[place] = max(raised.get(place, 0), match.severity)
+        return raised
+
+    def views_of(self, event_id: int) -> list[DetectionView]:
+        """The stored matches that this event is part of."""
+        if self._by_event is None:
+            by_event: dict[int, list[DetectionView]] = {}
+            for view, (match, _) in zip(self.views, self.matches, strict=True):
+                for linked in {view.event_id, *(self.first_id + place for place in match.positions)}:
+                    by_event.setdefault(linked, []).append(view)
+            self._by_event = by_event
+        return self._by_event.get(event_id, [])
+
+
+def updates(verdict: Verdict, now_us: int) -> list[EventUpdate]:
+    """What connected clients are told once the batch is stored; a flood of matches is told in part."""
+    told = [
+        EventUpdate("detection", view.as_json(), now_us, priority=view.severity, id=view.event_id)
+        for view in verdict.views
+        if not view.suppressed
+    ]
+    told += [
+        EventUpdate("incident", summary(incident), now_us, priority=incident.severity) for incident in verdict.incidents
+    ]
+    return told[-MAX_TOLD:]
+
+
+class Decisions:
+    """What people decided about rules, in the form in which a match is held against it."""
+
+    def __init__(self, states: Mapping[str, str], mutes: Sequence[Mute], exceptions: Sequence[RuleException]) -> None:
+        self._states = states
+        self._mutes = [(mute, _network(mute.source_ip)) for mute in mutes]
+        self._exceptions: dict[str, list[RuleException]] = {}
+        for exception in exceptions:
+            self._exceptions.setdefault(exception.rule_id, []).append(exception)
+
+    def suppression(self, match: RuleMatch, decoded: Decoded | None, source: str, now_us: int) -> str:
+        """Why this match raises nothing: exception:ID, mute:ID, observe; "" if it does."""
+        for exception in self._exceptions.get(match.rule_id, ()):
+            if decoded is not None and fits(exception.conditions, decoded):
+                return f"exception:{exception.id}"
+        for mute, network in self._mutes:
+            if mute.expires_us > now_us and is_muted(mute, network, match, source):
+                return f"mute:{mute.id}"
+        return "observe" if self._states.get(match.rule_id) == "observe" else ""
+
+
+class _Addressed(Protocol):
+    """A match or a stored detection."""
+
+    @property
+    def rule_id(self) -> str: ...
+    @property
+    def source_ip(self) -> str | None: ...
+    @property
+    def user_name(self) -> str | None: ...
+    @property
+    def host_name(self) -> str | None: ...
+
+
+_Net = ipaddress.IPv4Network | ipaddress.IPv6Network | None
+
+
+def is_muted(mute: Mute, network: _Net, match: _Addressed, source: str) -> bool:
+    """Whether every part of the mute's scope fits the match."""
+    named = (
+        (mute.rule_id, match.rule_id),
+        (mute.user_name, match.user_name),
+        (mute.host_name, match.host_name),
+        (mute.source, source),
+    )
+    if any(wanted and wanted != value for wanted, value in named):
+        return False
+    if not mute.source_ip:
+        return any(wanted for wanted, _ in named)
+    try:
+        return network is not None and ipaddress.ip_address(match.source_ip or "") in network
+    except ValueError:
+        return False
+
+
+def muted_by(mute: Mute, match: _Addressed, source: str) -> bool:
+    """The same, for a preview."""
+    return is_muted(mute, _network(mute.source_ip), match, source)
+
+
+def _network(text: str) -> _Net:
+    try:
+        return ipaddress.ip_network(text, strict=False) if text else None
+    except ValueError:
+        return None
+
+
+def fits(conditions: Mapping[str, str], decoded: Decoded) -> bool:
+    """Whether every field has a value that fits its pattern (* and ?, ignoring case)."""
+    for name, pattern in conditions.items():
+        value = decoded.message if name == "message" else decoded.fields.get(name)
+        values = value if isinstance(value, list) else [value]
+        literal = pattern.lower().replace("[", "[[]")
+        if not any(each is not None and fnmatch.fnmatchcase(str(each).lower(), literal) for each in values):
+            return False
+    return bool(conditions)
+
+
+class Detector:
+    """The rules in force and their memory. look() and write() are for the thread that stores."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        engine: Engine | None = None,
+        *,
+        novelty: Novelty | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._engine = engine  # None until the rules are loaded
+        self._novelty = novelty or Novelty()
+        self._wall = wall
+        self._decisions = Decisions({}, (), ())
+        self._offered: Engine | None = None
+        self._stale = True
+        self.failures = 0  # batches that the rules failed on
+
+    # -- from other threads: a whole value replaces another
+
+    def offer(self, engine: Engine) -> None:
+        """Use this engine, with other rules, from the next batch on."""
+        self._offered = engine
+
+    def decide(self, decisions: Decisions) -> None:
+        """Hold matches against these decisions from the next batch on."""
+        self._decisions = decisions
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are rules to ask."""
+        return self._engine is not None or self._offered is not None
+
+    def learning_until(self) -> int:
+        """When the learning of what is usual ends; 0: it is over."""
+        return self._novelty.learning_until(int(self._wall() * 1e6))
+
+    # -- the batch
+
+    def look(self, items: Sequence[Item]) -> Verdict:
+        """Ask the rules about a batch; raises StoreUnavailable when their memory must be read and cannot."""
+        offered = self._offered
+        if offered is not None and offered is not self._engine:
+            self._engine, self._stale = offered, True
+        if self._stale:
+            self._restore()
+            self._novelty.restore(self._store.novelties())
+        self._stale = True  # until the batch is committed
+        matches = self._ask(items)
+        now, judged = int(self._wall() * 1e6), []
+        for match in matches:
+            last = items[match.positions[-1]] if match.positions and match.positions[-1] >= 0 else None
+            decoded, source = (last.decoded, last.source) if last else (None, "")
+            judged.append((match, self._decisions.suppression(match, decoded, source, now)))
+        return Verdict(items, judged, self._engine.changes() if self._engine else [], list(self._novelty.changes()))
+
+    def _restore(self) -> None:
+        if self._engine is not None:
+            self._engine.restore(self._store.correlation_states())
+
+    def _ask(self, items: Sequence[Item]) -> list[RuleMatch]:
+        if self._engine is None:
+            return []
+        try:
+            matches = list(self._engine.detect([(item.decoded, item.timestamp_us) for item in items]).matches)
+        except Exception:  # rules never stand between a line and its place in the database
+            log.exception("the rules failed on a batch of %d events; they are stored without them", len(items))
+            self.failures += 1
+            self._restore()
+            return []
+        for place, item in enumerate(items):
+            matches += self._novelty.look(item.decoded, item.timestamp_us, item.template_id, item.source, place)
+        return matches
+
+    def write(self, connection: Connection, first_id: int, verdict: Verdict) -> None:
+        """Store what the batch gave, in its transaction; first_id is the id of its first event."""
+        verdict.first_id = first_id
+        if verdict.matches:
+            findings = [self._finding(match, why, verdict.items, first_id) for match, why in verdict.matches]
+            incident_ids, verdict.incidents = fold(findings, IncidentTable(connection))
+            verdict.views = write_detections(
+                connection,
+                [
+                    DetectionRow(
+                        finding.match, finding.event_id, tuple(first_id + place for place in finding.match.positions),
+                        finding.source_id, incident_id, finding.suppressed,
+                    )
+                    for finding, incident_id in zip(findings, incident_ids, strict=True)
+                ],
+            )  # fmt: skip
+        if verdict.states:
+            write_states(connection, verdict.states)
+        if verdict.novelties:
+            write_novelties(connection, verdict.novelties)
+
+    def committed(self) -> None:
+        """The batch that was looked at last is stored: memory and database are one."""
+        self._stale = False
+
+    @staticmethod
+    def _finding(match: RuleMatch, suppressed: str, items: Sequence[Item], first_id: int) -> Finding:
+        places = match.positions or (len(items) - 1,)
+        item = items[places[-1]]
+        get = item.decoded.fields.get
+        category = get("event.category")
+        return Finding(
+            match,
+            first_id + places[-1],
+            first_id + places[0],
+            item.source_id,
+            str(get("event.outcome", "")),
+            str(category[0] if isinstance(category, list) and category else category or ""),
+            suppressed,
+        )

@@ -1,0 +1,260 @@
+"""Incidents: many matches about one attacker, user or host become one story with a beginning and an end.
+
+The fold is a pure function of the matches in their order and of the incidents as they are stored, so that it can run
+inside the transaction that stores the matches: what a crash takes back is taken back as a whole. Times are event times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from threatlens.analyzers.attack import post_compromise, sentence, stages
+from threatlens.event import RuleMatch, rfc3339
+from threatlens.store_incidents import (
+    ATTEMPT,
+    CLOSED,
+    FALSE_POSITIVE,
+    OPEN,
+    SUCCESS,
+    Entity,
+    Incident,
+    Member,
+)
+
+#: Matches about the same subject that lie further apart than this are two incidents.
+WINDOW_US = 6 * 3600 * 1_000_000
+#: A closed incident that goes on within this time is opened again; later there is a new one.
+REOPEN_US = 3600 * 1_000_000
+#: The least severity of a match that opens an incident; a lesser one only joins.
+OPENS_AT = 5
+#: Incidents that one rule may open in the window about different subjects; beyond it they are one about the rule.
+MAX_PER_RULE = 50
+MAX_ENTITIES = 200  # of one incident that are remembered
+MAX_ATTEMPT = 7  # severity of an incident in which nothing succeeded
+
+
+class Finding(NamedTuple):
+    """A match, and what is known about the event that completed it."""
+
+    match: RuleMatch
+    event_id: int
+    first_event_id: int
+    source_id: int
+    outcome: str  # event.outcome of that event; ""
+    category: str  # event.category of that event
+    suppressed: str = ""  # why it raises nothing: observe, mute:ID, exception:ID
+
+
+class IncidentBook(Protocol):
+    """The stored incidents, inside the transaction of the batch."""
+
+    def newest(self, entity: Entity, *, taken: bool = False) -> Incident | None:
+        """The newest incident with this subject; with `taken` one in which this entity was part of a success."""
+
+    def opened_by(self, rule_id: str, since_us: int) -> int:
+        """How many incidents with a match of this rule have their last event after this."""
+
+    def put(self, incident: Incident) -> int:
+        """Store it and return its id."""
+
+
+def fold(findings: Sequence[Finding], book: IncidentBook) -> tuple[list[int], list[Incident]]:
+    """The incident of every finding (0: none), in their order, and the incidents that changed, stored."""
+    work = _Fold(book)
+    chosen = [work.take(finding) for finding in findings]
+    for incident in work.changed:
+        incident.title = title(incident)
+        incident.id = book.put(incident)
+    return [incident.id if incident else 0 for incident in chosen], work.changed
+
+
+class _Fold:
+    """The incidents of one batch, each read once."""
+
+    def __init__(self, book: IncidentBook) -> None:
+        self.changed: list[Incident] = []
+        self._book = book
+        self._by_subject: dict[Entity, Incident | None] = {}
+        self._taken: dict[Entity, Incident | None] = {}
+        self._by_id: dict[int, Incident] = {}
+        self._opened: dict[str, int] = {}
+
+    def take(self, finding: Finding) -> Incident | None:
+        """Add the finding to the incident it belongs to; None: it belongs to none and opens none."""
+        match = finding.match
+        if finding.suppressed or match.level == "informational":
+            return None
+        incident = self._belongs_to(finding)
+        if incident is None:
+            if match.severity < OPENS_AT:
+                return None
+            incident = self._open(finding)
+        add(incident, finding)
+        if not incident.changed:
+            incident.changed = True
+            self.changed.append(incident)
+        for entity, (_, taken) in incident.entities.items():
+            if taken:
+                self._taken[entity] = incident
+        return incident
+
+    def _belongs_to(self, finding: Finding) -> Incident | None:
+        """By attacker; else by a user or host that somebody has taken over; else by user or host alone."""
+        match = finding.match
+        own = [entity for entity in entities(match) if self._fits(self._of_subject(entity), match)]
+        if own and own[0][0] == "source.ip":
+            return self._of_subject(own[0])
+        if match.source_ip is None or outcome(finding) == SUCCESS:
+            kinds = ("user.name",) if match.source_ip is not None else ("user.name", "host.name")
+            for entity in entities(match):
+                taken = self._of_taken(entity) if entity[0] in kinds else None
+                if self._fits(taken, match):
+                    return taken
+        if own and match.source_ip is None:
+            return self._of_subject(own[0])
+        crowd: Entity = ("rule", match.rule_id)
+        return self._of_subject(crowd) if self._fits(self._of_subject(crowd), match) else None
+
+    @staticmethod
+    def _fits(incident: Incident | None, match: RuleMatch) -> bool:
+        if incident is None:
+            return False
+        window = REOPEN_US if incident.status == CLOSED else WINDOW_US
+        return incident.first_us - window <= match.timestamp_us <= incident.last_us + window
+
+    def _open(self, finding: Finding) -> Incident:
+        match = finding.match
+        subject = next(iter(entities(match)), ("rule", match.rule_id))
+        if match.rule_id not in self._opened:
+            since = match.timestamp_us - WINDOW_US
+            self._opened[match.rule_id] = self._book.opened_by(match.rule_id, since)
+        if self._opened[match.rule_id] >= MAX_PER_RULE and outcome(finding) == ATTEMPT:
+            subject = ("rule", match.rule_id)
+        self._opened[match.rule_id] += 1
+        before = self._of_subject(subject)
+        incident = Incident(0, subject, previous_id=before.id if before else 0)
+        self._by_subject[subject] = incident
+        return incident
+
+    def _of_subject(self, entity: Entity) -> Incident | None:
+        if entity not in self._by_subject:
+            self._by_subject[entity] = self._one(self._book.newest(entity))
+        return self._by_subject[entity]
+
+    def _of_taken(self, entity: Entity) -> Incident | None:
+        if entity not in self._taken:
+            self._taken[entity] = self._one(self._book.newest(entity, taken=True))
+        return self._taken[entity]
+
+    def _one(self, incident: Incident | None) -> Incident | None:
+        """The same incident, found by two ways, is one value."""
+        return incident and self._by_id.setdefault(incident.id, incident)
+
+
+def add(incident: Incident, finding: Finding) -> None:
+    """Count the finding in."""
+    match, result = finding.match, outcome(finding)
+    _reopen(incident, match, result)
+    key = (match.rule_id, result)
+    member = incident.members.get(key)
+    if member is None:
+        incident.members[key] = Member(
+            match.rule_id, result, match.rule_name, match.level, match.severity, match.kind, match.tags,
+            times(match), max(match.count, 1), match.first_us, match.timestamp_us, finding.first_event_id,
+            finding.event_id,
+        )  # fmt: skip
+    else:
+        member.n += times(match)
+        # A correlation that is told of again counts the events of the time before, too.
+        member.events = max(member.events, match.count) if match.again else member.events + match.count
+        if match.first_us < member.first_us:
+            member.first_us, member.first_event_id = match.first_us, finding.first_event_id
+        if match.timestamp_us >= member.last_us:
+            member.last_us, member.last_event_id = match.timestamp_us, finding.event_id
+    incident.n += times(match)
+    incident.first_us = min(incident.first_us or match.first_us, match.first_us)
+    incident.last_us = max(incident.last_us, match.timestamp_us)
+    if result == SUCCESS:
+        incident.outcome = SUCCESS
+    for entity in entities(match):
+        seen = incident.entities.get(entity)
+        if seen is not None:
+            seen[0] += 1
+            seen[1] |= int(result == SUCCESS)
+        elif len(incident.entities) < MAX_ENTITIES:
+            incident.entities[entity] = [1, int(result == SUCCESS)]
+    incident.severity = severity(incident)
+
+
+def times(match: RuleMatch) -> int:
+    """How many matches this value stands for: those of a rule that matched too often in one batch are told as one."""
+    return 1 if match.kind == "correlation" else match.count
+
+
+def _reopen(incident: Incident, match: RuleMatch, result: str) -> None:
+    """Somebody was done with it, and it goes on. A false positive stays one unless another rule or a success joins."""
+    news = (match.rule_id, result) not in incident.members
+    if incident.status == CLOSED or (incident.status == FALSE_POSITIVE and news):
+        incident.status = OPEN
+        incident.closed_us = 0
+        incident.reopened = True
+
+
+def entities(match: RuleMatch) -> list[Entity]:
+    """What the match is about, the best name for an attacker first."""
+    named = (("source.ip", match.source_ip), ("user.name", match.user_name), ("host.name", match.host_name))
+    return [(kind, value) for kind, value in named if value]
+
+
+def outcome(finding: Finding) -> str:
+    """Whether what the match tells of succeeded. An answered web request alone proves nothing."""
+    minor = finding.match.kind == "novelty" or finding.match.severity < OPENS_AT
+    if minor or finding.outcome == "failure":
+        return ATTEMPT
+    if post_compromise(finding.match.tags):
+        return SUCCESS if finding.category != "web" or finding.match.severity >= 8 else ATTEMPT
+    entered = finding.category in ("authentication", "session", "iam") and finding.outcome == "success"
+    return SUCCESS if entered and finding.match.severity >= 6 else ATTEMPT
+
+
+def severity(incident: Incident) -> int:
+    """The worst match; more where somebody got in and went on, at most MAX_ATTEMPT where nothing succeeded."""
+    worst = max(member.severity for member in incident.members.values())
+    if incident.outcome == ATTEMPT:
+        return min(worst, MAX_ATTEMPT)
+    return min(10, worst + (1 if len(incident_stages(incident)) >= 3 else 0))
+
+
+def incident_stages(incident: Incident) -> list[str]:
+    """The ATT&CK tactics it went through, in the matrix's order."""
+    return stages(tag for member in incident.members.values() for tag in member.tags)
+
+
+def title(incident: Incident) -> str:
+    """The story in one line, without its subject: "scanned, guessed passwords, got in as deploy and ..."."""
+    users = [value for (kind, value), (_, taken) in incident.entities.items() if kind == "user.name" and taken]
+    return sentence(timeline(incident.members.values()), users[:1], incident.outcome == SUCCESS)
+
+
+def timeline(members: Iterable[Member]) -> list[Member]:
+    """The members in the order in which they began."""
+    return sorted(members, key=lambda member: (member.first_us, member.first_event_id, -member.severity))
+
+
+def summary(incident: Incident) -> dict[str, Any]:
+    """The incident as the API lists it and as sockets tell of it."""
+    return {
+        "id": incident.id,
+        "status": incident.status,
+        "title": f"{incident.subject[1]} {incident.title}",
+        "severity": incident.severity,
+        "outcome": incident.outcome,
+        "subject": {"kind": incident.subject[0], "value": incident.subject[1]},
+        "first_seen": rfc3339(incident.first_us),
+        "last_seen": rfc3339(incident.last_us),
+        "count": incident.n,
+        "assignee": incident.assignee,
+        "previous_id": incident.previous_id or None,
+        "version": incident.version,
+    }

@@ -1,0 +1,386 @@
+"""Detections in the database, and what people decided about rules: states, mutes, exceptions.
+
+Matches are written inside the transaction of their batch, together with the state that correlations keep; so a crash
+neither loses nor repeats one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from threatlens.analyzers.novelty import Seen
+from threatlens.event import RuleMatch, StateRow, rfc3339
+from threatlens.models import now_us
+from threatlens.store_database import Database
+
+DAY_US = 86_400_000_000
+RULE_STATES = ("off", "observe", "on")
+MAX_LINKED = 1_000  # events of one match that are linked to it
+
+
+class DetectionRow(NamedTuple):
+    """One match, ready to be stored."""
+
+    match: RuleMatch
+    event_id: int
+    event_ids: tuple[int, ...]  # all events it is about, that one among them
+    source_id: int
+    incident_id: int
+    suppressed: str
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionView:
+    """One stored match."""
+
+    id: int
+    rule_id: str
+    rule_name: str
+    level: str
+    severity: int
+    kind: str
+    timestamp_us: int
+    first_us: int
+    n: int
+    group: tuple[tuple[str, str], ...]
+    source_ip: str | None
+    user_name: str | None
+    host_name: str | None
+    tags: tuple[str, ...]
+    event_id: int
+    incident_id: int
+    suppressed: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Its shape in the API and on the sockets."""
+        return {
+            "id": self.id,
+            "rule.id": self.rule_id,
+            "rule.name": self.rule_name,
+            "rule.level": self.level,
+            "severity": self.severity,
+            "kind": self.kind,
+            "@timestamp": rfc3339(self.timestamp_us),
+            "first_seen": rfc3339(self.first_us),
+            "count": self.n,
+            "group": dict(self.group),
+            "source.ip": self.source_ip,
+            "user.name": self.user_name,
+            "host.name": self.host_name,
+            "tags": list(self.tags),
+            "event_id": self.event_id,
+            "incident_id": self.incident_id or None,
+            "suppressed": self.suppressed or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Mute:
+    """Matches that raise nothing for a while. An empty text is any value."""
+
+    id: int
+    rule_id: str
+    source_ip: str  # an address or a network
+    user_name: str
+    source: str
+    host_name: str
+    reason: str
+    author: str
+    incident_id: int
+    created_at: int
+    expires_us: int
+    ended_us: int
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleException:
+    """Events for which a rule raises nothing: every field has a value that fits, with * and ?."""
+
+    id: int
+    rule_id: str
+    conditions: Mapping[str, str]
+    reason: str
+    author: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleNumbers:
+    """How often a rule matched."""
+
+    hits: int
+    suppressed: int
+    last_us: int
+    by_day: Mapping[int, int]
+
+
+_COLUMNS = (
+    "d.id, d.rule_id, d.rule_name, d.level, d.severity, d.kind, d.timestamp, d.first_us, d.n, d.group_by, d.source_ip,"
+    " d.user_name, d.host_name, d.tags, d.event_id, d.incident_id, d.suppressed"
+)
+
+
+def write_detections(connection: Connection, rows: Sequence[DetectionRow]) -> list[DetectionView]:
+    """Store the matches of a batch in its transaction."""
+    first = (connection.exec_driver_sql("SELECT max(id) FROM detections").scalar() or 0) + 1
+    views, links = [], []
+    days: dict[tuple[str, int], list[int]] = {}
+    muted: dict[int, int] = {}
+    for number, row in enumerate(rows, first):
+        match = row.match
+        views.append(
+            DetectionView(
+                number, match.rule_id, match.rule_name, match.level, match.severity, match.kind, match.timestamp_us,
+                match.first_us, match.count, match.group, match.source_ip, match.user_name, match.host_name, match.tags,
+                row.event_id, row.incident_id, row.suppressed,
+            )
+        )  # fmt: skip
+        if len(row.event_ids) > 1:
+            links += [(event_id, number) for event_id in row.event_ids[-MAX_LINKED:] if event_id != row.event_id]
+        day = days.setdefault((match.rule_id, match.timestamp_us // DAY_US), [0, 0, 0])
+        times = 1 if match.kind == "correlation" else match.count
+        day[0] += times
+        day[1] += times if row.suppressed else 0
+        day[2] = max(day[2], match.timestamp_us)
+        if row.suppressed.startswith("mute:"):
+            mute_id = int(row.suppressed[5:])
+            muted[mute_id] = muted.get(mute_id, 0) + 1
+    connection.exec_driver_sql(
+        "INSERT INTO detections (id, rule_id, rule_name, level, severity, kind, timestamp, first_us, n, group_by,"
+        " source_ip, user_name, host_name, tags, event_id, incident_id, suppressed, source_id)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [
+            (v.id, v.rule_id, v.rule_name, v.level, v.severity, v.kind, v.timestamp_us, v.first_us, v.n,
+             json.dumps(v.group), v.source_ip, v.user_name, v.host_name, json.dumps(v.tags), v.event_id,
+             v.incident_id, v.suppressed, row.source_id)
+            for v, row in zip(views, rows, strict=True)
+        ],
+    )  # fmt: skip
+    if links:
+        connection.exec_driver_sql(
+            "INSERT OR IGNORE INTO detection_events (event_id, detection_id) VALUES (?,?)", links
+        )
+    connection.exec_driver_sql(
+        "INSERT INTO rule_days (rule_id, day, n, suppressed, last_us) VALUES (?,?,?,?,?) ON CONFLICT (rule_id, day)"
+        " DO UPDATE SET n = n + excluded.n, suppressed = suppressed + excluded.suppressed,"
+        " last_us = max(last_us, excluded.last_us)",
+        [(*key, *values) for key, values in days.items()],
+    )
+    for mute_id, hits in muted.items():
+        connection.exec_driver_sql("UPDATE mutes SET hits = hits + ? WHERE id = ?", (hits, mute_id))
+    return views
+
+
+def detections_of(connection: Connection, event_ids: Sequence[int]) -> dict[int, list[DetectionView]]:
+    """The matches that these events are part of, by event."""
+    found: dict[int, list[DetectionView]] = {}
+    for start in range(0, len(event_ids), 400):
+        chunk = tuple(event_ids[start : start + 400])
+        marks = ",".join("?" * len(chunk))
+        for row in connection.exec_driver_sql(
+            f"SELECT d.event_id, {_COLUMNS} FROM detections d WHERE d.event_id IN ({marks})"
+            f" UNION ALL SELECT l.event_id, {_COLUMNS} FROM detection_events l JOIN detections d"
+            f" ON d.id = l.detection_id WHERE l.event_id IN ({marks}) ORDER BY 2",
+            chunk + chunk,
+        ):
+            found.setdefault(row[0], []).append(_view(row[1:]))
+    return found
+
+
+def write_states(connection: Connection, rows: Iterable[StateRow]) -> None:
+    """Store what correlations remember after a batch, in its transaction."""
+    kept = [(row.rule_id, row.key, row.payload) for row in rows if row.payload is not None]
+    gone = [(row.rule_id, row.key) for row in rows if row.payload is None]
+    if kept:
+        connection.exec_driver_sql(
+            "INSERT OR REPLACE INTO correlation_states (rule_id, key, payload) VALUES (?,?,?)", kept
+        )
+    if gone:
+        connection.exec_driver_sql("DELETE FROM correlation_states WHERE rule_id = ? AND key = ?", gone)
+
+
+def write_novelties(connection: Connection, rows: Iterable[Any]) -> None:
+    """Store what is known now (threatlens.analyzers.novelty.Seen), in the transaction of the batch that showed it."""
+    connection.exec_driver_sql(
+        "INSERT OR REPLACE INTO novelties (kind, scope, value, first_us, last_us, n) VALUES (?,?,?,?,?,?)",
+        [tuple(row) for row in rows],
+    )
+
+
+class DetectionBook:
+    """Detections for pages, and the decisions of people about rules."""
+
+    database: Database
+
+    def correlation_states(self) -> list[StateRow]:
+        """What correlations remembered after the last committed batch."""
+        with self.database.reading(timeout_s=60) as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT rule_id, key, payload FROM correlation_states ORDER BY rule_id, key"
+            )
+            return [StateRow(row[0], row[1], row[2]) for row in rows]
+
+    def novelties(self, limit: int = 50_000) -> list[Seen]:
+        """What was seen before, the least recent first."""
+        with self.database.reading(timeout_s=60) as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT kind, scope, value, first_us, last_us, n FROM novelties ORDER BY last_us DESC LIMIT ?", (limit,)
+            ).all()
+            return [Seen(*row) for row in reversed(rows)]
+
+    def forget_novelties(self, keep: int = 50_000) -> None:
+        """Keep the table within bounds: the least recent go."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "DELETE FROM novelties WHERE last_us < (SELECT last_us FROM novelties ORDER BY last_us DESC"
+                " LIMIT 1 OFFSET ?)",
+                (keep,),
+            )
+
+    def detections(
+        self, *, rule_id: str = "", incident_id: int = 0, before: int | None = None, limit: int = 50
+    ) -> list[DetectionView]:
+        """The newest first, of one rule or one incident or all."""
+        tests: list[str] = ["d.id < ?"]
+        values: list[Any] = [before or 2**62]
+        if rule_id:
+            tests.append("d.rule_id = ?")
+            values.append(rule_id)
+        if incident_id:
+            tests.append("d.incident_id = ? AND d.incident_id > 0")
+            values.append(incident_id)
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT {_COLUMNS} FROM detections d WHERE {' AND '.join(tests)} ORDER BY d.id DESC LIMIT ?",
+                (*values, limit),
+            )
+            return [_view(row) for row in rows]
+
+    def rule_numbers(self, since_us: int) -> dict[str, RuleNumbers]:
+        """How often each rule matched since then (whole days)."""
+        days: dict[str, dict[int, tuple[int, int, int]]] = {}
+        with self.database.reading() as connection:
+            for rule_id, day, n, suppressed, last_us in connection.exec_driver_sql(
+                "SELECT rule_id, day, n, suppressed, last_us FROM rule_days WHERE day >= ?", (since_us // DAY_US,)
+            ):
+                days.setdefault(rule_id, {})[day] = (n, suppressed, last_us)
+        return {
+            rule_id: RuleNumbers(
+                sum(n for n, _, _ in of_rule.values()),
+                sum(suppressed for _, suppressed, _ in of_rule.values()),
+                max(last for _, _, last in of_rule.values()),
+                {day: n for day, (n, _, _) in of_rule.items()},
+            )
+            for rule_id, of_rule in days.items()
+        }
+
+    # -- decisions
+
+    def rule_states(self) -> dict[str, str]:
+        """What was decided about rules: off, observe or on."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql("SELECT rule_id, state FROM rule_states")
+            return {row[0]: row[1] for row in rows}
+
+    def set_rule_state(self, rule_id: str, state: str, author: str) -> str:
+        """Decide about a rule; the state that was set before ("" for none)."""
+        if state not in RULE_STATES:
+            msg = f"a rule is {', '.join(RULE_STATES)}, not {state}"
+            raise ValueError(msg)
+        with self.database.writing() as connection:
+            before = connection.exec_driver_sql("SELECT state FROM rule_states WHERE rule_id = ?", (rule_id,)).scalar()
+            connection.exec_driver_sql(
+                "INSERT OR REPLACE INTO rule_states (rule_id, state, author, updated_at) VALUES (?,?,?,?)",
+                (rule_id, state, author, now_us()),
+            )
+        return str(before or "")
+
+    def mutes(self, *, now: int | None = None) -> list[Mute]:
+        """The newest first; with `now` only those in force then."""
+        test = "WHERE expires_us > ? AND ended_us = 0" if now is not None else ""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT id, rule_id, source_ip, user_name, source, host_name, reason, author, incident_id, created_at,"
+                f" expires_us, ended_us, hits FROM mutes {test} ORDER BY id DESC LIMIT 1000",
+                () if now is None else (now,),
+            )
+            return [Mute(*row) for row in rows]
+
+    def add_mute(self, mute: Mute) -> int:
+        """Keep these quiet from now on; the id of the mute."""
+        with self.database.writing() as connection:
+            return int(
+                connection.exec_driver_sql(
+                    "INSERT INTO mutes (rule_id, source_ip, user_name, source, host_name, reason, author, incident_id,"
+                    " created_at, expires_us) VALUES (?,?,?,?,?,?,?,?,?,?) RETURNING id",
+                    (mute.rule_id, mute.source_ip, mute.user_name, mute.source, mute.host_name, mute.reason,
+                     mute.author, mute.incident_id, mute.created_at, mute.expires_us),
+                ).scalar_one()
+            )  # fmt: skip
+
+    def end_mute(self, mute_id: int) -> bool:
+        """Take it back; False: there is none in force with this id."""
+        with self.database.writing() as connection:
+            ended = connection.exec_driver_sql(
+                "UPDATE mutes SET ended_us = ? WHERE id = ? AND ended_us = 0", (now_us(), mute_id)
+            )
+            return ended.rowcount == 1
+
+    def recent_detections(self, since_us: int, limit: int = 20_000) -> list[tuple[DetectionView, str]]:
+        """The newest matches since then with the name of their source: what a mute or an exception is tried on."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT {_COLUMNS}, coalesce(s.source_name, '') FROM detections d"
+                " LEFT JOIN log_sources s ON s.id = d.source_id WHERE d.timestamp >= ? AND d.suppressed = ''"
+                " ORDER BY d.id DESC LIMIT ?",
+                (since_us, limit),
+            )
+            return [(_view(row[:-1]), row[-1]) for row in rows]
+
+    def rule_exceptions(self) -> list[RuleException]:
+        """All of them, the oldest first."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT id, rule_id, conditions, reason, author, created_at FROM rule_exceptions ORDER BY id"
+            )
+            return [RuleException(row[0], row[1], json.loads(row[2]), row[3], row[4], row[5]) for row in rows]
+
+    def add_rule_exception(self, rule_id: str, conditions: Mapping[str, str], reason: str, author: str) -> int:
+        """From now on the rule raises nothing for events that fit."""
+        with self.database.writing() as connection:
+            return int(
+                connection.exec_driver_sql(
+                    "INSERT INTO rule_exceptions (rule_id, conditions, reason, author, created_at) VALUES (?,?,?,?,?)"
+                    " RETURNING id",
+                    (rule_id, json.dumps(dict(conditions)), reason, author, now_us()),
+                ).scalar_one()
+            )
+
+    def remove_rule_exception(self, exception_id: int) -> bool:
+        """Take it back; False: there is none with this id."""
+        with self.database.writing() as connection:
+            gone = connection.exec_driver_sql("DELETE FROM rule_exceptions WHERE id = ?", (exception_id,))
+            return gone.rowcount == 1
+
+    def decisions_version(self) -> tuple[Any, ...]:
+        """Changes whenever somebody decides something about rules."""
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT (SELECT count(*) FROM rule_states), (SELECT coalesce(max(updated_at), 0) FROM rule_states),"
+                " (SELECT count(*) FROM rule_exceptions), (SELECT coalesce(max(id), 0) FROM rule_exceptions),"
+                " (SELECT coalesce(max(id), 0) FROM mutes), (SELECT coalesce(max(ended_us), 0) FROM mutes)"
+            ).one()
+            return tuple(row)
+
+
+def _view(row: Any) -> DetectionView:
+    values = list(row)
+    values[9] = tuple((str(name), str(value)) for name, value in json.loads(values[9]))
+    values[13] = tuple(json.loads(values[13]))
+    return DetectionView(*values)
