@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 import websocket
+from accounts import cookie, person
 from builders import Filler
 from werkzeug.serving import make_server
 
 from threatlens.event import Event, EventUpdate
 from threatlens.models import now_us
+from threatlens.store_accounts import COMMAND_LINE
 from threatlens.web import seats as seats_module
 from threatlens.web import socket_writer
 from threatlens.web.socket_writer import SocketWriter
@@ -340,3 +342,44 @@ def test_a_stopping_server_does_not_wait_for_a_client_that_reads_nothing() -> No
         with pytest.raises(TimeoutError):
             writer.send(b"x" * 10_000_000)
         timer.join(10)
+
+
+@pytest.mark.parametrize("path", ["/ws/events", "/ws/ui?page=other"])
+@pytest.mark.parametrize("deed", ["log out", "role", "disable"])
+def test_who_loses_their_rights_loses_the_open_socket_within_a_second(server: Server, path: str, deed: str) -> None:
+    eve = person(server.app, "analyst", "eve")
+    header = {"Cookie": f"threatlens={cookie(server.app, 'analyst', 'eve')}"}
+    client = websocket.create_connection(
+        f"ws://{server.address}{path}", timeout=10, header=header, origin=f"http://{server.address}"
+    )
+    server.clients.append(client)
+    client.send('{"action": "ping"}') if path == "/ws/events" else None
+    assert client.recv()
+
+    store = server.services.store
+    begun = time.monotonic()
+    {
+        "log out": lambda: store.end_sessions(eve.id, COMMAND_LINE),
+        "role": lambda: store.set_role(eve.id, "viewer", COMMAND_LINE),
+        "disable": lambda: store.set_enabled(eve.id, False, COMMAND_LINE),
+    }[deed]()
+
+    assert end_of(client) == 4401
+    assert time.monotonic() - begun < 1.5  # one second, and what a busy machine adds
+
+
+def test_a_session_counts_only_for_a_page_of_ours(server: Server) -> None:
+    header = {"Cookie": f"threatlens={cookie(server.app, 'viewer')}"}
+    with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
+        websocket.create_connection(f"ws://{server.address}/ws/events", timeout=10, header=header, suppress_origin=True)
+    assert refusal.value.status_code == 401
+
+
+def test_a_person_has_ten_sockets_at_most(server: Server) -> None:
+    room = seats_module.Seats(200)
+    assert [room.take("user eve") for _ in range(11)] == [True] * 10 + [False]
+    assert room.take("user anna")
+    room.leave("user eve")
+    assert room.take("user eve")
+    assert all(room.take() for _ in range(189))
+    assert not room.take()
