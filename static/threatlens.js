@@ -209,7 +209,9 @@
 
   // Keys.
   let went = false;
-  const pages = { d: "/", e: "/events", s: "/sources", u: "/unknown" };
+  const brand = $("a.brand");
+  const root = brand ? brand.getAttribute("href") : "/";    // we may be served below a path
+  const pages = { d: root, e: root + "events", s: root + "sources", u: root + "unknown" };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest("input, select, textarea, dialog[open]");
@@ -227,7 +229,7 @@
     const search = $("[data-search]");
     if (event.key === "/") {
       event.preventDefault();
-      if (search) { search.focus(); search.select(); } else location.assign("/events#q");
+      if (search) { search.focus(); search.select(); } else location.assign(root + "events#q");
     } else if (event.key === "?") $("#keys").showModal();
     else if (event.key === "G") newest();
     else if (event.key === "g") went = true;

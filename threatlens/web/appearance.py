@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from flask import Blueprint, redirect, request
+from flask import Blueprint, has_request_context, redirect, request
 from werkzeug.wrappers import Response
 
 from threatlens.web.auth import needs
@@ -30,5 +30,5 @@ def local_path(target: str) -> str:
     """The target if it is a path of this site, else the dashboard."""
     parts = urlsplit(target) if target.isprintable() and "\\" not in target else None
     if parts is None or parts.scheme or parts.netloc or not target.startswith("/") or target.startswith("//"):
-        return "/"
+        return f"{request.script_root}/" if has_request_context() else "/"
     return target

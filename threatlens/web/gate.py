@@ -90,8 +90,8 @@ def admit() -> AnyResponse | None:
         refuse(who)
         abort(403, "Your role does not allow this." if access else "This page is open to nobody.")
     if access.fresh and who.session is not None and now_us() - who.session.confirmed_at > FRESH_US:
-        back = request.full_path if request.query_string else request.path
-        return redirect(url_for("login.confirm", next=back if request.method in SAFE_METHODS else "/settings"), 303)
+        back = _here() if request.method in SAFE_METHODS else url_for("settings.index")
+        return redirect(url_for("login.confirm", next=back), 303)
     return None
 
 
@@ -128,12 +128,17 @@ def _asker(*, programs: bool) -> Actor | None:
     return browser_actor()
 
 
+def _here() -> str:
+    """The path that was asked for, with what we may be served below."""
+    return request.script_root + (request.full_path if request.query_string else request.path)
+
+
 def _to_login() -> AnyResponse:
     """Somebody unknown wants a page: a browser is led to the login, anything else is told."""
     if session:
         session.clear()
-    back = request.full_path if request.query_string else request.path
-    address = url_for("login.login", next=back) if request.method in SAFE_METHODS and back != "/" else "/login"
+    comes_back = request.method in SAFE_METHODS and request.path != "/"
+    address = url_for("login.login", next=_here() if comes_back else None)
     if request.headers.get("HX-Request") == "true":
         answer = make_response("", 401)
         answer.headers["HX-Redirect"] = address

@@ -49,7 +49,7 @@ def setup() -> Response:
         else:
             if user is None:
                 abort(404)
-            return _let_in(user, "/")
+            return _let_in(user, url_for("dashboard.index"))
     page = render_template("login/setup.html", code=code, name=name, error=error)
     return make_response(page, 400 if error else 200)
 
