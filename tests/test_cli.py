@@ -90,7 +90,7 @@ def test_a_damaged_event_log_is_told_in_a_sentence(tmp_path):
         (["token", "create", "--name", "a\nb", "--role", "admin"], 1, "name"),
         (["sources", "add", "x", "/etc/passwd"], 1, "allowed_roots"),
         (["sources", "remove", "nobody"], 1, "nobody"),
-        (["serve", "--host", "0.0.0.0"], 1, "no accounts"),
+        (["serve", "--host", "0.0.0.0"], 1, "no administrator"),
         (["serve", "--port", "0"], 2, "port"),
     ],
 )

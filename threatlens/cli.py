@@ -117,8 +117,9 @@ def migrate() -> None:
 @click.option("--format", "log_format", default="auto", show_default=True, help="A decoder's name.")
 @click.option("--year", type=click.IntRange(1970, 2100), help="Year of timestamps that carry none.")
 @click.option("--tz", default="UTC", show_default=True, help="Time zone of timestamps that carry none.")
+@click.option("--explain", is_flag=True, help="Say how each line found its decoder, and where its fields stand.")
 @click.argument("file")
-def decode(log_format: str, year: int | None, tz: str, file: str) -> None:
+def decode(log_format: str, year: int | None, tz: str, explain: bool, file: str) -> None:
     """Decode FILE (or - for standard input) and print one JSON object per record; stores nothing."""
     from threatlens.analyzers.patterns import TemplateTree
     from threatlens.decoders.records import decode_file, to_json
@@ -136,6 +137,7 @@ def decode(log_format: str, year: int | None, tz: str, file: str) -> None:
                 timezone=tz,
                 read_at_s=time.time(),
                 template_id=lambda message: tree.find(message).id,
+                why=explain,
             ):
                 out.write(to_json(record))
         out.flush()

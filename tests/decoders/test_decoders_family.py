@@ -24,6 +24,7 @@ PARTS = {
     "applications_servers",
     "base",
     "clf",
+    "explaining",
     "formats",
     "levels",
     "pairs",
@@ -32,6 +33,7 @@ PARTS = {
     "record_files",
     "records",
     "source",
+    "spans",
     "tables",
     "times",
 }

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threatlens.web.spans import pieces
+from threatlens.decoders.spans import pieces
 
 LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for admin from 203.0.113.9 port 52144 ssh2"
 

@@ -85,8 +85,10 @@ from threatlens.decoders import (
     wuftpd,
     xrdp,
 )
+from threatlens.decoders import explaining as _explaining
 from threatlens.decoders import source as _source
 from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecoder, ObjectDecoder
+from threatlens.decoders.explaining import Attempt, Explanation
 from threatlens.event import Decoded
 
 #: JSON of one product each; where two could read one object, the earlier wins.
@@ -199,6 +201,11 @@ class SourceDecoder(_source.SourceDecoder):
         super().__init__(_REGISTRY, format=format, timezone=timezone, learned=learned, year=year)
 
 
+def explain(line: str, read_at_s: float, taken: str) -> Explanation:
+    """Which decoders a line met, and why the format `taken` has it."""
+    return _explaining.explain(_REGISTRY, line, read_at_s, taken)
+
+
 def decode_stored(raw: str, format: str) -> Decoded:  # noqa: A002
     """Read the fields of a stored line again. The time is not read: the event has it already."""
     decoded = SourceDecoder(learned=(format,)).decode(raw, 0.0)
@@ -211,10 +218,13 @@ __all__ = [
     "DECODERS",
     "FORMATS",
     "UNKNOWN",
+    "Attempt",
     "Decoder",
+    "Explanation",
     "LineDecoder",
     "MessageDecoder",
     "ObjectDecoder",
     "SourceDecoder",
     "decode_stored",
+    "explain",
 ]

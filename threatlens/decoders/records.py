@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from threatlens.decoders import SourceDecoder
-from threatlens.event import FLAG_NAMES, rfc3339
+from threatlens.decoders import SourceDecoder, explain
+from threatlens.decoders.spans import marks
+from threatlens.event import FLAG_NAMES, Decoded, rfc3339
 
 
 def decode_file(
@@ -21,9 +22,11 @@ def decode_file(
     timezone: str = "UTC",
     read_at_s: float,
     template_id: Callable[[str], str],
+    why: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """One object per line, in order. Lines are text or UTF-8, with or without their terminators. `read_at_s`: seconds
-    since the epoch; `template_id` names a message's shape. Raises ValueError for an unknown format or time zone."""
+    since the epoch; `template_id` names a message's shape; `why` adds how each line found its decoder.
+    Raises ValueError for an unknown format or time zone."""
     decoder = SourceDecoder(format=format, timezone=timezone, year=year)
     zone = None if timezone == "UTC" else ZoneInfo(timezone)
     for raw in stream:
@@ -42,7 +45,26 @@ def decode_file(
         record["threatlens.template.id"] = template_id(decoded.message)
         if decoded.flags:
             record["threatlens.flags"] = [name for bit, name in FLAG_NAMES.items() if decoded.flags & bit]
+        if why:
+            record["threatlens.explain"] = explanation(line, read_at_s, decoded)
         yield record
+
+
+def explanation(line: str, read_at_s: float, decoded: Decoded) -> dict[str, Any]:
+    """How the line found its decoder, and where its fields stand in it, for people who ask."""
+    found = explain(line, read_at_s, decoded.format)
+    return {
+        "envelopes": list(found.envelopes),
+        "program": found.program,
+        "decoder": decoded.format,
+        "runners_up": [
+            {"format": each.format, "would_read_it_too": True}
+            if each.late
+            else {"format": each.format, "read_characters": each.read, "failed_at": each.word}
+            for each in found.attempts
+        ],
+        "spans": {name: list(place) for place, names in sorted(marks(line, decoded.fields).items()) for name in names},
+    }
 
 
 def to_json(record: dict[str, Any]) -> bytes:

@@ -290,9 +290,11 @@ def joined(owner: str, head: Head, programs: Iterable[str], rows: Sequence[Row],
 class Table:
     """Rows by the first word of the message; the rows under "" are tried when no other fits."""
 
-    __slots__ = ("_any", "_rows")
+    __slots__ = ("_any", "_patterns", "_rows")
 
     def __init__(self, rows: Mapping[str, Iterable[Row]]) -> None:
+        rows = {word: tuple(group) for word, group in rows.items()}
+        self._patterns = {word: tuple(row.pattern for row in group) for word, group in rows.items()}
         self._any = tuple(row.read for row in rows.get("", ()))
         self._rows = {word: (*(row.read for row in group), *self._any) for word, group in rows.items() if word}
 
@@ -302,3 +304,10 @@ class Table:
             if read(message, fields):
                 return True
         return False
+
+    def patterns(self, message: str) -> tuple[str, ...]:
+        """The patterns that a message with this first word meets; all of them where no row has its word."""
+        own = self._patterns.get(message.partition(" ")[0])
+        if own is None:
+            return tuple(pattern for group in self._patterns.values() for pattern in group)
+        return (*own, *self._patterns.get("", ()))

@@ -14,6 +14,7 @@ from threatlens.web import (
     csp_reports,
     dashboard,
     dead_letters,
+    decode,
     error_pages,
     event_socket,
     events,
@@ -32,7 +33,7 @@ from threatlens.web import (
 MAX_FORM_BYTES = 1 << 20
 
 PAGES = (
-    login, dashboard, events, sources, unknown, dead_letters, appearance, health, settings, accounts, audit,
+    login, dashboard, events, sources, unknown, decode, dead_letters, appearance, health, settings, accounts, audit,
 )  # fmt: skip
 
 

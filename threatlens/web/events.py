@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from flask import Blueprint, abort, render_template, request
 
+from threatlens.decoders.spans import pieces
 from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
 from threatlens.web.auth import needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view
 from threatlens.web.overview import fitting_range, histogram_bars, trust
-from threatlens.web.spans import pieces
 
 PAGE_ROWS = 50
 CONTEXT_LINES = 6  # of the same source, before and after

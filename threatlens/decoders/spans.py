@@ -24,10 +24,10 @@ class Piece(NamedTuple):
 
 def pieces(raw: str, fields: Fields) -> list[Piece]:
     """The raw line cut at the values found in it; the pieces joined are the line."""
-    marks = _marks(raw, fields)
+    found = marks(raw, fields)
     cut: list[Piece] = []
     end = 0
-    for (start, stop), names in sorted(marks.items()):
+    for (start, stop), names in sorted(found.items()):
         if start > end:
             cut.append(Piece(raw[end:start], ()))
         cut.append(Piece(raw[start:stop], tuple(names)))
@@ -37,9 +37,9 @@ def pieces(raw: str, fields: Fields) -> list[Piece]:
     return cut
 
 
-def _marks(raw: str, fields: Fields) -> dict[tuple[int, int], list[str]]:
+def marks(raw: str, fields: Fields) -> dict[tuple[int, int], list[str]]:
     """Disjoint stretches and their fields: long values first, so that no short one takes a part of theirs."""
-    marks: dict[tuple[int, int], list[str]] = {}
+    marked: dict[tuple[int, int], list[str]] = {}
     by_value: dict[str, list[str]] = {}
     for name, value in fields.items():
         for text in value if isinstance(value, list) else [value]:
@@ -47,12 +47,12 @@ def _marks(raw: str, fields: Fields) -> dict[tuple[int, int], list[str]]:
                 by_value.setdefault(str(text), []).append(name)
     for text, names in sorted(by_value.items(), key=lambda item: -len(item[0]))[:MAX_MARKS]:
         places = _places(raw, text)
-        free = [place for place in places if all(place[1] <= start or place[0] >= stop for start, stop in marks)]
+        free = [place for place in places if all(place[1] <= start or place[0] >= stop for start, stop in marked)]
         for name, place in zip(names, free, strict=False):
-            marks[place] = [name]
+            marked[place] = [name]
         if free and len(names) > len(free):
-            marks[free[-1]] += names[len(free) :]
-    return marks
+            marked[free[-1]] += names[len(free) :]
+    return marked
 
 
 def _places(raw: str, text: str) -> list[tuple[int, int]]:
