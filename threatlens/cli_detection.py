@@ -29,8 +29,19 @@ _CACHED_FROM = 50  # files: fewer are compiled as quickly as a cache is kept
 @click.option("--year", type=click.IntRange(1970, 2100), help="Year of timestamps that carry none.")
 @click.option("--tz", default="UTC", show_default=True, help="Time zone of timestamps that carry none.")
 @click.option("--lists", type=click.Path(exists=True, file_okay=False), help="A folder of lists that rules expand.")
+@click.option("--threats", type=click.Path(exists=True, file_okay=False), help="A folder of lists of what is bad.")
+@click.option("--geo", multiple=True, help="A file in MaxMind's format: countries, cities or networks.")
 @click.argument("file")
-def detect(folder: str, log_format: str, year: int | None, tz: str, lists: str | None, file: str) -> None:
+def detect(
+    folder: str,
+    log_format: str,
+    year: int | None,
+    tz: str,
+    lists: str | None,
+    threats: str | None,
+    geo: tuple[str, ...],
+    file: str,
+) -> None:
     """Run rules and correlations over FILE (log lines, JSON lines, .evtx, .gz, or - for standard input).
 
     Prints one JSON object per detection; stores nothing.
@@ -38,12 +49,19 @@ def detect(folder: str, log_format: str, year: int | None, tz: str, lists: str |
     from threatlens.decoders import SourceDecoder
     from threatlens.decoders.records import to_json
     from threatlens.detectors import DetectionEngine, load_tables
+    from threatlens.detectors.geo import Geo
     from threatlens.detectors.lists import load_lists
+    from threatlens.detectors.threats import ThreatLists
 
     check_format(log_format)
     check_zone(tz)
     engine = DetectionEngine(
-        _load(folder), load_tables(), lists=load_lists(lists) if lists else None, digest_above=sys.maxsize
+        _load(folder),
+        load_tables(),
+        lists=load_lists(lists) if lists else None,
+        threats=ThreatLists(load_lists(threats)) if threats else None,
+        enrich=Geo(geo).enrich if geo else None,
+        digest_above=sys.maxsize,
     )
     for problem in engine.problems:
         if problem.broken:

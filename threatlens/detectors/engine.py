@@ -32,6 +32,7 @@ from threatlens.detectors.literals import Rarity, required
 from threatlens.detectors.logsources import Kinds, LogSources
 from threatlens.detectors.predicates import Get, Predicate, each, make_predicate
 from threatlens.detectors.rule import Correlation, Problem, Rule, RuleSet
+from threatlens.detectors.threats import ThreatLists
 from threatlens.event import LEVEL_SEVERITIES, Decoded, RuleMatch, StateRow
 
 #: Groups of all correlations together; the fullest gives way first.
@@ -81,11 +82,16 @@ class DetectionEngine:
         tables: Tables,
         *,
         lists: Mapping[str, Sequence[str]] | None = None,
+        threats: ThreatLists | None = None,
+        enrich: Callable[[Decoded], None] | None = None,
         prefilter: bool = True,
         digest_above: int = DIGEST_ABOVE,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`lists`: entries by the name that rules expand. `clock`: seconds, to find rules that take too long."""
+        """`lists`: entries by the name that rules expand. `threats`: what is known to be bad. `enrich` adds fields to
+        an event before rules see it (Geo.enrich). `clock`: seconds, to find rules that take too long."""
+        self._threats = threats
+        self._enrich = enrich
         self._sources = LogSources(tables.logsources)
         self._fields = FieldMap(tables.fields)
         self._rarity = Rarity(tables.everyday)
@@ -162,6 +168,11 @@ class DetectionEngine:
     def detect(self, events: Sequence[tuple[Decoded, int]]) -> Detections:
         """Ask the rules about a batch: decoded events with their times in microseconds since the epoch."""
         batch = _Batch()
+        if self._enrich is not None:
+            for decoded, _ in events:
+                self._enrich(decoded)
+        if self._threats is not None:
+            batch.matches.extend(self._threats.matches(events))
         for position, (decoded, timestamp_us) in enumerate(events):
             self._look_at(decoded, timestamp_us, position, batch)
         for place, correlator in self._correlators.items():

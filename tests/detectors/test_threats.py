@@ -1,0 +1,153 @@
+"""Lists of what is bad, lists that rules expand, and where addresses are."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from rule_texts import event
+
+from threatlens.detectors.geo import Geo
+from threatlens.detectors.lists import load_lists, parse_list
+from threatlens.detectors.threats import ThreatLists
+from threatlens.errors import ConfigError
+
+MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+LISTS = {
+    "addresses": ("203.0.113.9", "198.51.100.0/24", "2001:db8:bad::/48"),
+    "domains": ("bad.example", "*.worse.example", "https://evil.example.net/x"),
+    "hashes": (MD5, "A" * 64),
+}
+HITS = [
+    ({"source.ip": "203.0.113.9"}, ("addresses", "203.0.113.9")),
+    ({"destination.ip": "198.51.100.77"}, ("addresses", "198.51.100.0/24")),
+    ({"source.ip": "2001:db8:bad:1::5"}, ("addresses", "2001:db8:bad::/48")),
+    ({"source.ip": "203.0.113.10"}, None),
+    ({"source.ip": "nonsense"}, None),
+    ({"dns.question.name": "bad.example"}, ("domains", "bad.example")),
+    ({"dns.question.name": "a.b.BAD.example."}, ("domains", "bad.example")),
+    ({"dns.question.name": "notbad.example"}, None),
+    ({"url.domain": "x.worse.example"}, ("domains", "*.worse.example")),
+    ({"url.original": "http://evil.example.net/y?z"}, ("domains", "https://evil.example.net/x")),
+    ({"url.original": "http://[::1"}, None),
+    ({"file.hash.md5": MD5.upper()}, ("hashes", MD5)),
+    ({"json.Event.EventData.Hashes": f"SHA1=00,MD5={MD5},IMPHASH=0"}, ("hashes", MD5)),
+    ({"process.hash.sha256": "a" * 64}, ("hashes", "A" * 64)),
+    ({"file.hash.md5": "0" * 32}, None),
+]
+
+
+@pytest.mark.parametrize(("fields", "wanted"), HITS, ids=str)
+def test_a_value_of_an_event_is_looked_up(fields, wanted):
+    found = [(hit.name, hit.entry) for hit in ThreatLists(LISTS).hits(fields)]
+
+    assert found == ([] if wanted is None else [wanted])
+
+
+def test_what_is_no_entry_is_counted_and_ignored():
+    lists = ThreatLists({"x": ("not an entry", "", "10.0.0.0/8")})
+
+    assert (lists.entries, lists.ignored) == (3, 2)
+
+
+def test_the_engine_tells_of_each_entry_once_per_batch(engine):
+    made = engine("", threats=ThreatLists(LISTS))
+    found = made.detect(
+        [event({"source.ip": "198.51.100.1", "user.name": "anna"}, at_s=at) for at in range(50)]
+    ).matches
+
+    (match,) = found
+    assert (match.rule_id, match.count, match.source_ip) == ("threatlens-list-addresses", 50, "198.51.100.1")
+    assert match.rule_name == "198.51.100.1 is in the list addresses"
+    assert match.positions == tuple(range(50))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_csv", "wanted"),
+    [
+        ("# a list\n192.0.2.1\n\n192.0.2.2 # why\n192.0.2.1\n; end\n", False, ("192.0.2.1", "192.0.2.2")),
+        ("1.10.16.0/20 ; SBL256894\n", False, ("1.10.16.0/20",)),
+        ("# head\n192.0.2.1,3,x\n192.0.2.2,1,y\n", True, ("192.0.2.1", "192.0.2.2")),
+        ('first_seen,dst_ip,dst_port\n"2026-01-01","192.0.2.1",443\n', True, ("192.0.2.1",)),
+        ("", True, ()),
+        ("", False, ()),
+    ],
+)
+def test_plain_lists_and_csv_are_read(text, is_csv, wanted):
+    assert parse_list(text, csv_file=is_csv) == wanted
+
+
+def test_a_folder_of_lists_is_known_by_the_names_of_its_files(tmp_path):
+    (tmp_path / "admins.txt").write_text("anna\n")
+    (tmp_path / "bad.csv").write_text("ip\n192.0.2.1\n")
+    (tmp_path / "notes.md").write_text("x")
+    (tmp_path / "a b.txt").write_text("x")
+
+    assert load_lists(str(tmp_path)) == {"admins": ("anna",), "bad": ("192.0.2.1",)}
+
+
+def encode(value) -> bytes:
+    """A value in MaxMind's data format; an integer is given with its type and size in bytes."""
+    if isinstance(value, dict):
+        return bytes([0xE0 | len(value)]) + b"".join(encode(key) + encode(item) for key, item in value.items())
+    if isinstance(value, str):
+        head = bytes([0x40 | len(value)]) if len(value) < 29 else bytes([0x40 | 29, len(value) - 29])
+        return head + value.encode()
+    if isinstance(value, float):
+        return bytes([0x68]) + struct.pack(">d", value)
+    if isinstance(value, list):
+        return bytes([len(value), 0x04]) + b"".join(map(encode, value))
+    number, kind, size = value
+    return (bytes([kind << 5 | size]) if kind < 8 else bytes([size, kind - 7])) + number.to_bytes(size)
+
+
+def database(first_octet: int, record: dict) -> bytes:
+    """A file in MaxMind's format in which all addresses that begin with that octet have this record."""
+    nodes, empty = 8, 8
+    tree = b""
+    for bit in range(8):
+        ahead = bit + 1 if bit < 7 else nodes + 16
+        sides = (ahead, empty) if not first_octet >> (7 - bit) & 1 else (empty, ahead)
+        tree += b"".join(side.to_bytes(3) for side in sides)
+    about = {
+        "node_count": (nodes, 6, 4), "record_size": (24, 5, 2), "ip_version": (4, 5, 2), "database_type": "Test",
+        "languages": ["en"], "binary_format_major_version": (2, 5, 2), "binary_format_minor_version": (0, 5, 2),
+        "build_epoch": (1_795_420_000, 9, 8),
+        "description": {"en": "test"},
+    }  # fmt: skip
+    return tree + b"\0" * 16 + encode(record) + b"\xab\xcd\xefMaxMind.com" + encode(about)
+
+
+def test_addresses_are_placed_by_files_in_the_format_of_maxmind(tmp_path, engine):
+    country = {
+        "country": {"iso_code": "SE", "names": {"en": "Sweden"}},
+        "location": {"latitude": 59.3, "longitude": 18.0},
+    }
+    (tmp_path / "country.mmdb").write_bytes(database(203, country))
+    asn = {"autonomous_system_number": (64500, 6, 4), "autonomous_system_organization": "Example"}
+    (tmp_path / "asn.mmdb").write_bytes(database(203, asn))
+    geo = Geo([str(tmp_path / "country.mmdb"), str(tmp_path / "asn.mmdb")])
+    rule = (
+        "title: T\nid: 33333333-3333-4333-8333-333333333333\nlogsource: {category: test}\n"
+        "detection:\n  a: {source.geo.country_iso_code: SE, source.as.number: 64500}\n  condition: a\n"
+    )
+    inside, outside, odd = (
+        event({"source.ip": "203.0.113.9"}),
+        event({"source.ip": "192.0.2.1"}),
+        event({"source.ip": "::1"}),
+    )
+
+    assert [match.positions for match in engine(rule, enrich=geo.enrich).detect([outside, inside, odd]).matches] == [
+        (1,)
+    ]
+    assert inside[0].fields["source.geo.location.lat"] == 59.3
+    assert "source.geo.country_iso_code" not in outside[0].fields
+    geo.close()
+
+
+def test_a_file_that_is_none_of_these_is_named(tmp_path):
+    (tmp_path / "x.mmdb").write_bytes(b"x" * 100)
+
+    for path in (str(tmp_path / "x.mmdb"), str(tmp_path / "none.mmdb")):
+        with pytest.raises(ConfigError, match="MaxMind"):
+            Geo([path])
