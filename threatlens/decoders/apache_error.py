@@ -65,6 +65,8 @@ _MESSAGES = Table(
         ],
         "Digest:": [row(r"Digest: .*", "http_login", "failure")],
         "invalid": [row(r"invalid (?:nonce|qop|uri) .*", "http_login", "failure")],
+        "WAR": [row(r"WAR \[Login denied for user \"(?P<user>.*)\"\](?:, referer: .*)?", "http_login", "failure")],
+        "ERR": [row(r"ERR \[.*Invalid username .*", "http_login", "failure")],
         "realm": [row(r"realm mismatch .*", "http_login", "failure")],
         "unknown": [row(r"unknown algorithm .*", "http_login", "failure")],
         "File": [row(r"File does not exist: (?P<file>.*)", "http_file_error", "failure", **_WEB)],

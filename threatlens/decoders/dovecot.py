@@ -12,8 +12,8 @@ _RIP = r"rip=(?P<src>[^\s,]+)(?:, lip=(?P<dst>[^\s,]+))?(?:[,\s].*)?"
 _METHOD = r"(?:(?:, )?method=(?P<method>[\w-]+))?"
 _USER = r"(?:user=<(?P<user>.*)>)?"
 _WORKER = (
-    r"(?:auth(?:-worker)?(?:\([^()]*\))?: )?(?:Info: |Warning: |Error:"
-    r" |Debug: )?(?:conn unix:[^:]*: )?(?:auth(?:-worker)?(?:\([^()]*\))?: )?"
+    r"(?:auth(?:-worker)?(?:\([^()]{0,40}\))?: )?(?:Info: |Warning: |Error: |Debug: )?(?:conn unix:[^:]{1,80}: )?"
+    r"(?:auth(?:-worker)?(?:[(<][^()<>]{0,40}[)>])?: )?"
 )
 
 _DATABASES = (

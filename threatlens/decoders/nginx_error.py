@@ -60,6 +60,7 @@ _MESSAGES = Table(
             ),
         ],
         "PAM:": [row(r"PAM: user '(?P<user>.*)' - not authenticated: .*", "http_login", "failure")],
+        "SSL_read()": [row(r"SSL_read\(\) failed .*", "tls_handshake", "failure", **_WEB)],
         "SSL_do_handshake()": [row(r"SSL_do_handshake\(\) failed .*", "tls_handshake", "failure", **_WEB)],
         "upstream": [row(r"upstream .*", "http_upstream_error", "failure", **_WEB)],
         "connect()": [row(r"connect\(\) failed .*", "http_upstream_error", "failure", **_WEB)],

@@ -35,6 +35,7 @@ _OPENVPN = Table(
                 "vpn_login",
                 "failure",
             ),
+            row(rf"{_PEER}OpenSSL: error:(?P<reason>.*)", "tls_handshake", "failure", **_NET),
             row(rf"{_PEER}TLS Error: (?P<reason>.*)", "tls_handshake", "failure", **_NET),
             row(
                 rf"{_PEER}(?P<reason>WARNING: Bad encapsulated packet"
@@ -110,7 +111,7 @@ DECODERS = (
             "Aaa Aaa 00 00:00:00 0000 a",
             "0000-00-00 00:00:00 ",
         ),
-        marks=("TLS", "AF_INET", "VERIFY ", "AUTH_FAILED", "MULTI", "OpenVPN", "Peer Connection", "PLUGIN_"),
+        marks=("TLS", "AF_INET", "VERIFY ", "AUTH_FAILED", "MULTI", "OpenVPN", "Peer Connection", "PLUGIN_", "OpenSSL"),
         messages=_OPENVPN,
         programs=("openvpn", "ovpn-server", "ovpn-server1", "openvpn-server"),
     ),
