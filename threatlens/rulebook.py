@@ -59,14 +59,14 @@ def _needs(document: Mapping[str, Any]) -> str:
         return "logs of " + " ".join(document["logsource"].values())
     correlation = document["correlation"]
     counted = correlation.get("condition", {})
-    by = " and ".join(f"`{field}`" for field in correlation["group-by"])
+    by = " and ".join(f"`{field}`" for field in correlation.get("group-by", ()))
     if correlation["type"] == "event_count":
         what = f"{counted['gte']} events"
     elif correlation["type"] == "value_count":
         what = f"{counted['gte']} values of `{counted['field']}`"
     else:
         what = f"{len(correlation['rules'])} steps"
-    return f"{what} within {correlation['timespan']} by {by}"
+    return f"{what} within {correlation['timespan']}" + (f" by {by}" if by else "")
 
 
 if __name__ == "__main__":
