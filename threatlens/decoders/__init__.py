@@ -65,6 +65,7 @@ from threatlens.decoders import (
     security_tools,
     sensor_products,
     shippers,
+    signin,
     softether,
     solid_pop3d,
     sshd,
@@ -156,6 +157,7 @@ DECODERS: tuple[Decoder, ...] = (
     *mail_filters.DECODERS,
     *web_daemons.DECODERS,
     # Loose from here on: usual layouts, asked when no product has known its line.
+    signin.DECODER,
     *java_logs.LAYOUTS,
     *python_logs.LAYOUTS,
     *containers.HABITS,

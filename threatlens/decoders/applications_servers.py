@@ -51,11 +51,6 @@ SERVERS = (
                 failed(
                     r"(?:\S{1,120} )?(?:\[[\w-]{1,20}\] ){0,2}Failed authentication attempt from " + IP + PORT + r".*"
                 ),
-                failed(
-                    r"(?:\S{1,120} )?(?:\[[\w-]{1,20}\] ){0,2}Authentication failed for user (?P<user>.*) from "
-                    + IP
-                    + PORT
-                ),
             ]
         },
     ),
