@@ -171,3 +171,38 @@ def test_a_rule_that_has_changed_begins_anew_and_its_old_rows_go(engine):
     store.commit((), changed.changes())
 
     assert len(store.rows) == 1
+
+
+def test_spoofed_addresses_take_bounded_memory_and_hide_no_attack(engine, monkeypatch):
+    monkeypatch.setattr("threatlens.detectors.engine.MAX_ALL_GROUPS", 2_000)
+    made = engine(BRUTE_FORCE)
+    found = []
+    for number in range(0, 40_000, 100):
+        batch = [login(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", n / 1_000) for n in range(number, number + 100)]
+        found += made.detect([*batch, login("203.0.113.9", number / 1_000)]).matches
+        made.changes()
+        assert made.group_count <= 2_000
+
+    assert made.evicted >= 37_000
+    assert {match.source_ip for match in found} == {"203.0.113.9"}
+    assert [match.count for match in found] == [5, 10, 20, 40, 80, 160, 320]
+
+
+def test_one_correlation_keeps_the_groups_that_were_touched_last(engine):
+    made = engine(BRUTE_FORCE)
+    correlator = made.correlator("22222222-2222-4222-8222-222222222222")
+    correlator.max_groups = 3
+    made.detect([login(f"192.0.2.{number}", number) for number in (1, 2, 3, 1, 4)])
+
+    assert [group for (group,) in correlator.groups] == ["192.0.2.3", "192.0.2.1", "192.0.2.4"]
+    assert correlator.evicted == 1
+
+
+def test_rules_can_be_replaced_and_correlations_that_stayed_the_same_remember(engine):
+    from rule_texts import rule_set
+
+    made = engine(BRUTE_FORCE)
+    made.detect([login("192.0.2.1", second) for second in range(4)])
+    made.replace(rule_set(BRUTE_FORCE.replace("title: Success", "title: Good login")), {})
+
+    assert [match.count for match in made.detect([login("192.0.2.1", 5)]).matches] == [5]

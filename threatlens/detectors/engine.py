@@ -145,6 +145,16 @@ class DetectionEngine:
         """The state of one correlation, to be looked at."""
         return next((c for place, c in self._correlators.items() if self._links[place].rule.id == rule_id), None)
 
+    @property
+    def group_count(self) -> int:
+        """Groups that all correlations keep now."""
+        return sum(len(correlator.groups) for correlator in self._correlators.values())
+
+    @property
+    def evicted(self) -> int:
+        """Groups that were forgotten to make room, since the engine was made."""
+        return sum(correlator.evicted for correlator in self._correlators.values())
+
     def linked(self, rule_id: str) -> Linked | None:
         """One rule in force."""
         return next((linked for linked in self._links if linked.rule.id == rule_id), None)
@@ -321,7 +331,7 @@ class DetectionEngine:
 
     def _bound(self) -> None:
         """Keep the groups of all correlations within bounds."""
-        total = sum(len(correlator.groups) for correlator in self._correlators.values())
+        total = self.group_count
         while total > MAX_ALL_GROUPS:
             fullest = max(self._correlators.values(), key=lambda correlator: len(correlator.groups))
             for _ in range(min(total - MAX_ALL_GROUPS, 1_000)):

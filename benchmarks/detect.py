@@ -1,0 +1,169 @@
+"""What rules cost per event: shipped ones, and any folder of Sigma rules.
+
+Run: python -m benchmarks.detect [--rules DIR] [--events 20000] [--spoofed 1000000]. Times are of the processor, not of
+the clock on the wall; each row's reference is the same rules without the prefilter, in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks.decode import READ_AT_S, nginx, sshd
+from benchmarks.product import ROOT
+from benchmarks.table import Table, times
+from threatlens.decoders import SourceDecoder
+from threatlens.detectors import BUILTIN, DetectionEngine, RuleSet, load_rules, load_tables
+from threatlens.event import Decoded
+
+_PROGRAMS = (
+    ("C:\\Windows\\System32\\svchost.exe", "C:\\Windows\\System32\\svchost.exe -k netsvcs -p -s Schedule"),
+    ("C:\\Program Files\\Example\\Browser\\browser.exe", '"browser.exe" --type=renderer --lang=de --handle=1718'),
+    ("C:\\Windows\\System32\\cmd.exe", 'C:\\Windows\\system32\\cmd.exe /c dir "C:\\Users\\anna\\Documents"'),
+    (
+        "C:\\Windows\\System32\\WindowsPowerShell\\v1.0\\powershell.exe",
+        "powershell.exe -NoProfile -File C:\\tools\\a.ps1",
+    ),
+    ("C:\\Program Files\\Example\\Office\\writer.exe", '"writer.exe" /n "C:\\Users\\ben\\Documents\\plan.docx"'),
+    ("C:\\Windows\\System32\\conhost.exe", "\\??\\C:\\Windows\\system32\\conhost.exe 0xffffffff -ForceV1"),
+    ("C:\\Program Files\\Git\\cmd\\git.exe", "git fetch --all --prune"),
+)
+
+
+def windows(dice: random.Random, number: int) -> str:
+    """Processes starting on an office machine, as Sysmon logs them."""
+    image, command = dice.choice(_PROGRAMS)
+    parent, parent_command = dice.choice(_PROGRAMS)
+    system = {
+        "Provider": {"#attributes": {"Name": "Microsoft-Windows-Sysmon"}}, "EventID": 1, "Version": 5, "Level": 4,
+        "TimeCreated": {"#attributes": {"SystemTime": "2026-11-23T06:51:07.092051Z"}}, "EventRecordID": number,
+        "Channel": "Microsoft-Windows-Sysmon/Operational", "Computer": f"pc{dice.randrange(50)}.example.org",
+    }  # fmt: skip
+    data = {
+        "RuleName": "-", "UtcTime": "2026-11-23 06:51:07.079", "ProcessGuid": f"0197231E-C424-69E1-C922-{number:012x}",
+        "ProcessId": dice.randrange(20_000), "Image": image, "FileVersion": "10.0.19041.1", "Description": "Program",
+        "Product": "Example", "Company": "Example Corporation", "OriginalFileName": image.rpartition("\\")[2],
+        "CommandLine": command, "CurrentDirectory": "C:\\Windows\\system32\\", "User": f"EXAMPLE\\user{number % 40}",
+        "IntegrityLevel": "Medium", "Hashes": f"MD5={number:032x},SHA256={number:064x},IMPHASH={number:032x}",
+        "ParentImage": parent, "ParentCommandLine": parent_command, "ParentUser": "EXAMPLE\\user1",
+    }  # fmt: skip
+    return json.dumps({"Event": {"System": system, "EventData": data}})
+
+
+KINDS = {"sshd": sshd, "nginx": nginx, "Windows processes": windows}
+
+
+def events_of(kind: str, count: int) -> list[tuple[Decoded, int]]:
+    """Decoded events of one kind with their times."""
+    dice, decoder = random.Random(1), SourceDecoder()
+    decoded = [decoder.decode(KINDS[kind](dice, number), READ_AT_S) for number in range(count)]
+    return [(one, one.timestamp_us or 0) for one in decoded]
+
+
+def seconds(rules: RuleSet, events: list[tuple[Decoded, int]], *, prefilter: bool) -> float:
+    """Processor time that the events take, after a batch to warm up."""
+    engine = DetectionEngine(rules, load_tables(), prefilter=prefilter)
+    engine.detect(events[:500])
+    gc.collect()
+    started = time.process_time()
+    for at in range(0, len(events), 500):
+        engine.detect(events[at : at + 500])
+        engine.changes()
+    return time.process_time() - started
+
+
+def per_logsource(rules: RuleSet, name: str, count: int) -> None:
+    table = Table(f"{len(rules.rules)} rules ({name})", "events", "rules", "events/s", "us/event", "x unfiltered")
+    for kind in KINDS:
+        events = events_of(kind, count)
+        asked = DetectionEngine(rules, load_tables()).candidates(events[0][0], "")[1]
+        quick = seconds(rules, events, prefilter=True)
+        few = events[: max(500, count // 10)]
+        slow = seconds(rules, few, prefilter=False) / len(few) * len(events)
+        table.add(
+            kind, f"{asked:,}", f"{len(events) / quick:,.0f}", f"{quick / len(events) * 1e6:,.1f}", times(slow, quick)
+        )
+    table.show()
+
+
+_START = """
+import resource, sys, time
+from threatlens.detectors import DetectionEngine, load_rules, load_tables
+started = time.perf_counter()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+engine = DetectionEngine(load_rules(sys.argv[2:], cache=sys.argv[1]), load_tables())
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, before)
+"""
+
+
+def start(folders: list[str]) -> None:
+    """A process that loads the rules: first without a cache, then with one."""
+    table = Table("Loading", "cache", "ready after", "memory of the process", "before the rules")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("none", "there"):
+            done = subprocess.run(
+                [sys.executable, "-c", _START, os.path.join(folder, "cache", "rules.json"), *folders],
+                cwd=ROOT, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            ready_s, after_kb, before_kb = map(float, done.stdout.split())
+            table.add(name, f"{ready_s:,.2f} s", f"{after_kb / 1024:,.0f} MB", f"{before_kb / 1024:,.0f} MB")
+    table.show()
+
+
+def spoofed(count: int) -> None:
+    """Failed logins from ever new addresses, a real attack among them."""
+    engine = DetectionEngine(load_rules([BUILTIN]), load_tables())
+    fields = {"event.category": "authentication", "event.action": "ssh_login", "event.outcome": "failure"}
+    table = Table("Spoofed addresses", "addresses", "memory", "groups", "attacker found", "us/event")
+    found, started = 0, time.process_time()
+    step = max(1, count // 5)
+    for number in range(count):
+        address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        batch = [_failed({**fields, "source.ip": address, "user.name": "root"}, number)]
+        if number % 200 == 0:
+            batch.append(_failed({**fields, "source.ip": "203.0.113.9", "user.name": "root"}, number))
+        found += any(match.source_ip == "203.0.113.9" for match in engine.detect(batch).matches)
+        if number % 1_000 == 999:
+            engine.changes()
+        if number % step == step - 1:
+            rss = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
+            taken = time.process_time() - started
+            table.add(
+                f"{number + 1:,}",
+                f"{rss} MB",
+                f"{engine.group_count:,}",
+                f"{found} times",
+                f"{taken / (number + 1) * 1e6:.1f}",
+            )
+    table.show()
+
+
+def _failed(fields: dict, number: int) -> tuple[Decoded, int]:
+    moment = int(READ_AT_S * 1e6) + number * 1_000
+    return Decoded("sshd", moment, "Failed password for root", {**fields, "process.name": "sshd"}), moment
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rules", action="append", help="folders of Sigma rules, besides the shipped ones")
+    options.add_argument("--events", type=int, default=20_000)
+    options.add_argument("--spoofed", type=int, default=1_000_000)
+    arguments = options.parse_args()
+    folders = arguments.rules or []
+    per_logsource(load_rules([BUILTIN]), "shipped", arguments.events)
+    if folders:
+        per_logsource(load_rules(folders), "given", arguments.events)
+    start([BUILTIN, *folders])
+    spoofed(arguments.spoofed)
+
+
+if __name__ == "__main__":
+    main()
