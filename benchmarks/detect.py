@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from benchmarks.decode import READ_AT_S, nginx, sshd
 from benchmarks.product import ROOT
@@ -134,7 +135,7 @@ def spoofed(count: int) -> None:
         if number % 1_000 == 999:
             engine.changes()
         if number % step == step - 1:
-            rss = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
+            rss = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
             taken = time.process_time() - started
             table.add(
                 f"{number + 1:,}",

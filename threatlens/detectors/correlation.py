@@ -27,6 +27,7 @@ MAX_GROUPS = 100_000  # of one correlation
 _MAX_ENTRIES = 4_096  # of one group
 _MAX_PER_RULE = 32  # of one group and rule, where only their order counts
 _LATE_WINDOWS = 64  # how many windows a late event is tried in
+_AFTER = 1 << 60  # greater than the number of any rule: behind all entries of one time
 _AT_ONCE = frozenset({"gt", "gte"})
 
 
@@ -81,6 +82,8 @@ class Correlator:
         self.groups: OrderedDict[tuple[str, ...], _Group] = OrderedDict()
         self.at_once = spec.type.startswith("temporal") or spec.op in _AT_ONCE
         self._span_us = spec.timespan_s * 1_000_000
+        self._is_count = spec.type == "event_count"
+        self._is_temporal = spec.type.startswith("temporal")
         self._places = {reference: place for place, reference in enumerate(spec.rules)}
         needed = math.ceil(max(1, spec.number)) if spec.number < _MAX_ENTRIES else _MAX_ENTRIES
         self._max_entries = min(_MAX_ENTRIES, max(64, 2 * needed))
@@ -138,17 +141,17 @@ class Correlator:
                     del entries[place]
                     break
         in_order = not entries or entries[-1][0] <= given.time_us
-        place = len(entries) if in_order else bisect.bisect_right(entries, given.time_us, key=lambda known: known[0])
+        place = len(entries) if in_order else bisect.bisect_right(entries, (given.time_us, _AFTER))
         far_behind = not in_order and entries[-1][0] - given.time_us > 2 * self._span_us
         if far_behind and len(entries) >= self._max_entries:
             return -1  # another stream, or an old file: what the group holds is not lost for it
         entries.insert(place, entry)
         oldest = entries[-1][0] - 2 * self._span_us
         if in_order and entries[0][0] < oldest and self.at_once:
-            old = bisect.bisect_left(entries, oldest, key=lambda known: known[0])
+            old = bisect.bisect_left(entries, (oldest,))
             del entries[:old]
             place -= old
-        if self.spec.type.startswith("temporal"):
+        if self._is_temporal:
             place = self._thin(entries, given.rule, place)
         elif len(entries) > self._max_entries:
             del entries[0]
@@ -156,6 +159,8 @@ class Correlator:
         return place
 
     def _thin(self, entries: list[tuple[int, int, str | None]], rule: int, place: int) -> int:
+        if len(entries) <= _MAX_PER_RULE:
+            return place
         of_rule = [at for at, known in enumerate(entries) if known[1] == rule]
         if len(of_rule) > _MAX_PER_RULE:
             del entries[of_rule[0]]
@@ -193,7 +198,9 @@ class Correlator:
                 break
             if end < last and entries[end + 1][0] == entries[end][0]:
                 continue
-            begin = bisect.bisect_right(entries, entries[end][0] - self._span_us, key=lambda known: known[0])
+            begin = bisect.bisect_right(entries, (entries[end][0] - self._span_us, _AFTER))
+            if self._is_count and not holds(end + 1 - begin, self.spec.op, self.spec.number):
+                continue
             window = entries[begin : end + 1]
             if self._met(window):
                 return window

@@ -60,10 +60,25 @@ def _required(tree: Tree, rarity: Rarity) -> tuple[frozenset[str], float] | None
                 return None
             union |= part[0]
         return _priced(union, rarity)
-    if op in {"eq", "pre", "suf", "in", "glob", "re"}:
+    if op == "re":
+        sets = [_of_pattern(pattern, flags, rarity) for pattern, flags in tree[3]]
+        return None if not all(sets) else _priced(frozenset().union(*sets), rarity)
+    if op in {"eq", "pre", "suf", "in", "glob"}:
         texts = [_fragment(op, value, rarity) for value in tree[3]]
         return None if not all(texts) else _priced(frozenset(texts), rarity)
     return None
+
+
+def _of_pattern(pattern: str, flags: str, rarity: Rarity) -> frozenset[str]:
+    """The cheapest set of texts of which one stands in all that the pattern matches; empty if nothing is certain."""
+    best: tuple[frozenset[str], float] = frozenset(), 0.3  # what is met in a third of all events is as good as none
+    for texts in pattern_literals(pattern, flags):
+        pieces = [min(_pieces(text.lower()), key=rarity.cost, default="") for text in texts]
+        if all(pieces):
+            cost = sum(map(rarity.cost, pieces))
+            if cost < best[1]:
+                best = frozenset(pieces), cost
+    return best[0]
 
 
 def _priced(literals: frozenset[str], rarity: Rarity) -> tuple[frozenset[str], float] | None:
@@ -78,12 +93,7 @@ def _priced(literals: frozenset[str], rarity: Rarity) -> tuple[frozenset[str], f
 
 def _fragment(op: str, value: Any, rarity: Rarity) -> str:
     """The rarest text that is certain in a value that meets one alternative of a test; "" if none is."""
-    if op == "glob":
-        candidates = [part for part in value if isinstance(part, str)]
-    elif op == "re":
-        candidates = pattern_literals(*value)
-    else:
-        candidates = [value]
+    candidates = [part for part in value if isinstance(part, str)] if op == "glob" else [value]
     pieces = [piece for text in candidates for piece in _pieces(text.lower())]
     return min(pieces, key=rarity.cost, default="")
 
@@ -97,17 +107,17 @@ def _pieces(text: str) -> list[str]:
     return [text[at : at + MAX_LITERAL] for at in range(0, len(text) - step, step)]
 
 
-def pattern_literals(pattern: str, flags: str) -> list[str]:
-    """Texts that stand in everything that a regular expression matches (any case)."""
+def pattern_literals(pattern: str, flags: str) -> list[frozenset[str]]:
+    """Sets of texts: of each set one stands in everything that a regular expression matches (any case)."""
     try:
         tokens = parser.parse(pattern, re.IGNORECASE if "i" in flags else 0)
-    except re.error:  # RE2 knows some words that Python does not
+    except (re.error, OverflowError, RecursionError):  # RE2 knows some words that Python does not
         return []
-    return _runs(tokens)
+    return _sets(tokens)
 
 
-def _runs(tokens: Sequence[Any]) -> list[str]:
-    found: list[str] = []
+def _sets(tokens: Sequence[Any]) -> list[frozenset[str]]:
+    found: list[frozenset[str]] = []
     run = ""
     for operation, argument in tokens:
         if operation is constants.LITERAL:
@@ -115,11 +125,26 @@ def _runs(tokens: Sequence[Any]) -> list[str]:
             continue
         if operation is constants.AT:
             continue
-        found.append(run)
-        run = ""
+        if run:
+            found.append(frozenset({run}))
+            run = ""
         if operation is constants.SUBPATTERN:
-            found.extend(_runs(argument[3]))
+            found.extend(_sets(argument[3]))
         elif operation in {constants.MAX_REPEAT, constants.MIN_REPEAT} and argument[0] > 0:
-            found.extend(_runs(argument[2]))
-    found.append(run)
-    return [text for text in found if text]
+            found.extend(_sets(argument[2]))
+        elif operation is constants.BRANCH:
+            # Of each branch its longest certain text; a branch without one makes the whole uncertain.
+            longest = [max(_sets(branch), key=_shortest, default=None) for branch in argument[1]]
+            if all(longest):
+                found.append(frozenset().union(*(texts for texts in longest if texts)))
+        elif (
+            operation is constants.IN and len(argument) <= 4 and all(kind is constants.LITERAL for kind, _ in argument)
+        ):
+            found.append(frozenset(chr(code) for _, code in argument))
+    if run:
+        found.append(frozenset({run}))
+    return found
+
+
+def _shortest(texts: frozenset[str]) -> int:
+    return min(map(len, texts))

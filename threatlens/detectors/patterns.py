@@ -7,10 +7,11 @@ before it is matched.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import re._constants as constants  # type: ignore[import-not-found]
 import re._parser as parser  # type: ignore[import-not-found]
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import re2
@@ -42,16 +43,30 @@ def refusal(pattern: str, flags: str) -> str:
 
 def compile_search(pattern: str, flags: str) -> Search:
     """A function that looks for the pattern anywhere in a text. Raises ValueError with the reason."""
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = 8 << 20
-    prefix = f"(?{flags})" if flags else ""
     try:
-        search = re2.compile(prefix + pattern, options).search
+        return _compile_re2(f"(?{flags}){pattern}" if flags else pattern)
     except re2.error as error:
         detail = error.args[0]
         reason = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)
         return _compile_python(pattern, flags, reason)
+
+
+def compile_searches(patterns: Sequence[tuple[str, str]]) -> list[Search]:
+    """Functions of which one finds something if one of the (pattern, flags) does: as few as can be, as each call costs
+    more than the search. Raises ValueError."""
+    if len(patterns) > 1:
+        with contextlib.suppress(re2.error):
+            return [_compile_re2("|".join(f"(?{flags}:{pattern})" for pattern, flags in patterns))]
+    return [compile_search(pattern, flags) for pattern, flags in patterns]
+
+
+def _compile_re2(pattern: str) -> Search:
+    """Raises re2.error."""
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True  # groups would have to be found again by a slower matcher
+    options.max_mem = 16 << 20
+    search = re2.compile(pattern, options).search
     # Half of a surrogate pair is text for us and none for RE2.
     return lambda text: search(
         text[:MATCHED_CHARS] if text.isascii() else text[:MATCHED_CHARS].encode("utf-8", "replace").decode()

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
-from threatlens.detectors.patterns import compile_search
+from threatlens.detectors.patterns import compile_searches
 from threatlens.detectors.rule import Tree
 
 #: Between two values in `text`: a character that no keyword holds.
@@ -204,7 +204,7 @@ def _single(op: str, values: Any) -> Callable[[str | None], bool]:
     if op == "glob":
         tests = [re.compile(glob_pattern(parts), re.DOTALL).fullmatch for parts in values]
     elif op == "re":
-        tests = [compile_search(pattern, flags) for pattern, flags in values]
+        tests = compile_searches(values)
     elif op == "cidr":
         tests = [_in_networks(values)]
     elif op == "cmp":
