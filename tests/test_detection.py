@@ -18,6 +18,7 @@ from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.models import now_us
 from threatlens.processor import QueueProcessor
 from threatlens.sources.base import LogSourceConfig
+from threatlens.store_accounts import Doer
 from threatlens.store_detections import Mute, RuleException
 
 RULES = """
@@ -304,7 +305,7 @@ def mute(**scope) -> Mute:
 )
 def test_what_is_muted_is_stored_and_raises_nothing(bench, scope):
     kept = mute(**scope)
-    mute_id = bench.store.add_mute(kept)
+    mute_id = bench.store.add_mute(kept, Doer("user anna"))
     bench.decide({}, [kept], ())
     bench.process(accepted(1))
     (event,) = bench.store.page(EventFilter(), after=0)

@@ -16,6 +16,8 @@ from sqlalchemy import Connection
 from threatlens.analyzers.novelty import Seen
 from threatlens.event import RuleMatch, StateRow, rfc3339
 from threatlens.models import now_us
+from threatlens.store_accounts import Doer
+from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 
 DAY_US = 86_400_000_000
@@ -217,6 +219,7 @@ class DetectionBook:
     """Detections for pages, and the decisions of people about rules."""
 
     database: Database
+    audit: AuditLog
 
     def correlation_states(self) -> list[StateRow]:
         """What correlations remembered after the last committed batch."""
@@ -288,7 +291,7 @@ class DetectionBook:
             rows = connection.exec_driver_sql("SELECT rule_id, state FROM rule_states")
             return {row[0]: row[1] for row in rows}
 
-    def set_rule_state(self, rule_id: str, state: str, author: str) -> str:
+    def set_rule_state(self, rule_id: str, state: str, doer: Doer) -> str:
         """Decide about a rule; the state that was set before ("" for none)."""
         if state not in RULE_STATES:
             msg = f"a rule is {', '.join(RULE_STATES)}, not {state}"
@@ -297,8 +300,9 @@ class DetectionBook:
             before = connection.exec_driver_sql("SELECT state FROM rule_states WHERE rule_id = ?", (rule_id,)).scalar()
             connection.exec_driver_sql(
                 "INSERT OR REPLACE INTO rule_states (rule_id, state, author, updated_at) VALUES (?,?,?,?)",
-                (rule_id, state, author, now_us()),
+                (rule_id, state, doer.name, now_us()),
             )
+            self.audit_rule(doer, "rule.state", rule_id, {"state": state, "before": before or ""}, connection)
         return str(before or "")
 
     def mutes(self, *, now: int | None = None) -> list[Mute]:
@@ -312,9 +316,14 @@ class DetectionBook:
             )
             return [Mute(*row) for row in rows]
 
-    def add_mute(self, mute: Mute) -> int:
+    def add_mute(self, mute: Mute, doer: Doer) -> int:
         """Keep these quiet from now on; the id of the mute."""
         with self.database.writing() as connection:
+            scope = {
+                "source_ip": mute.source_ip, "user": mute.user_name, "source": mute.source, "host": mute.host_name,
+                "expires": rfc3339(mute.expires_us), "reason": mute.reason,
+            }  # fmt: skip
+            self.audit_rule(doer, "mute.added", mute.rule_id or "any", scope, connection)
             return int(
                 connection.exec_driver_sql(
                     "INSERT INTO mutes (rule_id, source_ip, user_name, source, host_name, reason, author, incident_id,"
@@ -324,12 +333,14 @@ class DetectionBook:
                 ).scalar_one()
             )  # fmt: skip
 
-    def end_mute(self, mute_id: int) -> bool:
+    def end_mute(self, mute_id: int, doer: Doer) -> bool:
         """Take it back; False: there is none in force with this id."""
         with self.database.writing() as connection:
             ended = connection.exec_driver_sql(
                 "UPDATE mutes SET ended_us = ? WHERE id = ? AND ended_us = 0", (now_us(), mute_id)
             )
+            if ended.rowcount == 1:
+                self.audit_rule(doer, "mute.ended", str(mute_id), {}, connection)
             return ended.rowcount == 1
 
     def recent_detections(self, since_us: int, limit: int = 20_000) -> list[tuple[DetectionView, str]]:
@@ -351,22 +362,33 @@ class DetectionBook:
             )
             return [RuleException(row[0], row[1], json.loads(row[2]), row[3], row[4], row[5]) for row in rows]
 
-    def add_rule_exception(self, rule_id: str, conditions: Mapping[str, str], reason: str, author: str) -> int:
+    def add_rule_exception(self, rule_id: str, conditions: Mapping[str, str], reason: str, doer: Doer) -> int:
         """From now on the rule raises nothing for events that fit."""
         with self.database.writing() as connection:
+            self.audit_rule(doer, "rule.exception.added", rule_id, dict(conditions), connection)
             return int(
                 connection.exec_driver_sql(
                     "INSERT INTO rule_exceptions (rule_id, conditions, reason, author, created_at) VALUES (?,?,?,?,?)"
                     " RETURNING id",
-                    (rule_id, json.dumps(dict(conditions)), reason, author, now_us()),
+                    (rule_id, json.dumps(dict(conditions)), reason, doer.name, now_us()),
                 ).scalar_one()
             )
 
-    def remove_rule_exception(self, exception_id: int) -> bool:
+    def remove_rule_exception(self, exception_id: int, doer: Doer) -> bool:
         """Take it back; False: there is none with this id."""
         with self.database.writing() as connection:
             gone = connection.exec_driver_sql("DELETE FROM rule_exceptions WHERE id = ?", (exception_id,))
+            if gone.rowcount == 1:
+                self.audit_rule(doer, "rule.exception.removed", str(exception_id), {}, connection)
             return gone.rowcount == 1
+
+    def audit_rule(
+        self, doer: Doer, action: str, target: str, detail: Mapping[str, Any], connection: Connection | None = None
+    ) -> None:
+        """Write down who did what to a rule."""
+        self.audit.append(
+            doer.name, doer.address, action, target, detail, request_id=doer.request_id, connection=connection
+        )
 
     def decisions_version(self) -> tuple[Any, ...]:
         """Changes whenever somebody decides something about rules."""

@@ -16,6 +16,8 @@ from sqlalchemy import Connection
 
 from threatlens.errors import StaleChange
 from threatlens.models import now_us
+from threatlens.store_accounts import Doer
+from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 
 ATTEMPT, SUCCESS = "attempt", "success"
@@ -180,6 +182,7 @@ class IncidentBook:
     """Incidents for pages and people. Raises QueryTimeout and StoreUnavailable as every query does."""
 
     database: Database
+    audit: AuditLog
 
     def incidents(
         self,
@@ -248,13 +251,22 @@ class IncidentBook:
             ).all()
         return [Note(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5]) for row in reversed(rows)]
 
-    def add_comment(self, incident_id: int, author: str, text: str) -> None:
+    def add_comment(self, incident_id: int, doer: Doer, text: str) -> None:
         """Say something about it."""
         with self.database.writing() as connection:
-            _note(connection, incident_id, "comment", author, text, {})
+            _note(connection, incident_id, "comment", doer.name, text, {})
+            self._audit_incident(connection, doer, "incident.comment", incident_id, {"text": text})
+
+    def _audit_incident(
+        self, connection: Connection, doer: Doer, action: str, incident_id: int, detail: dict[str, Any]
+    ) -> None:
+        self.audit.append(
+            doer.name, doer.address, action, f"incident {incident_id}", detail,
+            request_id=doer.request_id, connection=connection,
+        )  # fmt: skip
 
     def change_incident(
-        self, incident_id: int, version: int, author: str, *, kind: str, text: str = "", **values: str
+        self, incident_id: int, version: int, doer: Doer, *, kind: str, text: str = "", **values: str
     ) -> None:
         """Set status or assignee; raises StaleChange when somebody else changed it since this version."""
         unknown = set(values) - {"status", "assignee"}
@@ -277,7 +289,8 @@ class IncidentBook:
                 " WHERE id = ?",
                 (after["status"], after["assignee"], closed_us, now, incident_id),
             )
-            _note(connection, incident_id, kind, author, text, {name: before[name] for name in values})
+            _note(connection, incident_id, kind, doer.name, text, {name: before[name] for name in values})
+            self._audit_incident(connection, doer, f"incident.{kind}", incident_id, {**values, "before": before})
 
 
 def _note(connection: Connection, incident_id: int, kind: str, author: str, text: str, before: dict[str, Any]) -> None:

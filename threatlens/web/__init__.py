@@ -20,6 +20,7 @@ from threatlens.web import (
     events,
     gate,
     health,
+    incidents,
     live,
     login,
     presentation,
@@ -33,7 +34,8 @@ from threatlens.web import (
 MAX_FORM_BYTES = 1 << 20
 
 PAGES = (
-    login, dashboard, events, sources, unknown, decode, dead_letters, appearance, health, settings, accounts, audit,
+    login, dashboard, incidents, events, sources, unknown, decode, dead_letters, appearance, health, settings, accounts,
+    audit,
 )  # fmt: skip
 
 

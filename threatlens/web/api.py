@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from threatlens.errors import ThreatLensError
-from threatlens.web import api_events, api_ingest, api_sources, api_tokens, api_users
+from threatlens.web import api_events, api_incidents, api_ingest, api_sources, api_tokens, api_users
 from threatlens.web.auth import authenticate
 from threatlens.web.openapi import document
 from threatlens.web.operations import Operation, operation
@@ -31,6 +31,11 @@ OPERATIONS: tuple[Operation, ...] = (
     api_events.list_events,
     api_events.get_event,
     api_events.get_stats,
+    api_incidents.list_incidents,
+    api_incidents.get_incident,
+    api_incidents.change_incident,
+    api_incidents.list_rules,
+    api_incidents.change_rule,
     api_ingest.ingest,
     api_ingest.get_ingestion,
     api_sources.list_sources,

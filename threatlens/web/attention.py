@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from threatlens.event import Event
-from threatlens.web.presentation import percent, plural, sentence
+from threatlens.store_incidents import Incident
+from threatlens.visible import visible
+from threatlens.web.presentation import count, percent, plural, sentence
 
 #: States of a source in which it cannot do its work, and how much that matters.
 BROKEN_STATES = {"no_permission": 7, "refused": 6, "error": 6, "missing": 5}
@@ -63,14 +65,17 @@ def attention(
     *,
     dead_letters: int,
     range_name: str,
+    incidents: Iterable[Incident] = (),
 ) -> list[Item]:
-    """The most pressing things first.
+    """The most pressing things first, open incidents before all; what an incident tells is not told again.
 
     severe: events of severity 7 or more, newest first; logins: who tried to log in, from the same time range.
     """
     knocks = {knock[0]: knock for knock in logins}
-    items = _severe_items(severe, knocks, range_name)
-    named = {item.subject for item in items}
+    first = [_incident_item(incident) for incident in incidents]
+    told = {item.subject for item in first}
+    items = [item for item in _severe_items(severe, knocks, range_name) if item.subject not in told]
+    named = {item.subject for item in items} | told
     items += [item for knock in knocks.values() if knock[0] not in named for item in _login_items(knock, range_name)]
     items += _source_items(sources)
     if dead_letters:
@@ -85,7 +90,20 @@ def attention(
             )
         )
     items.sort(key=lambda item: (-item.severity, -item.when_us))
-    return items
+    return first + items
+
+
+def _incident_item(incident: Incident) -> Item:
+    return Item(
+        incident.severity,
+        incident.subject[1],
+        visible(incident.title),
+        f"{'It succeeded' if incident.outcome == 'success' else 'An attempt'}, × {count(incident.n)}.",
+        when_us=incident.last_us,
+        query={"incident_id": incident.id},
+        endpoint="incidents.detail",
+        link="Show the incident",
+    )
 
 
 def headline(items: Sequence[Item]) -> str:

@@ -23,7 +23,7 @@ from threatlens.broadcaster import Batch, Place
 from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import Event
 from threatlens.models import now_us
-from threatlens.web import dashboard, events, sources
+from threatlens.web import dashboard, events, incidents, sources
 from threatlens.web.auth import Actor, actor, browser_actor, needs, still_there
 from threatlens.web.context import services
 from threatlens.web.event_filter import read_view
@@ -52,13 +52,29 @@ def _trust_panel() -> Panels:
 
 
 #: The parameters of a page that decide what its panels show.
-SHOWN_BY = frozenset(("range", "q", "min_severity", "max_severity", "category", "source", "start", "end"))
+SHOWN_BY = frozenset(
+    (
+        "range",
+        "q",
+        "min_severity",
+        "max_severity",
+        "category",
+        "source",
+        "start",
+        "end",
+        "status",
+        "outcome",
+        "incident",
+    )
+)
 
 #: What is kept up to date on which page, beside rows of events.
 PANELS: dict[str, tuple[Callable[[], Panels], ...]] = {
     "dashboard": (dashboard.panels, _trust_panel),
     "sources": (sources.panels, _trust_panel),
     "events": (events.panels, _trust_panel),
+    "incidents": (incidents.panels, _trust_panel),
+    "incident": (incidents.story_panels, _trust_panel),
     "other": (_trust_panel,),
 }
 

@@ -73,7 +73,9 @@ def overview(range_name: str) -> Overview:
     width_minutes = max(1, (bars[0].end_us - bars[0].start_us) // MINUTE_US) if bars else 1
     severe = store.page(EventFilter(min_severity=7, start_us=since), limit=200)
     dead = sum(not letter.event_id for letter in store.dead_letters(limit=100))
-    items = attention(severe, logins, sources, dead_letters=dead, range_name=range_name)
+    items = attention(
+        severe, logins, sources, dead_letters=dead, range_name=range_name, incidents=store.pressing_incidents()
+    )
     return Overview(
         range_name=range_name,
         items=items,

@@ -19,6 +19,7 @@ from threatlens.errors import (
     IngestError,
     QueryError,
     QueryTimeout,
+    StaleChange,
     StoreUnavailable,
     ThreatLensError,
 )
@@ -78,6 +79,8 @@ def _problem(error: Exception) -> ProblemError:
             return ProblemError(400, "The query took too long; ask for less.", code="query_timeout")
         case ConfigError():
             return ProblemError(422, error.message, code="invalid_configuration", field=error.key)
+        case StaleChange():
+            return ProblemError(409, f"{str(error)[:1].upper()}{str(error)[1:]}.")
         case IngestError():
             wait = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
             return ProblemError(error.status, str(error), headers=wait)

@@ -1,0 +1,257 @@
+"""Incidents as pages and as API: a story, decisions that can be undone, and no trust in what a log says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from builders import NOW_US
+from programs import Program
+
+from threatlens.event import RuleMatch
+from threatlens.incidents import Finding, fold
+from threatlens.models import now_us
+from threatlens.store_accounts import Doer
+from threatlens.store_detections import DetectionRow, write_detections
+from threatlens.store_incidents import IncidentTable
+from threatlens.web.advice import filled
+
+HOSTILE = "<script>alert(1)</script>$(reboot)"
+ANNA = Doer("user anna")
+
+
+def match(number: int, **changes: Any) -> RuleMatch:
+    plain = RuleMatch(
+        f"rule-{number}", f"Rule {number}", "high", 8, "rule", now_us() + number, now_us() + number, 1, (),
+        "203.0.113.9", "root", "web1", ("attack.credential-access", "attack.t1110"), (0,),
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+@pytest.fixture
+def find(services: Any) -> Any:
+    """Have rules find something: the id of its incident."""
+
+    def found(*matches: RuleMatch, outcome: str = "failure", category: str = "authentication") -> int:
+        with services.store.database.writing() as connection:
+            findings = [Finding(one, 1, 1, 1, outcome, category) for one in matches]
+            ids, _ = fold(findings, IncidentTable(connection))
+            rows = [DetectionRow(one, 1, (1,), 1, number, "") for one, number in zip(matches, ids, strict=True)]
+            write_detections(connection, rows)
+        return ids[-1]
+
+    return found
+
+
+def page(client: Any, path: str) -> str:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    return str(answer.text)
+
+
+def act(client: Any, incident_id: int, deed: str, **values: Any) -> Any:
+    text = page(client, f"/incidents/{incident_id}")
+    token = re.search(r'name="csrf_token" value="([^"]+)"', text)[1]  # type: ignore[index]
+    version = re.search(r'name="version" value="(\d+)"', text)[1]  # type: ignore[index]
+    form = {"csrf_token": token, "version": version, "do": deed, **values}
+    return client.post(f"/incidents/{incident_id}", data=form, follow_redirects=True)
+
+
+def test_the_list_says_what_happened_and_the_url_filters_it(viewer_client, find):
+    find(match(1))
+    find(match(2, source_ip="198.51.100.7", tags=("attack.initial-access", "attack.t1078")), outcome="success")
+    text = page(viewer_client, "/incidents")
+    assert "guessed passwords" in text
+    assert "got in as root" in text
+    assert "guessed passwords" not in page(viewer_client, "/incidents?outcome=success")
+    assert "got in" not in page(viewer_client, "/incidents?q=203.0.113.9")
+    assert "No incident fits" in page(viewer_client, "/incidents?status=closed")
+
+
+def test_the_dashboard_begins_with_open_incidents(viewer_client, services, find):
+    services.store.put_api_source("auth", "auto")
+    incident_id = find(match(1))
+    assert f'href="/incidents/{incident_id}"' in page(viewer_client, "/")
+
+
+def test_a_story_shows_stages_times_and_evidence(viewer_client, find):
+    incident_id = find(*(match(1, timestamp_us=now_us() + n) for n in range(214)))
+    text = page(viewer_client, f"/incidents/{incident_id}")
+    assert "× 214" in text
+    assert '<li class="lit">Credential access' in text
+    assert 'href="/events/1"' in text
+
+
+@pytest.mark.parametrize("path", ["/incidents", "/incidents/1", "/incidents/1/mute", "/"])
+def test_nothing_from_a_log_becomes_markup(analyst_client, services, find, path):
+    services.store.put_api_source("auth", "auto")
+    find(match(1, source_ip=None, user_name=HOSTILE, host_name=HOSTILE, rule_name=HOSTILE, tags=()))
+    text = page(analyst_client, path)
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+def test_decisions_are_noted_audited_and_undone(analyst_client, services, find):
+    incident_id = find(match(1))
+    assert "Acknowledged" in act(analyst_client, incident_id, "acknowledge").text
+    act(analyst_client, incident_id, "assign", assignee="anna")
+    act(analyst_client, incident_id, "comment", text="seen on the firewall, too")
+    act(analyst_client, incident_id, "close", text="blocked")
+    assert services.store.incident(incident_id).status == "closed"
+    act(analyst_client, incident_id, "undo")
+    incident = services.store.incident(incident_id)
+    assert (incident.status, incident.assignee) == ("acknowledged", "anna")
+    kinds = [note.kind for note in services.store.incident_notes(incident_id)]
+    assert kinds == ["acknowledged", "assigned", "comment", "closed", "undone"]
+    actions = [entry.action for entry in services.store.audit.page(action="incident")]
+    assert sorted(actions) == sorted(f"incident.{kind}" for kind in kinds)
+
+
+def test_who_decides_about_an_old_version_is_told(analyst_client, services, find):
+    incident_id = find(match(1))
+    answer = act(analyst_client, incident_id, "close", version="0")
+    assert "somebody else has changed this incident" in answer.text
+    assert services.store.incident(incident_id).status == "open"
+
+
+def test_who_may_only_read_changes_nothing(viewer_client, find):
+    incident_id = find(match(1))
+    text = page(viewer_client, f"/incidents/{incident_id}")
+    assert 'name="do"' not in text
+    token = re.search(r'name="csrf_token" value="([^"]+)"', text)[1]
+    answer = viewer_client.post(f"/incidents/{incident_id}", data={"csrf_token": token, "do": "close", "version": "1"})
+    assert answer.status_code == 403
+
+
+def test_a_closed_incident_that_goes_on_is_open_again(services, find):
+    incident_id = find(match(1))
+    services.store.change_incident(incident_id, 1, ANNA, kind="closed", status="closed")
+    assert find(match(1)) == incident_id
+    assert services.store.incident(incident_id).status == "open"
+    assert services.store.incident_notes(incident_id)[-1].kind == "reopened"
+
+
+def test_what_comes_much_later_is_a_new_incident_that_knows_the_old_one(services, find):
+    old = find(match(1))
+    new = find(match(1, first_us=now_us() + 8 * 3600 * 10**6, timestamp_us=now_us() + 8 * 3600 * 10**6))
+    assert new != old
+    assert services.store.incident(new).previous_id == old
+
+
+def test_a_false_positive_stays_one_until_something_else_happens(services, find):
+    incident_id = find(match(1))
+    services.store.change_incident(incident_id, 1, ANNA, kind="false_positive", status="false_positive")
+    find(match(1))
+    assert services.store.incident(incident_id).status == "false_positive"
+    find(match(2))
+    assert services.store.incident(incident_id).status == "open"
+
+
+def test_what_a_taken_over_user_does_belongs_to_who_took_him_over(services, find):
+    incident_id = find(match(1, tags=("attack.initial-access", "attack.t1078"), user_name="deploy"), outcome="success")
+    later = match(2, source_ip=None, user_name="deploy", tags=("attack.persistence", "attack.t1053"))
+    assert find(later, outcome="", category="process") == incident_id
+    assert services.store.incident(incident_id).title == "got in as deploy and planted a scheduled job"
+    other = match(3, source_ip="198.51.100.3", user_name="deploy")
+    assert find(other) != incident_id, "who guesses the same user's password is somebody else"
+
+
+def test_many_spoofed_addresses_are_one_incident(services, find):
+    many = [match(1, source_ip=f"198.51.{n // 250}.{n % 250}", user_name=None, host_name=None) for n in range(300)]
+    find(*many)
+    crowd = [incident for incident in services.store.incidents(limit=500) if incident.subject[0] == "rule"]
+    assert len(services.store.incidents(limit=500)) == 51
+    assert [incident.n for incident in crowd] == [250]
+
+
+def test_a_mute_is_previewed_made_and_hides_from_then_on(analyst_client, services, find):
+    incident_id = find(match(1), match(1), match(2))
+    text = page(analyst_client, f"/incidents/{incident_id}/mute?scope=rule&rule=rule-1&lasting=1d")
+    assert "hidden 2 matches" in text
+    token = re.search(r'name="csrf_token" value="([^"]+)"', text)[1]
+    form = {"csrf_token": token, "scope": "rule", "rule": "rule-1", "lasting": "1d", "reason": "a scanner of ours"}
+    analyst_client.post(f"/incidents/{incident_id}/mute", data={**form, "do": "preview"})
+    assert not services.store.mutes()
+    analyst_client.post(f"/incidents/{incident_id}/mute", data={**form, "do": "mute"})
+    (mute,) = services.store.mutes(now=now_us())
+    assert (mute.rule_id, mute.source_ip, mute.incident_id) == ("rule-1", "", incident_id)
+    assert 86_000 * 10**6 < mute.expires_us - now_us() <= 86_400 * 10**6
+    assert [entry.action for entry in services.store.audit.page(action="mute")] == ["mute.added"]
+
+
+@pytest.mark.parametrize(
+    "scope", [{"scope": ""}, {"scope": "source.ip", "source.ip": "0.0.0.0/0"}, {"scope": "source.ip", "source.ip": "x"}]
+)
+def test_a_mute_of_everything_is_refused(analyst_client, services, find, scope):
+    incident_id = find(match(1))
+    text = page(analyst_client, f"/incidents/{incident_id}/mute")
+    token = re.search(r'name="csrf_token" value="([^"]+)"', text)[1]
+    answer = analyst_client.post(f"/incidents/{incident_id}/mute", data={"csrf_token": token, "do": "mute", **scope})
+    assert "notice error" in answer.text
+    assert not services.store.mutes()
+
+
+# -- the API
+
+
+def test_programs_list_read_and_change_incidents(app, services, find):
+    first, second = find(match(1)), find(match(2, source_ip="198.51.100.7"))
+    program = Program(app, "analyst")
+    listed = program.get("/incidents", limit=1).json
+    assert ([one["id"] for one in listed["incidents"]], listed["next"]) == ([second], second)
+    assert [one["id"] for one in program.get("/incidents", before=second).json["incidents"]] == [first]
+    whole = program.get(f"/incidents/{first}").json
+    assert whole["stages"] == ["credential-access"]
+    assert whole["title"] == "203.0.113.9 guessed passwords"
+    body = {"version": whole["version"], "status": "closed", "comment": "blocked"}
+    changed = program.call("PATCH", f"/incidents/{first}", json=body)
+    assert (changed.status_code, changed.json["status"]) == (200, "closed")
+    assert program.call("PATCH", f"/incidents/{first}", json=body).status_code == 409
+    assert program.call("PATCH", f"/incidents/{first}", json={"status": "open"}).status_code == 422
+    assert program.get("/incidents/999").status_code == 404
+    assert Program(app, "viewer").call("PATCH", f"/incidents/{first}", json=body).status_code == 403
+
+
+def test_programs_list_and_switch_rules(app, services):
+    program = Program(app, "analyst")
+    rules = program.get("/rules").json["rules"]
+    assert len(rules) > 50
+    path = f"/rules/{rules[0]['id']}"
+    assert program.call("PATCH", path, json={"state": "off"}).json == {"state": "off"}
+    assert next(rule for rule in program.get("/rules").json["rules"] if rule["id"] == rules[0]["id"])["state"] == "off"
+    assert program.call("PATCH", "/rules/none", json={"state": "off"}).status_code == 404
+    assert program.call("PATCH", path, json={"state": "loud"}).status_code == 422
+
+
+# -- advice
+
+
+@pytest.mark.parametrize(
+    ("value", "command"),
+    [
+        ("203.0.113.9", "ufw deny from 203.0.113.9"),
+        ("a b", "ufw deny from 'a b'"),
+        ("$(reboot)", "ufw deny from '$(reboot)'"),
+        ("x'; reboot #", """ufw deny from 'x'"'"'; reboot #'"""),
+        ("-rf", "ufw deny from <source.ip>"),
+        ("a\nb", "ufw deny from <source.ip>"),
+        (None, "ufw deny from <source.ip>"),
+    ],
+)
+def test_values_in_commands_are_safe_in_a_shell(value, command):
+    (_, code, _) = filled("Run `ufw deny from {source.ip}` now.", {"source.ip": value} if value else {})
+    assert (code.text, code.is_code) == (command, True)
+
+
+def test_what_stands_in_quotes_already_takes_only_plain_words():
+    text = '`grep "from {source.ip}"`'
+    assert filled(text, {"source.ip": "203.0.113.9"})[0].text == 'grep "from 203.0.113.9"'
+    assert filled(text, {"source.ip": "$(reboot)"})[0].text == 'grep "from <source.ip>"'
+
+
+def test_sentences_name_what_is_there():
+    assert filled("{user.name} came.", {"user.name": "anna"})[0].text == "anna came."
+    assert filled("{user.name} came.", {})[0].text == "the user name came."
+    assert NOW_US

@@ -1,0 +1,277 @@
+"""Incidents: the list, each as a story, and what people decide about it. Everything decided is audited and undone."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from threatlens.analyzers.attack import TACTICS, techniques
+from threatlens.detection import muted_by
+from threatlens.errors import StaleChange
+from threatlens.incidents import incident_stages, timeline
+from threatlens.models import now_us
+from threatlens.store_detections import Mute
+from threatlens.store_incidents import STATUSES, Incident, Member
+from threatlens.web.advice import Part, filled
+from threatlens.web.auth import actor, doer, needs
+from threatlens.web.context import services
+from threatlens.web.event_filter import MAX_ID
+from threatlens.web.overview import trust
+
+ROWS = 50
+MAX_TEXT = 4_000  # characters of a comment
+TOLD = 4  # rules of an incident that are explained
+DAY_US = 86_400_000_000
+#: How long a mute lasts: word in the form, microseconds, words on the page.
+LASTING = {
+    "1h": (3_600_000_000, "an hour"),
+    "1d": (DAY_US, "a day"),
+    "7d": (7 * DAY_US, "a week"),
+    "30d": (30 * DAY_US, "30 days"),
+    "365d": (365 * DAY_US, "a year"),
+}
+PREVIEW_US = 30 * DAY_US
+STATUS_WORDS = {
+    "open": ("Open", "bad"),
+    "acknowledged": ("Acknowledged", "busy"),
+    "closed": ("Closed", "ok"),
+    "false_positive": ("False positive", "idle"),
+}
+#: What a button does: the new status and what the note is called.
+DEEDS = {
+    "acknowledge": ("acknowledged", "acknowledged"),
+    "close": ("closed", "closed"),
+    "false_positive": ("false_positive", "false_positive"),
+    "reopen": ("open", "reopened"),
+}
+
+blueprint = Blueprint("incidents", __name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one rule of an incident means and advises."""
+
+    member: Member
+    explanation: tuple[Part, ...]
+    recommendations: tuple[tuple[Part, ...], ...]
+
+
+@blueprint.get("/incidents")
+@needs("viewer")
+def index() -> str:
+    """The list, as the URL filters it."""
+    return render_template("incidents/index.html", trust=trust(), **_listed())
+
+
+def panels() -> dict[str, str]:
+    """The part of the list that is kept up to date."""
+    return {"incident-list": render_template("incidents/_list.html", **_listed())}
+
+
+def _listed() -> dict[str, Any]:
+    args = request.args
+    status = args.get("status", "")
+    statuses = (status,) if status in STATUSES else () if status == "all" else ("open", "acknowledged")
+    outcome = args.get("outcome", "")
+    before = args.get("before", type=int)
+    severity = args.get("min_severity", 1, type=int)
+    params: dict[str, Any] = {
+        name: value
+        for name, value in (("status", status), ("outcome", outcome), ("q", args.get("q", "").strip()),
+                            ("min_severity", severity if severity > 1 else ""))
+        if value
+    }  # fmt: skip
+    found = services().store.incidents(
+        statuses=statuses,
+        outcome=outcome if outcome in ("attempt", "success") else "",
+        min_severity=severity,
+        text=params.get("q", "")[:200],
+        before=before if before and 0 < before < MAX_ID else None,
+        limit=ROWS + 1,
+    )
+    return {
+        "incidents": found[:ROWS],
+        "older": found[ROWS - 1].id if len(found) > ROWS else None,
+        "newest": before is None,
+        "params": params,
+        "counts": services().store.incidents_by_status(),
+        "STATUS_WORDS": STATUS_WORDS,
+    }
+
+
+@blueprint.get("/incidents/<int:incident_id>")
+@needs("viewer")
+def detail(incident_id: int) -> str:
+    """One incident as a story."""
+    incident = _incident(incident_id)
+    return render_template("incidents/detail.html", trust=trust(), **_story(incident), **_people(incident))
+
+
+def story_panels() -> dict[str, str]:
+    """The parts of one incident's page that are kept up to date."""
+    incident = services().store.incident(request.args.get("incident", 0, type=int))
+    return {} if incident is None else {"story": render_template("incidents/_story.html", **_story(incident))}
+
+
+def _story(incident: Incident) -> dict[str, Any]:
+    members = timeline(incident.members.values())
+    present = incident_stages(incident)
+    return {
+        "incident": incident,
+        "members": members,
+        "techniques": {member.rule_id: techniques(member.tags) for member in members},
+        "stages": [(TACTICS[name], name in present) for name in TACTICS if name in present or name in _USUAL],
+        "told": told(incident, members),
+        "STATUS_WORDS": STATUS_WORDS,
+    }
+
+
+#: Stages that are shown unlit, too, so that one sees how far it went.
+_USUAL = frozenset(
+    ("reconnaissance", "initial-access", "execution", "persistence", "privilege-escalation", "command-and-control")
+)
+
+
+def told(incident: Incident, members: Sequence[Member]) -> list[Told]:
+    """The worst rules of the incident, explained with the values of their last event."""
+    seen, found = set(), []
+    for member in sorted(members, key=lambda member: (member.outcome != "success", -member.severity, member.first_us)):
+        advice = None if member.rule_id in seen else services().rules.advice(member.rule_id)
+        seen.add(member.rule_id)
+        if advice is None or not (advice.explanation or advice.description):
+            continue
+        event = services().store.event(member.last_event_id)
+        fields = dict(event.fields) if event else {}
+        if incident.subject[0] != "rule":
+            fields.setdefault(*incident.subject)
+        found.append(
+            Told(
+                member,
+                tuple(filled(advice.explanation or advice.description, fields)),
+                tuple(tuple(filled(text, fields)) for text in advice.recommendations),
+            )
+        )
+        if len(found) == TOLD:
+            break
+    return found
+
+
+def _people(incident: Incident) -> dict[str, Any]:
+    store = services().store
+    notes = store.incident_notes(incident.id)
+    return {
+        "notes": notes,
+        "undoable": next((note for note in reversed(notes) if note.kind != "comment"), None),
+        "may_act": actor().may("analyst"),
+        "asked_by": getattr(actor().user, "name", ""),
+        "previous": store.incident(incident.previous_id) if incident.previous_id else None,
+    }
+
+
+@blueprint.post("/incidents/<int:incident_id>")
+@needs("analyst")
+def change(incident_id: int) -> Response:
+    """What one button of the page does."""
+    incident = _incident(incident_id)
+    deed = request.form.get("do", "")
+    text = request.form.get("text", "").strip()[:MAX_TEXT]
+    version = request.form.get("version", 0, type=int)
+    try:
+        _do(incident, deed, text, version)
+    except StaleChange as error:
+        flash(f"{error}.", "error")
+    return redirect(url_for("incidents.detail", incident_id=incident_id), 303)
+
+
+def _do(incident: Incident, deed: str, text: str, version: int) -> None:
+    store = services().store
+    if deed == "comment":
+        if text:
+            store.add_comment(incident.id, doer(), text)
+    elif deed in DEEDS:
+        status, kind = DEEDS[deed]
+        store.change_incident(incident.id, version, doer(), kind=kind, text=text, status=status)
+        flash(f"The incident is {STATUS_WORDS[status][0].lower()}.", "done")
+    elif deed == "assign":
+        name = request.form.get("assignee", "").strip()[:100]
+        store.change_incident(incident.id, version, doer(), kind="assigned", text=name or "nobody", assignee=name)
+    elif deed == "undo":
+        last = next((note for note in reversed(store.incident_notes(incident.id)) if note.kind != "comment"), None)
+        if last is not None and last.before:
+            store.change_incident(incident.id, version, doer(), kind="undone", text=last.kind, **last.before)
+            flash("It is as it was before.", "done")
+    else:
+        abort(400)
+
+
+# -- mutes
+
+
+@blueprint.route("/incidents/<int:incident_id>/mute", methods=["GET", "POST"])
+@needs("analyst")
+def mute(incident_id: int) -> Response | str:
+    """Keep matches like these quiet for a while; what it would have hidden is shown first."""
+    incident = _incident(incident_id)
+    form = request.form if request.method == "POST" else request.args
+    asked = "scope" in form
+    scope = set(form.getlist("scope")) if asked else {"source.ip" if incident.subject[0] == "source.ip" else "rule"}
+    worst = max(incident.members.values(), key=lambda member: member.severity)
+    values = dict(reversed(list(incident.entities)))
+    offered = {"rule": form.get("rule") or worst.rule_id, **{
+        kind: (form.get(kind) or values.get(kind, "")).strip()[:200] for kind in ("source.ip", "user.name", "host.name")
+    }, "source": (form.get("source") or "").strip()[:100]}  # fmt: skip
+    chosen = {kind: value if kind in scope else "" for kind, value in offered.items()}
+    lasting = form.get("lasting") if form.get("lasting") in LASTING else "7d"
+    now = now_us()
+    wanted = Mute(
+        0, chosen["rule"], chosen["source.ip"], chosen["user.name"], chosen["source"], chosen["host.name"],
+        form.get("reason", "").strip()[:500], doer().name, incident.id, now, now + LASTING[str(lasting)][0], 0, 0,
+    )  # fmt: skip
+    error = _mute_error(wanted)
+    if request.method == "POST" and request.form.get("do") == "mute" and not error:
+        mute_id = services().store.add_mute(wanted, doer())
+        flash(f"Mute {mute_id} is in force for {LASTING[str(lasting)][1]}. It can be ended on the rules page.", "done")
+        return redirect(url_for("incidents.detail", incident_id=incident.id), 303)
+    hidden = [] if error else [
+        view for view, source in services().store.recent_detections(now - PREVIEW_US) if muted_by(wanted, view, source)
+    ]  # fmt: skip
+    return render_template(
+        "incidents/mute.html",
+        incident=incident,
+        members=timeline(incident.members.values()),
+        sources=sorted(source.source_name for source in services().store.sources()),
+        offered=offered,
+        scope=scope,
+        lasting=lasting,
+        LASTING=LASTING,
+        reason=wanted.reason,
+        error=error,
+        hidden=hidden,
+        trust=trust(),
+    )
+
+
+def _mute_error(wanted: Mute) -> str:
+    if not any((wanted.rule_id, wanted.source_ip, wanted.user_name, wanted.source, wanted.host_name)):
+        return "Choose at least one part of the scope; a mute of everything hides attacks."
+    if wanted.source_ip:
+        try:
+            network = ipaddress.ip_network(wanted.source_ip, strict=False)
+        except ValueError:
+            return "The address is neither an address nor a network such as 203.0.113.0/24."
+        if network.prefixlen == 0:
+            return "That network is every address; a mute of everything hides attacks."
+    return ""
+
+
+def _incident(incident_id: int) -> Incident:
+    incident = services().store.incident(incident_id) if incident_id <= MAX_ID else None
+    if incident is None:
+        abort(404)
+    return incident
