@@ -25,7 +25,7 @@ LAYERS = {
     0: "errors event visible",
     1: "analyzers attack broadcaster channels decoders demo detectors discovery ingestion_queue logs outbound "
     "passwords query redaction rulebook settings sources vault",
-    2: "config migrations models store",
+    2: "config migrations models own_decoders store",
     3: "backup detection doctor health incidents ingestions notifications processor reports rule_library",
     4: "background web",
     5: "__init__",  # create_app()

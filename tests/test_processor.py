@@ -11,6 +11,7 @@ from threatlens.broadcaster import EventBroadcaster, Place
 from threatlens.errors import StoreUnavailable
 from threatlens.event import BAD_ENCODING, PARSE_ERROR, TRUNCATED, UNTERMINATED, EventFilter
 from threatlens.ingestion_queue import RealtimeIngestionQueue
+from threatlens.own_decoders import OwnDecoders
 from threatlens.processor import QueueProcessor
 from threatlens.sources.base import LogSourceConfig
 
@@ -151,6 +152,22 @@ def test_shapes_keep_their_number_when_they_grow_general_and_after_a_restart(ben
     again.process([line], bench.stopped)
     wide = next(shape for shape in store.templates() if shape.text == "zork moved <*> gremlins home")
     assert (wide.id, wide.n) == (first, 3)
+
+
+def test_a_decoder_that_somebody_makes_reads_from_the_next_batch_on(bench, store, tmp_path):
+    now = iter(range(1000))
+    own = OwnDecoders(str(tmp_path / "decoders"), clock=lambda: float(next(now)))
+    processor = QueueProcessor(
+        bench.queue, store, bench.ring, on_refused=bench.refused.append, own_decoders=own
+    )  # fmt: skip
+    processor.set_sources([LogSourceConfig(bench.source_id, "auth", "/x")], {})
+    for _ in range(2):
+        start = store.position(bench.stream_id)
+        line = entry(b"gate alice refused\n", stream_id=bench.stream_id, source_id=bench.source_id, start=start)
+        processor.process([line], bench.stopped)
+        own.save("name: shop.gate\npattern: gate (?P<user>[a-z]+) refused")
+    assert "shop.gate" in {event.format for event in bench.events()}
+    assert "unknown" in {event.format for event in bench.events()}
 
 
 def test_what_a_source_has_taught_is_remembered(bench):

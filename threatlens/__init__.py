@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.models import db
     from threatlens.notifications import NotificationManager
     from threatlens.outbound import OutboundClient
+    from threatlens.own_decoders import OwnDecoders
     from threatlens.passwords import Passwords
     from threatlens.reports import Reporter
     from threatlens.rule_library import RuleLibrary
@@ -54,7 +55,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.config.update(SECRET_KEY=secret_key(settings), SQLALCHEMY_DATABASE_URI=settings.database_url)
     db.init_app(app)
-    store = EventStore(connect(settings.database_url))
+    own_decoders = OwnDecoders(settings.decoders_folder)
+    store = EventStore(connect(settings.database_url), own_decoders.decode_stored)
     config = ConfigManager(
         settings.yaml_path,
         book=ConfigTable(store.database),
@@ -70,7 +72,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url, report=reporter.pdf
     )
     rules = RuleLibrary(settings, store)
-    background = BackgroundProcessor(settings, store, config, broadcaster, ingestions, notifications, reporter, rules)
+    background = BackgroundProcessor(
+        settings, store, config, broadcaster, ingestions, notifications, reporter, rules, own_decoders
+    )
     app.extensions["threatlens"] = Services(
         settings,
         store,
@@ -84,6 +88,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         Passwords(settings.argon2_memory_kib, settings.argon2_time),
         LoginLimits(),
         rules,
+        own_decoders,
     )
     web.register(app, settings.hosts)
     return app

@@ -34,6 +34,7 @@ from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.ingestions import Ingestions
 from threatlens.models import now_us
 from threatlens.notifications import NotificationManager
+from threatlens.own_decoders import OwnDecoders
 from threatlens.processor import QueueProcessor
 from threatlens.reports import Reporter
 from threatlens.rule_library import RuleLibrary, RuleWatch
@@ -137,6 +138,7 @@ class BackgroundProcessor:
         notifications: NotificationManager,
         reporter: Reporter,
         rules: RuleLibrary,
+        own_decoders: OwnDecoders,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -146,6 +148,7 @@ class BackgroundProcessor:
         self._notifications = notifications
         self._reporter = reporter
         self._rules = rules
+        self._own_decoders = own_decoders
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
         self._scheduler = BackgroundScheduler(
@@ -242,6 +245,7 @@ class BackgroundProcessor:
             on_refused=self._forget_streams,
             notifications=self._notifications,
             detector=detector,
+            own_decoders=self._own_decoders,
         )
         processor.recall_shapes()
         monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=self._settings.own_files)

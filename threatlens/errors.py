@@ -125,3 +125,7 @@ class StaleChange(ThreatLensError):
 
 class RuleFileError(ThreatLensError):
     """A rule or a list cannot be saved. Whoever wrote it must act; nothing was changed."""
+
+
+class DecoderError(ThreatLensError):
+    """A decoder that somebody made cannot be used. Whoever made it must act."""

@@ -30,6 +30,7 @@ from threatlens.event import PARSE_ERROR, Decoded, Event, LogEntry
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.models import now_us
 from threatlens.notifications import Happening, NotificationManager
+from threatlens.own_decoders import OwnDecoders
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import texts
 from threatlens.store import FAILURE, INDEXED_CHARACTERS, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
@@ -113,6 +114,7 @@ class QueueProcessor:
         on_refused: Callable[[frozenset[int]], None],
         notifications: NotificationManager | None = None,
         detector: Detector | None = None,
+        own_decoders: OwnDecoders | None = None,
         batch_lines: int = 2_000,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -126,6 +128,8 @@ class QueueProcessor:
         self._detector = detector
         self._detecting = threading.Lock()  # dead letters are replayed by another thread
         self._wall = wall
+        self._own_decoders = own_decoders
+        self._registry = own_decoders.registry() if own_decoders else None
         self._decoders: dict[int, SourceDecoder] = {}
         self._configs: dict[int, LogSourceConfig] = {}
         self._learned: dict[int, tuple[str, ...]] = {}
@@ -139,11 +143,20 @@ class QueueProcessor:
             known = self._configs.get(config.source_id)
             if known is None or (known.format, known.timezone) != (config.format, config.timezone):
                 taught = learned.get(config.source_id, ())
-                self._decoders[config.source_id] = SourceDecoder(
-                    format=config.format, timezone=config.timezone, learned=taught
-                )
+                self._decoders[config.source_id] = self._decoder_for(config, taught)
                 self._learned[config.source_id] = taught
             self._configs[config.source_id] = config
+
+    def _decoder_for(self, config: LogSourceConfig, learned: Sequence[str]) -> SourceDecoder:
+        return SourceDecoder(format=config.format, timezone=config.timezone, learned=learned, registry=self._registry)
+
+    def _take_over_decoders(self) -> None:
+        """Decode with what people have made since the last batch; what the sources have taught is kept."""
+        registry = self._own_decoders.registry() if self._own_decoders else None
+        if registry is not self._registry:
+            self._registry = registry
+            for source_id, config in self._configs.items():
+                self._decoders[source_id] = self._decoder_for(config, self._decoders[source_id].learned)
 
     def prepare(self, stopped: Callable[[float], bool]) -> None:
         """Decode batches until `stopped(0)`; stopped(s) waits s seconds or until stopping, and says whether we are."""
@@ -199,6 +212,7 @@ class QueueProcessor:
 
     def _prepare(self, entries: Sequence[LogEntry]) -> _Prepared:
         """Decode and rate every line; the entries of one stream are brought together, in their order."""
+        self._take_over_decoders()
         prepared = _Prepared(entries)
         by_stream: dict[int, list[LogEntry]] = {}
         for entry in entries:
@@ -229,7 +243,7 @@ class QueueProcessor:
         source_id, extra_flags, original_bytes = entry.source_id, entry.flags, entry.true_bytes or None
         decoder = self._decoders.get(source_id)
         if decoder is None:
-            decoder = self._decoders[source_id] = SourceDecoder()
+            decoder = self._decoders[source_id] = SourceDecoder(registry=self._registry)
         decode, name_id = decoder.decode, self._store.name_id
         path_id = name_id("path", entry.source_path)
         format_ids: dict[str, int] = {}

@@ -54,6 +54,11 @@ class Settings:
         return os.path.join(self.data, "spool")
 
     @property
+    def decoders_folder(self) -> str:
+        """The decoders that people have made."""
+        return os.path.join(self.data, "decoders")
+
+    @property
     def reports_folder(self) -> str:
         return os.path.join(self.data, "reports")
 

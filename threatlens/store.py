@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from threatlens.decoders import decode_stored
 from threatlens.errors import NotOurs
 from threatlens.models import now_us
 from threatlens.store_accounts import AccountBook
@@ -24,7 +25,7 @@ from threatlens.store_database import Database
 from threatlens.store_detections import DetectionBook
 from threatlens.store_incidents import IncidentBook
 from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
-from threatlens.store_reading import MINUTE_US, SLOT_US, EventReading
+from threatlens.store_reading import MINUTE_US, SLOT_US, Decode, EventReading
 from threatlens.store_reports import ReportBook
 from threatlens.store_sources import SourceBook
 from threatlens.store_streams import StreamTable
@@ -99,8 +100,10 @@ class EventStore(
 ):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, decode: Decode = decode_stored) -> None:
+        """`decode` reads the fields of a stored line again, given its format."""
         super().__init__(Database(engine))
+        self.decode_stored = decode
         self.audit = AuditLog(self.database)
         self._names: dict[tuple[str, str], int] = {}
         self._names_lock = threading.Lock()

@@ -8,14 +8,13 @@ without a time limit.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
 
-from threatlens.decoders import decode_stored
-from threatlens.event import Event, EventFilter, stands_in
+from threatlens.event import Decoded, Event, EventFilter, stands_in
 from threatlens.store_database import Database
 from threatlens.store_detections import DetectionView, detections_of
 
@@ -55,10 +54,16 @@ class TemplateView:
     source: str
 
 
+#: (raw line, format) -> what the line says.
+Decode = Callable[[str, str], Decoded]
+
+
 class EventReading:
     """Queries. Every one raises QueryTimeout when it would take too long and StoreUnavailable without a database."""
 
     database: Database
+    #: Reads the fields of a stored line again, given its format.
+    decode_stored: Decode
 
     # -- events
 
@@ -87,7 +92,7 @@ class EventReading:
         names = _names(connection, {number for row in rows for number in row[4:7]})
         sources = _source_names(connection)
         detections = detections_of(connection, [row[0] for row in rows])
-        return [_event(row, names, sources, detections.get(row[0], ())) for row in rows]
+        return [_event(row, names, sources, detections.get(row[0], ()), self.decode_stored) for row in rows]
 
     # -- the roll-up
 
@@ -369,10 +374,16 @@ def _text(raw: str | bytes, encoding: str | None) -> str:
     return raw if isinstance(raw, str) else raw.decode(encoding or "utf-8", "replace")
 
 
-def _event(row: Any, names: dict[int, str], sources: dict[int, str], detections: Sequence[DetectionView] = ()) -> Event:
+def _event(
+    row: Any,
+    names: dict[int, str],
+    sources: dict[int, str],
+    detections: Sequence[DetectionView],
+    decode: Decode,
+) -> Event:
     raw = _text(row[14], row[10])
     format_name = names.get(row[5], "unknown")
-    decoded = decode_stored(raw, format_name)
+    decoded = decode(raw, format_name)
     fields = decoded.fields if row[15] is None else {**decoded.fields, "event.original_bytes": row[15]}
     return Event(
         id=row[0],

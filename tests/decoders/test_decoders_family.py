@@ -24,6 +24,7 @@ PARTS = {
     "applications_servers",
     "base",
     "clf",
+    "drafting",
     "explaining",
     "formats",
     "levels",

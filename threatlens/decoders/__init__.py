@@ -208,21 +208,25 @@ class SourceDecoder(_source.SourceDecoder):
         timezone: str = "UTC",
         learned: Sequence[str] = (),
         year: int | None = None,
+        registry: _source.Registry | None = None,
     ) -> None:
-        """`format` is one of FORMATS or "auto". Raises ValueError for an unknown format or time zone."""
-        super().__init__(_REGISTRY, format=format, timezone=timezone, learned=learned, year=year)
+        """`format` is one of FORMATS or "auto"; `registry` knows more decoders than ours.
+
+        Raises ValueError for an unknown format or time zone."""
+        super().__init__(registry or _REGISTRY, format=format, timezone=timezone, learned=learned, year=year)
 
 
-def explain(line: str, read_at_s: float, taken: str) -> Explanation:
+def explain(line: str, read_at_s: float, taken: str, registry: _source.Registry | None = None) -> Explanation:
     """Which decoders a line met, and why the format `taken` has it."""
-    return _explaining.explain(_REGISTRY, line, read_at_s, taken)
+    return _explaining.explain(registry or _REGISTRY, line, read_at_s, taken)
 
 
-def decode_stored(raw: str, format: str) -> Decoded:  # noqa: A002
+def decode_stored(raw: str, format: str, registry: _source.Registry | None = None) -> Decoded:  # noqa: A002
     """Read the fields of a stored line again. The time is not read: the event has it already."""
-    decoded = SourceDecoder(learned=(format,)).decode(raw, 0.0)
-    if decoded.format != format and format in FORMATS:
-        decoded = SourceDecoder(format=format).decode(raw, 0.0)
+    registry = registry or _REGISTRY
+    decoded = SourceDecoder(learned=(format,), registry=registry).decode(raw, 0.0)
+    if decoded.format != format and format in registry.by_name:
+        decoded = SourceDecoder(format=format, registry=registry).decode(raw, 0.0)
     return decoded._replace(timestamp_us=None)
 
 

@@ -219,6 +219,16 @@ def _constants(category: str, action: str, outcome: str, level: str, also: Mappi
     return constants
 
 
+def field_of(name: str) -> str:
+    """The field that a group of this name fills, beside addresses, ports and the parts of a layout."""
+    return NUMBERS.get(name) or TEXTS.get(name) or name.replace("__", ".")
+
+
+def is_number(name: str) -> bool:
+    """Whether that field holds a number."""
+    return name in NUMBERS or field_of(name) in NUMERIC
+
+
 def _storing(name: str) -> list[str]:
     """The statements that put a group's text into its field."""
     if name in ADDRESS_SIDES:
@@ -232,8 +242,8 @@ def _storing(name: str) -> list[str]:
         ]
     if name in PORTS:
         return [f"    if {name} and (port := int({name})) <= 65535:", f"        fields[{PORTS[name]!r}] = port"]
-    field = NUMBERS.get(name) or TEXTS.get(name) or name.replace("__", ".")
-    if name in NUMBERS or field in NUMERIC:
+    field = field_of(name)
+    if is_number(name):
         return [f"    if {name}:", f"        fields[{field!r}] = int({name})"]
     if "." not in field:
         raise ValueError(f"no field is meant by a group named {name}")

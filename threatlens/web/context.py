@@ -15,6 +15,7 @@ from threatlens.errors import ThreatLensError
 from threatlens.ingestions import Ingestions
 from threatlens.notifications import NotificationManager
 from threatlens.outbound import OutboundClient
+from threatlens.own_decoders import OwnDecoders
 from threatlens.passwords import Passwords
 from threatlens.reports import Reporter
 from threatlens.rule_library import RuleLibrary
@@ -57,6 +58,7 @@ class Services:
     passwords: Passwords
     limits: LoginLimits
     rules: RuleLibrary
+    own_decoders: OwnDecoders
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""

@@ -12,6 +12,7 @@ from threatlens.decoders import FORMATS, Explanation, SourceDecoder, explain
 from threatlens.decoders.spans import Piece, pieces
 from threatlens.event import FLAG_NAMES, Decoded
 from threatlens.web.auth import needs
+from threatlens.web.context import services
 from threatlens.web.overview import trust
 
 MAX_LINES = 20
@@ -61,7 +62,8 @@ def index() -> str:
 
 def _read(text: str, log_format: str, zone: str) -> list[Read]:
     """The lines, decoded in their order; raises ValueError for a format or a zone that does not exist."""
-    decoder = SourceDecoder(format=log_format, timezone=zone)
+    registry = services().own_decoders.registry()
+    decoder = SourceDecoder(format=log_format, timezone=zone, registry=registry)
     now = time.time()
     found: list[Read] = []
     for line in text.replace("\r\n", "\n").split("\n"):
@@ -76,7 +78,7 @@ def _read(text: str, log_format: str, zone: str) -> list[Read]:
                 tuple(name for bit, name in FLAG_NAMES.items() if decoded.flags & bit),
                 pieces(line, decoded.fields),
                 [(name, _text(value)) for name, value in decoded.fields.items()],
-                explain(line, now, decoded.format),
+                explain(line, now, decoded.format, registry),
             )
         )
     return found

@@ -1,18 +1,39 @@
-"""Lines that no decoder knows, grouped by their shape."""
+"""Lines that no decoder knows, grouped by their shape, and the decoders that people draft from them."""
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template
+import time
+from typing import NamedTuple
 
-from threatlens.web.auth import needs
+from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from threatlens.decoders import Attempt, SourceDecoder, explain
+from threatlens.decoders.drafting import MAX_FILE, draft, member_of, parse
+from threatlens.decoders.source import Registry
+from threatlens.errors import DecoderError
+from threatlens.event import Decoded, EventFilter
+from threatlens.store_reading import TemplateView
+from threatlens.web.auth import needs, record
 from threatlens.web.context import services
 from threatlens.web.event_filter import quoted
 from threatlens.web.overview import trust
 
 SHAPES = 200
+COMPARED = 12  # shapes whose nearest format is looked for
 MIN_WORD = 3  # letters; shorter words of a shape say little
+TRIED = 300  # stored lines that a draft is tried on
+SHOWN = 10  # of those, shown
 
 blueprint = Blueprint("unknown", __name__)
+
+
+class Trial(NamedTuple):
+    """A draft on stored lines."""
+
+    tried: int  # unknown lines looked at
+    read: int  # of those, read by the draft
+    lines: list[tuple[str, Decoded]]  # the first of them
 
 
 @blueprint.get("/unknown")
@@ -21,13 +42,101 @@ def index() -> str:
     """The shapes, the most frequent first."""
     shapes = services().store.templates(limit=SHAPES)
     sources = services().store.sources()
+    own = services().own_decoders
+    registry = own.registry()
     return render_template(
         "unknown/index.html",
-        shapes=[(shape, search_for(shape.text)) for shape in shapes],
+        shapes=[
+            (shape, search_for(shape.text), _nearest(registry, shape) if place < COMPARED else None)
+            for place, shape in enumerate(shapes)
+        ],
         unknown=sum(source.unknown for source in sources),
         events=sum(source.events for source in sources),
+        decoders=own.all(),
+        problems=own.problems,
         trust=trust(),
     )
+
+
+@blueprint.post("/unknown/draft")
+@needs("analyst")
+def make_draft() -> str:
+    """A decoder for the chosen shapes, or the one in the form again, tried on stored lines."""
+    text = request.form.get("text", "")
+    problem = ""
+    if not text:
+        chosen = {int(number) for number in request.form.getlist("shape")[:50] if number.isdecimal()}
+        samples = [shape.sample for shape in services().store.templates(limit=SHAPES) if shape.id in chosen]
+        try:
+            text = draft(samples).as_yaml()
+        except DecoderError as error:
+            problem = str(error)
+    return _draft_page(text.replace("\r\n", "\n"), problem)
+
+
+@blueprint.post("/unknown/decoders")
+@needs("admin")
+def save() -> AnyResponse | str:
+    """Keep the decoder of the form; it reads lines from the next batch on."""
+    text = request.form.get("text", "").replace("\r\n", "\n")
+    try:
+        made = services().own_decoders.save(text)
+    except DecoderError as error:
+        return _draft_page(text, str(error))
+    record("decoder.save", made.name, {"program": made.program})
+    flash(f"{made.name} reads lines from now on.", "done")
+    return redirect(url_for("unknown.index"), 303)
+
+
+@blueprint.get("/unknown/decoders/<name>.yml")
+@needs("viewer")
+def export(name: str) -> Response:
+    """A decoder's file."""
+    made = next((own for own in services().own_decoders.all() if own.name == name), None)
+    if made is None:
+        abort(404)
+    headers = {"Content-Disposition": f'attachment; filename="{made.name}.yml"'}
+    return Response(made.as_yaml(), mimetype="application/yaml", headers=headers)
+
+
+@blueprint.post("/unknown/decoders/<name>/remove")
+@needs("admin")
+def remove(name: str) -> AnyResponse:
+    """Forget a decoder."""
+    services().own_decoders.remove(name)
+    record("decoder.remove", name, {})
+    flash(f"{name} is forgotten.", "done")
+    return redirect(url_for("unknown.index"), 303)
+
+
+def _draft_page(text: str, problem: str) -> str:
+    trial = None
+    if text and not problem:
+        try:
+            trial = _try(text)
+        except DecoderError as error:
+            problem = str(error)
+    return render_template(
+        "unknown/draft.html", text=text[:MAX_FILE], problem=problem, trial=trial, shown=SHOWN, trust=trust()
+    )
+
+
+def _try(text: str) -> Trial:
+    """What the decoder makes of the newest unknown lines; raises DecoderError."""
+    made = parse(text)
+    decoder = SourceDecoder(registry=Registry([*services().own_decoders.registry().by_name.values(), member_of(made)]))
+    now = time.time()
+    unknown = [shape.sample for shape in services().store.templates(limit=SHAPES)]
+    stored = [event.raw for event in services().store.page(EventFilter(), limit=TRIED) if event.format == "unknown"]
+    lines = list(dict.fromkeys([*made.samples, *stored, *unknown]))
+    read = [(line, decoded) for line in lines if (decoded := decoder.decode(line, now)).format == made.name]
+    return Trial(len(lines), len(read), read[:SHOWN])
+
+
+def _nearest(registry: Registry, shape: TemplateView) -> Attempt | None:
+    """The known format that the shape's sample is most like; None: it is like none."""
+    attempts = explain(shape.sample[:500], 0.0, "unknown", registry).attempts
+    return attempts[0] if attempts and attempts[0].read > 1 else None
 
 
 def search_for(text: str) -> str:
