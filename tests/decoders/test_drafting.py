@@ -10,6 +10,7 @@ from threatlens.decoders import DECODERS, SourceDecoder
 from threatlens.decoders.drafting import draft, member_of, parse
 from threatlens.decoders.source import Registry
 from threatlens.errors import DecoderError
+from threatlens.event import rfc3339
 
 READ_AT_S = 1_795_435_200.0
 LINES = [

@@ -32,7 +32,8 @@ _TOKEN = re.compile(
     r"(?:Z| ?[+-][0-9]{2}:?[0-9]{2})?|[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}"
     r"|[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}(?::[0-9]{2}){3} [+-][0-9]{4})"
     r"|(?P<address>(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w.])|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{1,4})"
-    r'|(?P<quoted>"[^"]*"|\'[^\']*\')|(?P<number>[0-9]+(?![\w.]))|(?P<word>[\w./\\@%+*#$~!&-]+)|(?P<space>\s+)|(?P<sign>.)'
+    r'|(?P<quoted>"[^"]*"|\'[^\']*\')|(?P<number>[0-9]+(?![\w.]))|(?P<word>[\w./\\@%+*#$~!&-]+)|(?P<space>\s+)|(?P<sign>.)',
+    re.ASCII | re.DOTALL,
 )
 _PATTERNS = {"time": r"[^\]|]+?", "address": r"[0-9a-fA-F.:]+", "number": r"[0-9]+", "word": r"\S+?", "value": r"\S+?"}
 _KEYED = {
@@ -69,7 +70,8 @@ class OwnDecoder:
             if getattr(self, key)
         }
         values["samples"] = list(self.samples)
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+        plain = (self.pattern + "".join(self.samples)).isprintable()  # what is not would be folded or lost
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=plain, width=1000)
 
 
 def parse(text: str, taken: frozenset[str] = frozenset()) -> OwnDecoder:
@@ -209,11 +211,11 @@ def _part(column: Sequence[tuple[str, str]], before: Sequence[str], used: set[st
     kind = kinds.pop() if len(kinds) == 1 else "value"
     key = _key(before)
     if kind == "space":
-        return r"\s+" if len(texts) > 1 else re.escape(texts.pop())
+        return r"[\s\v]+" if len(texts) > 1 else _literal(texts.pop())
     constant = len(texts) == 1 and kind in {"word", "sign"} and not (key and before[-1] == "=")
     level = kind == "word" and all(text in LEVELS and len(text) > 2 for text in texts)
     if constant and not level:
-        return re.escape(texts.pop())
+        return _literal(texts.pop())
     if kind == "quoted":
         quote = next(iter(texts))[0]
         group = _group("value", key, used)
@@ -222,8 +224,13 @@ def _part(column: Sequence[tuple[str, str]], before: Sequence[str], used: set[st
     used.add(group)
     if kind == "time":
         longest = next(iter(texts))
-        return rf"(?P<{group}>{re.sub(r'[A-Za-z]+', '[A-Za-z]+', re.sub(r'[0-9]+', '[0-9 ]+', re.escape(longest)))})"
+        return rf"(?P<{group}>{re.sub(r'[A-Za-z]+', '[A-Za-z]+', re.sub(r'[0-9]+', '[0-9 ]+', _literal(longest)))})"
     return f"(?P<{group}>{_PATTERNS.get(kind, '.*?')})"
+
+
+def _literal(text: str) -> str:
+    escaped: str = re2.escape(text)
+    return escaped
 
 
 def _key(before: Sequence[str]) -> str:
