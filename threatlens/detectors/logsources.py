@@ -109,6 +109,9 @@ class LogSources:
             categories.add(category)
         if isinstance(program, str):
             services.add(program.lower())
+            if not products and name != "json":  # what a program wrote into syslog, read by a decoder of its own
+                products.add("linux")
+                services.add("syslog")
         if len(key) == 4 and isinstance(key[3], int):
             found = self._objects[key[3]]
             products |= _listed(found.get("product"))
