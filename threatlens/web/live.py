@@ -84,12 +84,12 @@ class LivePages:
     """What all browsers of one process share: what was rendered for any of them."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    rows: OrderedDict[tuple[int, str, str], str] = field(default_factory=OrderedDict)
+    rows: OrderedDict[tuple[int, str, str, str], str] = field(default_factory=OrderedDict)
     panels: dict[tuple[str, ...], tuple[float, float, int, Panels]] = field(default_factory=dict)
 
     def row(self, event: Event) -> str:
-        """The HTML of one row, rendered once for everybody who sees it in the same zone on the same day."""
-        key = (event.id, zone_name(), moment(now_us()).date().isoformat())
+        """The HTML of one row, rendered once for all who see it below one path, in one zone, on one day."""
+        key = (event.id, request.script_root, zone_name(), moment(now_us()).date().isoformat())
         with self.lock:
             known = self.rows.get(key)
         if known is None:
@@ -103,7 +103,7 @@ class LivePages:
     def painted(self, page: str, last_id: int) -> Panels:
         """The panels of a page, rendered once for all who look at it alike; less often where that is expensive."""
         shown = sorted((name, value) for name, value in request.args.items(multi=True) if name in SHOWN_BY)
-        key = (page, zone_name(), repr(shown))
+        key = (page, request.script_root, zone_name(), repr(shown))
         now = time.monotonic()
         with self.lock:
             painted_s, cost_s, seen_id, panels = self.panels.get(key, (float("-inf"), 0.0, -1, {}))
