@@ -122,7 +122,7 @@ def change_source(source_id: int, body: SourceChange) -> dict[str, Any]:
 
 
 @operation("DELETE", "/sources/<int:source_id>", role="admin", summary="Stop following a source and forget it",
-           status=204, problems=(404,))  # fmt: skip
+           status=204, problems=(404, 422))  # fmt: skip
 def delete_source(source_id: int) -> None:
     """Its events stay."""
     services().config.remove_log_source(_view(source_id).source_name)

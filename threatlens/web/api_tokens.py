@@ -16,6 +16,7 @@ from threatlens.web.problems import ProblemError
 
 Role = Literal["viewer", "analyst", "admin"]
 Scope = Literal["read", "ingest", "write"]
+SourceName = Annotated[str, Field(min_length=1, max_length=100)]
 DAY_US = 86_400_000_000
 
 
@@ -26,7 +27,9 @@ class NewToken(Shape):
     role: Role
     days: Annotated[int | None, Field(ge=1, le=3650, description="how long it lasts; null: until it is revoked")] = None
     scopes: Annotated[list[Scope] | None, Field(min_length=1, max_length=3, description="null: all")] = None
-    sources: Annotated[list[str] | None, Field(max_length=100, description="the only ones it is for; null: all")] = None
+    sources: Annotated[
+        list[SourceName] | None, Field(max_length=100, description="the only ones it is for; null: all")
+    ] = None
 
 
 class MadeToken(Shape):
