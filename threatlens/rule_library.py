@@ -6,6 +6,7 @@ engine. A rule that cannot run is a problem with file and line and harms no othe
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -15,11 +16,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from threatlens.analyzers.novelty import KINDS, LEVEL
-from threatlens.detectors import BUILTIN, DetectionEngine, Problem, Rule, RuleSet, load_rules, load_tables
+from threatlens.detectors import (
+    BUILTIN,
+    DetectionEngine,
+    Problem,
+    Rule,
+    RuleSet,
+    compile_text,
+    load_rules,
+    load_tables,
+)
 from threatlens.detectors.documents import DocumentError, read_documents
-from threatlens.errors import RuleFileError
+from threatlens.detectors.geo import Geo
+from threatlens.detectors.lists import load_lists
+from threatlens.detectors.threats import ThreatLists
+from threatlens.errors import ConfigError, RuleFileError
 from threatlens.settings import Settings
 from threatlens.store import EventStore
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the folder by pages.
 LOOK_S = 1.0
@@ -117,7 +132,31 @@ class RuleLibrary:
         rules = tuple(rule for rule in loaded.rules if rule.id not in loaded.off)
         if only:
             rules = tuple(family(loaded.rules, only))
-        return DetectionEngine(RuleSet(rules, loaded.problems), load_tables(), lists=loaded.lists)
+        threats, geo = (None, None) if only else (self._threats(), self._geo())
+        return DetectionEngine(
+            RuleSet(rules, loaded.problems),
+            load_tables(),
+            lists=loaded.lists,
+            threats=threats,
+            enrich=geo.enrich if geo is not None else None,
+        )
+
+    def _threats(self) -> ThreatLists | None:
+        """The lists of what is bad, from the folder "threats" beside the rules; None without one."""
+        folder = os.path.join(self.folder, "threats")
+        return ThreatLists(load_lists(folder)) if os.path.isdir(folder) else None
+
+    def _geo(self) -> Geo | None:
+        """The files in MaxMind's format in the data folder's "geo"; None without one that can be read."""
+        folder = os.path.join(os.path.dirname(self.folder), "geo")
+        if not os.path.isdir(folder):
+            return None
+        paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".mmdb")]
+        try:
+            return Geo(paths) if paths else None
+        except ConfigError as error:
+            log.warning("%s; addresses are not placed", error)
+            return None
 
     def rule(self, rule_id: str) -> Rule | None:
         """One rule by its id."""
@@ -171,18 +210,8 @@ class RuleLibrary:
 
     def check(self, text: str, *, path: str = "rule.yml") -> tuple[tuple[Rule, ...], tuple[Problem, ...]]:
         """What a text would load as, saved nowhere; rules of other files can be referred to."""
-        from threatlens.detectors.sigma import compile_document  # noqa: PLC0415 - pySigma takes a second to import
-
-        rules: list[Rule] = []
-        problems: list[Problem] = []
-        try:
-            documents = read_documents(text.encode("utf-8", "replace"))
-        except DocumentError as error:
-            return (), (Problem(path, error.line, error.reason),)
-        for document in documents:
-            compiled = compile_document(document, path)
-            (rules if isinstance(compiled, Rule) else problems).append(compiled)  # type: ignore[arg-type]
-        if not documents:
+        rules, problems = compile_text(text, path)
+        if not rules and not problems:
             problems.append(Problem(path, 0, "holds no rule"))
         names = [rule.id for rule in rules]
         loaded = self.loaded()

@@ -2,10 +2,9 @@
 
 A group (the values of the group-by fields) keeps the few events that its condition needs. Lines may come late: an
 event takes its place by its own time, up to a time span behind the newest of its group, and every window that holds it
-is judged again. Conditions with gt or gte are
-told of at once when they become true; those with lt, lte, eq or neq are judged when the window that began with the
-group's first event is over. How often a group is told of stands at RuleMatch. Memory is bounded: the groups that were
-touched least recently are forgotten, and counted.
+is judged again. Conditions with gt or gte are told of at once when they become true; those with lt, lte, eq or neq are
+judged when the window that began with the group's first event is over. How often a group is told of stands at
+RuleMatch. Memory is bounded: the groups that were touched least recently are forgotten, and counted.
 
 What changes the state are its inputs, in order; so the inputs are what is journalled, and playing them again gives
 the same state. A snapshot replaces a journal that has grown longer than the state.
