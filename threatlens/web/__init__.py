@@ -24,9 +24,11 @@ from threatlens.web import (
     live,
     login,
     presentation,
+    rules,
     security_headers,
     settings,
     sources,
+    traces,
     unknown,
 )
 
@@ -34,8 +36,8 @@ from threatlens.web import (
 MAX_FORM_BYTES = 1 << 20
 
 PAGES = (
-    login, dashboard, incidents, events, sources, unknown, decode, dead_letters, appearance, health, settings, accounts,
-    audit,
+    login, dashboard, incidents, rules, traces, events, sources, unknown, decode, dead_letters, appearance, health,
+    settings, accounts, audit,
 )  # fmt: skip
 
 

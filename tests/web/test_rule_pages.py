@@ -1,0 +1,176 @@
+"""Rules as pages: listed, switched, edited with checks, tried before they count; and why a line matched or did not."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+import zipfile
+from typing import Any
+
+import pytest
+from builders import Filler
+
+from threatlens.models import now_us
+from threatlens.web.rules import tried
+
+RULE = """title: Somebody logged in
+id: 10000000-0000-4000-8000-000000000001
+level: medium
+logsource: {product: linux, service: sshd}
+detection:
+  login: {event.action: ssh_login, event.outcome: success}
+  condition: login
+threatlens:
+  explanation: '{user.name} logged in.'
+"""
+RULE_ID = "10000000-0000-4000-8000-000000000001"
+LINE = "2026-11-23T06:51:07+00:00 web1 sshd[4211]: Accepted password for anna from 203.0.113.9 port 52144 ssh2"
+FAILED = LINE.replace("Accepted", "Failed")
+
+
+@pytest.fixture
+def client(analyst_client: Any) -> Any:
+    return analyst_client
+
+
+def post(client: Any, page: str, path: str, **values: Any) -> Any:
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get(page).text)[1]  # type: ignore[index]
+    return client.post(path, data={"csrf_token": token, **values}, follow_redirects=True)
+
+
+def save(client: Any, text: str = RULE, name: str = "mine.yml") -> Any:
+    return post(client, "/rules/new", "/rules/new", name=name, text=text, do="save")
+
+
+def test_rules_are_listed_with_their_numbers(viewer_client):
+    text = viewer_client.get("/rules?q=brute").text
+    assert "SSH brute force" in text
+    assert "Upload" not in text
+    assert viewer_client.get("/rules/none").status_code == 404
+
+
+def test_a_rule_of_ones_own_is_saved_checked_and_removed(client, services):
+    answer = save(client)
+    assert "Somebody logged in" in answer.text
+    path = os.path.join(services.rules.folder, "mine.yml")
+    assert os.path.exists(path)
+    wrong = post(client, f"/rules/{RULE_ID}/edit", f"/rules/{RULE_ID}/edit", name="mine.yml", do="save",
+                 text=RULE.replace("condition: login", "condition: nothing"))  # fmt: skip
+    assert "field-error" in wrong.text
+    with open(path) as file:
+        assert file.read() == RULE, "what is wrong is not saved"
+    post(client, f"/rules/{RULE_ID}/edit", f"/rules/{RULE_ID}/edit", name="mine.yml", text=RULE, do="remove")
+    assert not os.path.exists(path)
+    actions = [entry.action for entry in services.store.audit.page(action="rule")]
+    assert actions == ["rule.removed", "rule.saved"]
+
+
+@pytest.mark.parametrize("name", ["../evil.yml", "/etc/evil.yml", ".hidden.yml", "a b.yml", "rule.txt", ""])
+def test_a_file_stays_in_its_folder(client, services, name):
+    assert "field-error" in save(client, name=name).text
+    assert not [file for file in os.listdir(services.rules.folder) if file.endswith(".yml")]
+
+
+def test_an_id_is_had_once(client, services):
+    save(client)
+    assert "belongs to the rule in" in save(client, name="copy.yml").text
+
+
+def test_a_zip_of_rules_is_taken_within_bounds(client, services, monkeypatch):
+    def archive(**files: str) -> Any:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for name, text in files.items():
+                zipped.writestr(name.replace("__", "/") + ".yml", text)
+        buffer.seek(0)
+        return buffer, "rules.zip"
+
+    answer = post(client, "/rules", "/rules/upload", archive=archive(**{"..__..__mine": RULE, "bad": "x: ["}))
+    assert "1 files of rules were saved" in answer.text
+    assert "bad.yml" in answer.text
+    assert os.path.exists(os.path.join(services.rules.folder, "mine.yml"))
+    monkeypatch.setattr("threatlens.web.rules.MAX_ARCHIVE_BYTES", 1_000)
+    answer = post(client, "/rules", "/rules/upload", archive=archive(bomb="#" * 100_000))
+    assert "0 files of rules were saved" in answer.text
+    assert "0 files" in post(client, "/rules", "/rules/upload", archive=(io.BytesIO(b"PK"), "a.zip")).text
+
+
+def test_states_and_exceptions_are_set_and_audited(client, services):
+    save(client)
+    page = f"/rules/{RULE_ID}"
+    post(client, page, page + "/state", state="observe")
+    assert services.store.rule_states() == {RULE_ID: "observe"}
+    post(client, page, page + "/state", state="loud")
+    assert services.store.rule_states() == {RULE_ID: "observe"}
+    post(client, page, page + "/exceptions", conditions="user.name = backup\nsource.ip=192.0.2.*", reason="ours")
+    (exception,) = services.store.rule_exceptions()
+    assert exception.conditions == {"user.name": "backup", "source.ip": "192.0.2.*"}
+    for nothing in ("", "user.name", "user.name = *"):
+        post(client, page, page + "/exceptions", conditions=nothing)
+    assert len(services.store.rule_exceptions()) == 1
+    post(client, page, page + "/exceptions", remove=exception.id)
+    assert not services.store.rule_exceptions()
+    assert {entry.action for entry in services.store.audit.page(action="rule")} == {
+        "rule.saved", "rule.state", "rule.exception.added", "rule.exception.removed",
+    }  # fmt: skip
+
+
+def test_a_rule_that_is_off_is_not_in_the_engine(client, services):
+    save(client)
+    assert RULE_ID in {rule.id for rule in services.rules.engine().rules}
+    post(client, f"/rules/{RULE_ID}", f"/rules/{RULE_ID}/state", state="off")
+    services.rules._looked_s = float("-inf")
+    assert RULE_ID not in {rule.id for rule in services.rules.engine().rules}
+
+
+@pytest.fixture
+def filler(services: Any) -> Filler:
+    filler = Filler(services.store)
+    filler.clock = itertools.count(now_us() - 3 * 86_400_000_000, 60_000_000)
+    return filler
+
+
+def test_a_rule_is_tried_on_what_is_stored(client, services, filler):
+    save(client)
+    filler.add(LINE, FAILED, LINE, FAILED, LINE)
+    answer = post(client, f"/rules/{RULE_ID}", f"/rules/{RULE_ID}/try")
+    assert "It would have fired 3 times" in answer.text
+    assert not services.store.detections(), "trying stores nothing"
+
+
+def test_a_trial_ends_in_time_and_says_so(client, services, filler, app):
+    save(client)
+    filler.add(*[LINE] * 20)
+    clock = itertools.count(0, 100)
+    with app.app_context():
+        found = tried(services.rules, RULE_ID, clock=lambda: next(clock))
+    assert not found.complete
+    assert found.events == 0
+
+
+def test_lists_are_edited(client, services):
+    post(client, "/rules/lists", "/rules/lists", name="admins", entries="anna\r\n# nobody\n\nbert")
+    services.rules._looked_s = float("-inf")
+    services.rules._loaded = None
+    assert services.rules.loaded().lists == {"admins": ("anna", "bert")}
+    post(client, "/rules/lists", "/rules/lists", name="../x", entries="a")
+    assert os.listdir(services.rules.lists_folder) == ["admins.txt"]
+
+
+def test_why_and_why_not(client, services, filler):
+    save(client)
+    first = filler.add(LINE, FAILED)
+    assert "1 rule matches now" in (text := client.get(f"/events/{first}/trace").text) or "rules match now" in text
+    assert "Somebody logged in" in text
+    text = client.get(f"/events/{first + 1}/trace").text
+    assert "Somebody logged in" in text
+    assert "event.outcome is" in text.replace("&#39;", "'")
+    assert client.get("/events/999/trace").status_code == 404
+
+
+def test_a_hostile_line_is_text_on_its_trace(client, filler):
+    event_id = filler.add(LINE.replace("anna", "<script>alert(1)</script>"))
+    text = client.get(f"/events/{event_id}/trace").text
+    assert "<script>alert" not in text

@@ -1,0 +1,44 @@
+"""Why and why not: everything that the rules say about one stored event, asked again now."""
+
+from __future__ import annotations
+
+from flask import Blueprint, abort, render_template
+
+from threatlens.decoders.spans import pieces
+from threatlens.detectors import trace
+from threatlens.event import Decoded
+from threatlens.web.auth import needs
+from threatlens.web.context import services
+from threatlens.web.event_filter import MAX_ID
+from threatlens.web.overview import trust
+
+SHOWN = 200  # rules that did not match
+
+blueprint = Blueprint("traces", __name__)
+
+
+@blueprint.get("/events/<int:event_id>/trace")
+@needs("viewer")
+def show(event_id: int) -> str:
+    """From the bytes to what was raised."""
+    store, library = services().store, services().rules
+    event = store.event(event_id) if event_id <= MAX_ID else None
+    if event is None:
+        abort(404)
+    engine = library.engine()
+    engine.restore(store.correlation_states())
+    decoded = Decoded(event.format, event.timestamp_us, event.message, event.fields)
+    found = trace(engine, decoded, event.timestamp_us)
+    missed = [verdict for verdict in found.verdicts if not verdict.matched]
+    return render_template(
+        "traces/show.html",
+        event=event,
+        size=len(event.raw.encode("utf-8", "replace")),
+        pieces=pieces(event.raw, event.fields),
+        trace=found,
+        matched=[verdict for verdict in found.verdicts if verdict.matched],
+        missed=missed[:SHOWN],
+        more=max(0, len(missed) - SHOWN),
+        states=store.rule_states(),
+        trust=trust(),
+    )
