@@ -37,11 +37,10 @@ DECODERS = (
     layout(
         "access.variant",
         r"(?P<src>[0-9A-Fa-f.:]{3,45}) {1,2}- {1,3}(?:-|(?P<user>[^\s\"\[\]]{1,255})) {1,2}(?:- )?\["
-        r"(?P<time>[0-9]{1,2}/[^\W\d_]{3,10}\.?/[0-9]{4}:[0-9:]{8})"
-        r" ?(?P<event__timezone>[+-][0-9]{4})?\] (?:(?P<domain>[\w.-]{1,255}) )?\"(?P<http_method>[A-Z]{2,20}) "
-        r"(?P<url>[^\s\"]{1,8000})(?: HTTP/(?P<http_version>[0-9.]{1,4}))?\""
-        r" (?P<status>[0-9]{3})(?: (?P<size>[0-9]{1,15})|-)?(?: \"(?P<referrer>[^\"]*)\" \"(?P<agent>[^\"]*)\")?"
-        r"(?: .*)?",
+        r"(?P<time>[0-9]{1,2}/[^\W\d_]{3,10}\.?/[0-9]{4}:[0-9:]{8}(?: ?[+-][0-9]{4}| )?)\] (?:"
+        r"(?P<domain>[\w.-]{1,255}) )?\"(?P<http_method>[A-Z]{2,20}) (?P<url>[^\s\"]{1,8000})(?: HTTP/"
+        r"(?P<http_version>[0-9.]{1,4}))?\" (?P<status>[0-9]{3})(?: (?P<size>[0-9]{1,15})|-)?(?: \""
+        r"(?P<referrer>[^\"]*)\" \"(?P<agent>[^\"]*)\")?(?: .*)?",
         about="Access logs like the common format, with a column more, no zone, or months of another language.",
         leads=("0", "a", "A", ":"),
         marks=("] ",),
