@@ -137,7 +137,7 @@ def bench(store, rules) -> Bench:
 def test_matches_are_stored_with_their_events_and_raise_their_severity(bench):
     bench.process(*map(failed, range(6)), accepted(10))
     events = bench.store.page(EventFilter(), after=0)
-    assert [event.severity for event in events] == [4, 4, 4, 4, 8, 4, 8]
+    assert [event.severity for event in events] == [4, 4, 4, 4, 7, 4, 9]
     assert [d["rule.id"] for d in events[6].detections] == [ROOT]
     assert [d["rule.id"] for d in events[0].detections] == [GUESSING], "the first event of a count is linked too"
     (guessing,) = bench.store.detections(rule_id=GUESSING)
@@ -148,13 +148,13 @@ def test_matches_are_stored_with_their_events_and_raise_their_severity(bench):
 
 def test_the_counters_of_the_list_know_the_raised_severity(bench):
     bench.process(accepted(10))
-    assert bench.store.counts(EventFilter()).by_severity == {8: 1}
+    assert bench.store.counts(EventFilter()).by_severity == {9: 1}
 
 
 def test_programs_are_told_of_detections_and_incidents(bench):
     bench.process(accepted(10))
     told = [(update.event_type, update.priority) for update in bench.ring.wait(Place(0, 0), 0).updates]
-    assert told == [("detection", 8), ("incident", 8)]
+    assert told == [("detection", 8), ("incident", 9)]
 
 
 def test_an_attack_and_its_success_are_one_incident(bench):
@@ -163,7 +163,7 @@ def test_an_attack_and_its_success_are_one_incident(bench):
     assert (attempt.outcome, attempt.severity, attempt.title) == ("attempt", 7, "guessed passwords")
     bench.process(accepted(10))
     (incident,) = bench.store.incidents()
-    assert (incident.id, incident.outcome, incident.severity) == (attempt.id, "success", 8)
+    assert (incident.id, incident.outcome, incident.severity) == (attempt.id, "success", 9)
     assert incident.title == "guessed passwords and got in as root"
     assert bench.store.incident(incident.id).entities[("user.name", "root")][1] == 1
 

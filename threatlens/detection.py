@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import Connection
 
 from threatlens.analyzers.novelty import Novelty
+from threatlens.analyzers.severity import Raised, of_event, raised, total
 from threatlens.event import Decoded, EventUpdate, RuleMatch, StateRow
 from threatlens.incidents import Finding, fold, summary
 from threatlens.store import EventStore
@@ -78,14 +79,14 @@ class Verdict:
     _by_event: dict[int, list[DetectionView]] | None = None
 
     def severities(self) -> dict[int, int]:
-        """Place of an event -> the severity that its matches give it."""
-        raised: dict[int, int] = {}
+        """Place of an event -> its severity, of those that have matches."""
+        of_place: dict[int, list[Raised]] = {}
         for match, suppressed in self.matches:
             if not suppressed and match.positions:
                 places = match.positions if match.kind == "rule" else match.positions[-1:]
                 for place in places:
-                    raised[place] = max(raised.get(place, 0), match.severity)
-        return raised
+                    of_place.setdefault(place, []).append(raised(match))
+        return {place: total(of_event(self.items[place].decoded, matches)) for place, matches in of_place.items()}
 
     def views_of(self, event_id: int) -> list[DetectionView]:
         """The stored matches that this event is part of."""

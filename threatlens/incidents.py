@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from threatlens.analyzers.attack import post_compromise, sentence, stages
+from threatlens.analyzers.attack import sentence, stages
+from threatlens.analyzers.severity import Factor, Raised, of_incident, raised, succeeded, total
 from threatlens.event import RuleMatch, rfc3339
 from threatlens.store_incidents import (
     ATTEMPT,
@@ -31,7 +32,6 @@ OPENS_AT = 5
 #: Incidents that one rule may open in the window about different subjects; beyond it they are one about the rule.
 MAX_PER_RULE = 50
 MAX_ENTITIES = 200  # of one incident that are remembered
-MAX_ATTEMPT = 7  # severity of an incident in which nothing succeeded
 
 
 class Finding(NamedTuple):
@@ -184,7 +184,7 @@ def add(incident: Incident, finding: Finding) -> None:
             seen[1] |= int(result == SUCCESS)
         elif len(incident.entities) < MAX_ENTITIES:
             incident.entities[entity] = [1, int(result == SUCCESS)]
-    incident.severity = severity(incident)
+    incident.severity = total(severity_factors(incident))
 
 
 def times(match: RuleMatch) -> int:
@@ -208,22 +208,20 @@ def entities(match: RuleMatch) -> list[Entity]:
 
 
 def outcome(finding: Finding) -> str:
-    """Whether what the match tells of succeeded. An answered web request alone proves nothing."""
-    minor = finding.match.kind == "novelty" or finding.match.severity < OPENS_AT
-    if minor or finding.outcome == "failure":
-        return ATTEMPT
-    if post_compromise(finding.match.tags):
-        return SUCCESS if finding.category != "web" or finding.match.severity >= 8 else ATTEMPT
-    entered = finding.category in ("authentication", "session", "iam") and finding.outcome == "success"
-    return SUCCESS if entered and finding.match.severity >= 6 else ATTEMPT
+    """Whether what the match tells of succeeded."""
+    return SUCCESS if succeeded(raised(finding.match), finding.outcome, finding.category) else ATTEMPT
 
 
-def severity(incident: Incident) -> int:
-    """The worst match; more where somebody got in and went on, at most MAX_ATTEMPT where nothing succeeded."""
-    worst = max(member.severity for member in incident.members.values())
-    if incident.outcome == ATTEMPT:
-        return min(worst, MAX_ATTEMPT)
-    return min(10, worst + (1 if len(incident_stages(incident)) >= 3 else 0))
+def severity_factors(incident: Incident) -> list[Factor]:
+    """The addends of the incident's severity."""
+    members = incident.members.values()
+    users = [value for (kind, value), (_, taken) in incident.entities.items() if kind == "user.name" and taken]
+    return of_incident(
+        [Raised(m.rule_id, m.rule_name, m.level, m.severity, m.kind, m.events, m.tags) for m in members],
+        success=incident.outcome == SUCCESS,
+        users=users,
+        many=max(member.events for member in members),
+    )
 
 
 def incident_stages(incident: Incident) -> list[str]:

@@ -72,6 +72,10 @@ _TACTIC_VERBS = {
     "exfiltration": ("tried to take data away", "took data away"),
     "impact": ("did harm", "did harm"),
 }
+#: What destroys: data, services and accounts are gone when it is seen.
+_DESTROYS = frozenset(("t1485", "t1486", "t1489", "t1490", "t1531", "t1561"))
+#: What takes credentials out of a machine, as against guessing them.
+_DUMPS = frozenset(("t1003", "t1040", "t1528", "t1539", "t1555", "t1557", "t1558"))
 MAX_VERBS = 5
 
 
@@ -102,6 +106,13 @@ def post_compromise(tags: Iterable[str]) -> bool:
     """Whether the tags speak only of what somebody does who is inside."""
     found = stages(tags)
     return bool(found) and all(tactic in _INSIDE for tactic in found)
+
+
+def inside(tags: Iterable[str]) -> bool:
+    """Whether the tags speak of somebody who is inside, or of harm that is done once it is seen."""
+    tags = tuple(tags)
+    short = {technique.lower()[:5] for technique in techniques(tags)}
+    return post_compromise(tags) or bool(short & (_DESTROYS | _DUMPS))
 
 
 def sentence(steps: Sequence[Step], users: Sequence[str], success: bool) -> str:
