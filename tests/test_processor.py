@@ -154,6 +154,17 @@ def test_shapes_keep_their_number_when_they_grow_general_and_after_a_restart(ben
     assert (wide.id, wide.n) == (first, 3)
 
 
+def test_the_lines_of_a_stack_trace_are_one_event_and_every_line_is_counted(bench, store):
+    head = b"2026-11-23 06:51:07,123 - shop - ERROR - order failed\n"
+    trace = b'Traceback (most recent call last):\n  File "x", line 1\nValueError: no stock\n'
+    bench.process(head + trace + head)
+    events = sorted(bench.events(), key=lambda event: event.id)
+    assert [event.raw for event in events] == [(head + trace).decode().rstrip("\n"), head.decode().rstrip("\n")]
+    assert "ValueError" in events[0].fields["error.stack_trace"]
+    source = store.source(bench.source_id)
+    assert (source.lines, source.events, source.blank_lines, source.unknown) == (5, 2, 3, 0)
+
+
 def test_a_decoder_that_somebody_makes_reads_from_the_next_batch_on(bench, store, tmp_path):
     now = iter(range(1000))
     own = OwnDecoders(str(tmp_path / "decoders"), clock=lambda: float(next(now)))

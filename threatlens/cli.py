@@ -138,6 +138,7 @@ def decode(log_format: str, year: int | None, tz: str, explain: bool, file: str)
                 read_at_s=time.time(),
                 template_id=lambda message: tree.find(message).id,
                 why=explain,
+                whole=file != "-",  # what arrives piece by piece is shown at once
             ):
                 out.write(to_json(record))
         out.flush()

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from threatlens.analyzers.heuristic import category, severity
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
-from threatlens.decoders import SourceDecoder
+from threatlens.decoders import SourceDecoder, continues, joined
 from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
 from threatlens.event import PARSE_ERROR, Decoded, Event, LogEntry
@@ -222,7 +222,7 @@ class QueueProcessor:
             blank = unknown = 0
             before = len(prepared.rows)
             for entry in of_stream:
-                empty, strange = self._read_lines(entry, prepared)
+                empty, strange = self._read_lines(entry, prepared, before)
                 blank += empty
                 unknown += strange
             events = len(prepared.rows) - before
@@ -234,8 +234,11 @@ class QueueProcessor:
             )  # fmt: skip
         return prepared
 
-    def _read_lines(self, entry: LogEntry, prepared: _Prepared) -> tuple[int, int]:
-        """Append the entry's lines; returns how many are blank and how many nobody decodes."""
+    def _read_lines(self, entry: LogEntry, prepared: _Prepared, first_row: int) -> tuple[int, int]:
+        """Append the entry's lines; returns how many carry no event and how many nobody decodes.
+
+        A line that continues the event before it joins that; `first_row` is the stream's first place in the batch.
+        """
         read_at = entry.timestamp
         now = self._wall()
         ingested_ms, read_at_us = int(now * 1000), int(read_at * 1_000_000)
@@ -263,6 +266,9 @@ class QueueProcessor:
             name, timestamp, message, fields, decoded_flags = decoded
             template_id = 0
             if name == "unknown":
+                if len(rows) > first_row and self._joins(prepared, text, raw, decoded):
+                    blank += 1  # it carries no event of its own
+                    continue
                 unknown += 1
                 template_id = self._template_id(message, text, source_id)
             format_id = format_ids.get(name)
@@ -288,6 +294,20 @@ class QueueProcessor:
             all_texts.append(text)
         prepared.origins += [entry] * (len(rows) - before)
         return blank, unknown
+
+    @staticmethod
+    def _joins(prepared: _Prepared, text: str, raw: str | bytes, decoded: Decoded) -> bool:
+        """Join the line to the event before it, if it continues that. Bytes that are not text stay by themselves."""
+        row, head, so_far = prepared.rows[-1], prepared.decoded[-1], prepared.texts[-1]
+        if type(row.raw) is not str or type(raw) is not str:
+            return False
+        if not continues(decoded, text, head, so_far.count("\n") + 1, len(so_far)):
+            return False
+        whole = f"{so_far}\n{text}"
+        prepared.rows[-1] = row._replace(raw=f"{row.raw}\n{raw}")
+        prepared.decoded[-1] = joined(head, whole.partition("\n")[2], text)
+        prepared.texts[-1] = whole
+        return True
 
     def _template_id(self, message: str, line: str, source_id: int) -> int:
         """The number of the shape of a line that no decoder knows."""
@@ -418,7 +438,7 @@ class QueueProcessor:
             now = self._wall()
             entry = LogEntry(0, source_id, name, path, raw, 0, 0, 1, 5, now, encoding, 0, 0, b"")
             prepared = _Prepared([entry])
-            self._read_lines(entry, prepared)
+            self._read_lines(entry, prepared, 0)
             error = self._store.refusal(prepared.rows[0]) if len(prepared.rows) == 1 else "it is not one line"
             if error is not None:
                 self._store.refuse_replay(letter_id, error)

@@ -24,6 +24,7 @@ PARTS = {
     "applications_servers",
     "base",
     "clf",
+    "continuations",
     "drafting",
     "explaining",
     "formats",

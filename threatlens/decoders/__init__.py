@@ -94,6 +94,7 @@ from threatlens.decoders import (
 from threatlens.decoders import explaining as _explaining
 from threatlens.decoders import source as _source
 from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecoder, ObjectDecoder
+from threatlens.decoders.continuations import continues, joined
 from threatlens.decoders.explaining import Attempt, Explanation
 from threatlens.event import Decoded
 
@@ -224,9 +225,12 @@ def explain(line: str, read_at_s: float, taken: str, registry: _source.Registry 
 def decode_stored(raw: str, format: str, registry: _source.Registry | None = None) -> Decoded:  # noqa: A002
     """Read the fields of a stored line again. The time is not read: the event has it already."""
     registry = registry or _REGISTRY
+    raw, more, rest = raw.partition("\n")
     decoded = SourceDecoder(learned=(format,), registry=registry).decode(raw, 0.0)
     if decoded.format != format and format in registry.by_name:
         decoded = SourceDecoder(format=format, registry=registry).decode(raw, 0.0)
+    if more:
+        decoded = joined(decoded, rest, rest)
     return decoded._replace(timestamp_us=None)
 
 
@@ -241,6 +245,8 @@ __all__ = [
     "MessageDecoder",
     "ObjectDecoder",
     "SourceDecoder",
+    "continues",
     "decode_stored",
     "explain",
+    "joined",
 ]

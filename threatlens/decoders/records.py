@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from threatlens.decoders import SourceDecoder, explain
+from threatlens.decoders import SourceDecoder, continues, explain, joined
 from threatlens.decoders.spans import marks
 from threatlens.event import FLAG_NAMES, Decoded, rfc3339
 
@@ -23,18 +23,17 @@ def decode_file(
     read_at_s: float,
     template_id: Callable[[str], str],
     why: bool = False,
+    whole: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """One object per line, in order. Lines are text or UTF-8, with or without their terminators. `read_at_s`: seconds
-    since the epoch; `template_id` names a message's shape; `why` adds how each line found its decoder.
+    since the epoch; `template_id` names a message's shape; `why` adds how each line found its decoder;
+    `whole` joins the lines of a stack trace to their event, which then comes one line later.
     Raises ValueError for an unknown format or time zone."""
     decoder = SourceDecoder(format=format, timezone=timezone, year=year)
     zone = None if timezone == "UTC" else ZoneInfo(timezone)
-    for raw in stream:
-        line = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
-        line = line.rstrip("\r\n")
-        if not line or line.isspace():
-            continue
-        decoded = decoder.decode(line, read_at_s)
+    lines = (raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw for raw in stream)
+    each = ((line, decoder.decode(line, read_at_s)) for line in (line.rstrip("\r\n") for line in lines) if line.strip())
+    for line, decoded in _whole(each) if whole else each:
         record: dict[str, Any] = {}
         if decoded.timestamp_us is not None:
             record["@timestamp"] = _local(decoded.timestamp_us, zone)
@@ -48,6 +47,22 @@ def decode_file(
         if why:
             record["threatlens.explain"] = explanation(line, read_at_s, decoded)
         yield record
+
+
+def _whole(each: Iterable[tuple[str, Decoded]]) -> Iterator[tuple[str, Decoded]]:
+    """Lines that continue an event joined to it; an event is given when the next one has begun."""
+    waiting: tuple[str, Decoded] | None = None
+    for line, decoded in each:
+        if waiting is not None:
+            text, head = waiting
+            if continues(decoded, line, head, text.count("\n") + 1, len(text)):
+                text = f"{text}\n{line}"
+                waiting = text, joined(head, text.partition("\n")[2], line)
+                continue
+            yield waiting
+        waiting = line, decoded
+    if waiting is not None:
+        yield waiting
 
 
 def explanation(line: str, read_at_s: float, decoded: Decoded) -> dict[str, Any]:

@@ -102,7 +102,11 @@ class Rates(Shape):
 
 
 class LedgerLine(Shape):
-    """What came of the lines of one source: lines = blank_lines + events + what is listed as dead letters."""
+    """What came of the lines of one source: lines = blank_lines + events + what is listed as dead letters.
+
+    Lines that continue an event, such as those of a stack trace, are counted with the blank ones: they have no event
+    of their own.
+    """
 
     source: str
     lines: int
