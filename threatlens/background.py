@@ -368,6 +368,7 @@ class BackgroundProcessor:
             },
             "behind_bytes": sum(max(0, status.bytes_total - status.bytes_read) for status in statuses),
             "last_batch_s": round(state.last_batch.seconds, 4) if state.last_batch else 0,
+            "skews": {str(source_id): skew for source_id, skew in engine.processor.skews().items()},
             "warnings": sorted({warning for status in statuses for warning in status.warnings}),
         }
         write_json(self._settings.status_path, document)

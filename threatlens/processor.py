@@ -24,6 +24,7 @@ from threatlens.analyzers.heuristic import category, severity
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.decoders import SourceDecoder, continues, joined
+from threatlens.decoders.skew import ClockSkew
 from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
 from threatlens.event import PARSE_ERROR, Decoded, Event, LogEntry
@@ -134,6 +135,7 @@ class QueueProcessor:
         self._configs: dict[int, LogSourceConfig] = {}
         self._learned: dict[int, tuple[str, ...]] = {}
         self._tree = TemplateTree()
+        self._skews: dict[int, ClockSkew] = {}
         self._templates: dict[str, int] = {}  # id of a shape in the tree: its number in the store
         self._prepared: Queue[_Prepared] = Queue(maxsize=PREPARED_BATCHES)
 
@@ -292,6 +294,8 @@ class QueueProcessor:
             )  # fmt: skip
             all_decoded.append(decoded)
             all_texts.append(text)
+        if len(rows) > before and (newest := all_decoded[-1]).timestamp_us is not None:
+            self._skews.setdefault(source_id, ClockSkew()).observe(read_at_us, newest.timestamp_us)
         prepared.origins += [entry] * (len(rows) - before)
         return blank, unknown
 
@@ -321,6 +325,14 @@ class QueueProcessor:
                 self._store.generalise_template(known, shape.text)
             self._templates[shape.id] = known
         return known
+
+    def skews(self) -> dict[int, tuple[int, int]]:
+        """Sources whose clock is off: microseconds ahead of ours, and the zone in minutes that would explain it."""
+        return {
+            source_id: (skew.ahead_us, skew.zone_minutes)
+            for source_id, skew in list(self._skews.items())
+            if skew.ahead_us
+        }
 
     def recall_shapes(self) -> None:
         """Begin with the shapes that are stored, so that a restart does not number them anew."""

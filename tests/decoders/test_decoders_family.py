@@ -34,6 +34,7 @@ PARTS = {
     "product",
     "record_files",
     "records",
+    "skew",
     "source",
     "spans",
     "tables",

@@ -6,6 +6,8 @@ import datetime as dt
 
 import pytest
 
+from threatlens.decoders import SourceDecoder
+from threatlens.decoders.skew import ClockSkew
 from threatlens.decoders.times import Clock
 from threatlens.event import TIME_CLAMPED, TIME_ERROR, rfc3339
 
@@ -108,3 +110,61 @@ def test_an_epoch_is_told_by_its_size(number):
 
 def test_an_access_log_time_has_its_own_offset():
     assert text_of(clock(timezone="Asia/Tokyo").clf("23/Nov/2026:06:51:07 -0330")) == "2026-11-23T10:21:07+00:00"
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("Mär 23 06:51:07", "2026-03-23T06:51:07+00:00"),
+        ("Okt 23 06:51:07", "2026-10-23T06:51:07+00:00"),
+        ("août 23 06:51:07", "2026-08-23T06:51:07+00:00"),
+        ("juin 23 06:51:07", "2026-06-23T06:51:07+00:00"),
+        ("juil. 23 06:51:07", "2026-07-23T06:51:07+00:00"),
+        ("23 Dic 2025 06:51:07", "2025-12-23T06:51:07+00:00"),
+        ("окт 23 06:51:07", "2026-10-23T06:51:07+00:00"),
+        ("26-Nov-2025 06:51:07.123", "2025-11-26T06:51:07.123000+00:00"),
+        ("Thu Nov 26 06:51:07 2025", "2025-11-26T06:51:07+00:00"),
+        ("Nov 26, 2025 6:51:07 PM", "2025-11-26T18:51:07+00:00"),
+        ("11/26/2025 12:51:07 AM", "2025-11-26T00:51:07+00:00"),
+        ("26/11/2025 06:51:07", "2025-11-26T06:51:07+00:00"),
+        ("26.11.2025 06:51:07", "2025-11-26T06:51:07+00:00"),
+        ("251126  6:51:07", "2025-11-26T06:51:07+00:00"),
+        ("20251126065107", "2025-11-26T06:51:07+00:00"),
+        ("25/06/09 20:10:40", "2025-06-09T20:10:40+00:00"),
+        ("11-23 06:51:07.5", "2026-11-23T06:51:07.500000+00:00"),
+        ("2025-11-26T06:51:07+0200", "2025-11-26T04:51:07+00:00"),
+    ],
+)
+def test_any_usual_way_of_writing_a_time_is_read(time, expected):
+    assert text_of(clock().any(time)) == expected
+
+
+@pytest.mark.parametrize("time", ["", "x", "Xyz 23 06:51:07", "99/99/9999 06:51:07", "a" * 100, "@zzzz"])
+def test_what_is_no_time_in_any_way_is_an_error(time):
+    assert clock().any(time)[1] == TIME_ERROR
+
+
+def test_syslog_with_months_of_another_language_is_read():
+    decoded = SourceDecoder().decode(
+        "Mär 23 06:51:07 web1 sshd[1]: Invalid user x from 203.0.113.9 port 1", at("2026-11-23")
+    )
+    assert (decoded.format, rfc3339(decoded.timestamp_us)) == ("sshd", "2026-03-23T06:51:07+00:00")
+
+
+def skew(*seconds: float) -> ClockSkew:
+    made = ClockSkew()
+    for each in seconds:
+        made.observe(0, int(each * 1e6))
+    return made
+
+
+def test_a_clock_that_is_steadily_off_is_told_with_the_zone_that_explains_it():
+    ahead = skew(*[3599.5] * 12)
+    assert (ahead.ahead_us, ahead.zone_minutes) == (3_599_500_000, 60)
+    assert skew(*[-19_801] * 12).zone_minutes == -330
+    assert (skew(*[400] * 12).ahead_us, skew(*[400] * 12).zone_minutes) == (400_000_000, 0)
+
+
+@pytest.mark.parametrize("seconds", [[-1] * 12, [-7200] * 11, [-86_400 + n * 3600 for n in range(12)], []])
+def test_lines_read_at_once_few_readings_and_a_backlog_say_nothing(seconds):
+    assert skew(*seconds).ahead_us == 0

@@ -28,7 +28,13 @@ UNKNOWN = "unknown"
 #: Opened.program of a line whose message may be of any format (a container's output).
 ANY_PROGRAM = "*"
 
-_FOLD = {**dict.fromkeys(range(48, 58), "0"), **dict.fromkeys(range(65, 91), "A"), **dict.fromkeys(range(97, 123), "a")}
+_ACCENTED = (*range(0xC0, 0x180), *range(0x400, 0x460))  # Latin and Cyrillic
+_FOLD = {
+    **{code: "A" if chr(code).isupper() else "a" for code in _ACCENTED if chr(code).isalpha()},
+    **dict.fromkeys(range(48, 58), "0"),
+    **dict.fromkeys(range(65, 91), "A"),
+    **dict.fromkeys(range(97, 123), "a"),
+}
 
 #: What a line decoder found: (format, timestamp_us, flags, program, message, fields). The program is empty when
 #: nothing is inside. A plain tuple, as one is made per line.

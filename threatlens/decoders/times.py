@@ -20,12 +20,22 @@ _FIRST_US = 0
 _LAST_US = (dt.date(2101, 1, 1).toordinal() - _EPOCH_ORDINAL) * DAY_US - 1
 _YEAR_WINDOW_S = 3600  # yearless times are decided anew this often
 _MAX_CACHED = 20_000
-MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
-    )
-}
+_MONTH_NAMES = (
+    "jan ene gen jän janv sty oca янв",
+    "feb fev fév févr lut şub фев",
+    "mar mär mrz mrt mars märz marzo мар",
+    "apr abr avr avri kwi nis апр",
+    "may mai mag mei maj мая май",
+    "jun juin giu cze haz июн",
+    "jul juil lug lip tem июл",
+    "aug ago aoû août sie ağu авг",
+    "sep set sept wrz eyl сен",
+    "oct okt ott out paź eki окт",
+    "nov lis kas ноя",
+    "dec dez dic déc dici gru ara дек",
+)
+#: Beginnings of the months' names, capitalised, in English and the languages that logs are written in beside it.
+MONTHS = {name.capitalize(): number for number, names in enumerate(_MONTH_NAMES, start=1) for name in names.split()}
 _NO_TIME = (None, TIME_ERROR)
 _OFFSET = re.compile(r"([+-])([0-9]{2}):?([0-9]{2})?", re.ASCII)
 _PARTS = re.compile(
@@ -45,7 +55,7 @@ _WEEKDAY = r"(?:[^\W\d_]{2,12}\.?,? )?"
 _MONTH = r"(?P<m>[^\W\d_]{3,10})\.?"
 #: Ways of writing a time, most usual first, and what is special about them.
 _LAYOUTS = tuple(
-    (re.compile(pattern, re.ASCII), order)
+    (re.compile(pattern), order)
     for pattern, order in (
         (rf"(?P<y>[0-9]{{4}})[-/.:](?P<m>[0-9]{{1,2}})[-/.:](?P<d>[0-9]{{1,2}})[T _:-]+{_CLOCK}{_ZONE}", "ymd"),
         (rf"{_WEEKDAY}{_MONTH} {{1,2}}(?P<d>[0-9]{{1,2}}),? {_CLOCK}{_ZONE}(?: (?P<y>[0-9]{{4}}))?", "md"),
@@ -72,8 +82,9 @@ Moment = tuple[int | None, int]
 
 
 def month_number(name: str) -> int:
-    """1 to 12 by an English name or its beginning of three letters; 0 for no month."""
-    return MONTHS.get(name[:3].title(), 0)
+    """1 to 12 by a name or the beginning of one; 0 for no month."""
+    name = name.strip(".").capitalize()
+    return MONTHS.get(name[:4]) or MONTHS.get(name[:3], 0)
 
 
 class Clock:
@@ -127,7 +138,7 @@ class Clock:
         month, day, *rest = text.replace(",", " ").split()
         year = next((int(word) for word in rest if len(word) == 4 and word.isdecimal()), None)
         clock = next((word for word in rest if ":" in word), "")
-        number = MONTHS.get(month[:3].title(), 0)
+        number = month_number(month)
         second, _, fraction = clock.partition(".")
         hms = second.split(":")
         if not number or len(hms) != 3 or not day.isdecimal():
@@ -235,7 +246,7 @@ class Clock:
 
     def _any_parts(self, text: str) -> Moment:
         text = text.strip("[]() \t")
-        if not 4 <= len(text) <= _MAX_TIME_CHARS or not text.isascii():
+        if not 4 <= len(text) <= _MAX_TIME_CHARS:
             return _NO_TIME
         if text.replace(".", "", 1).isdecimal() and "." not in text[:8] and len(text) <= 20:
             return self._digits(text)

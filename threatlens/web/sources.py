@@ -34,6 +34,7 @@ def _values() -> dict[str, object]:
     config = services().config
     return {
         "sources": services().store.sources(),
+        "skews": {int(number): skew for number, skew in services().engine_status().get("skews", {}).items()},
         "config_errors": config.errors,
         "config_warnings": config.warnings if config.get_log_sources() else [],
     }
