@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -23,15 +23,16 @@ from sqlalchemy.exc import DBAPIError
 from threatlens.analyzers.heuristic import category, severity
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
-from threatlens.decoders import SourceDecoder, continues, joined
+from threatlens.decoders import SourceDecoder
 from threatlens.decoders.skew import ClockSkew
-from threatlens.detection import Detector, Item, Verdict, updates
+from threatlens.detection import Detector, Item, updates
 from threatlens.errors import NotOurs, StoreUnavailable
 from threatlens.event import PARSE_ERROR, Decoded, Event, LogEntry
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.models import now_us
 from threatlens.notifications import Happening, NotificationManager
 from threatlens.own_decoders import OwnDecoders
+from threatlens.processor_batch import Prepared
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import texts
 from threatlens.store import FAILURE, INDEXED_CHARACTERS, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
@@ -74,32 +75,6 @@ class ProcessorState:
     last_batch: ProcessingResult | None = None
 
 
-@dataclass
-class _Prepared:
-    """A batch, ready for the transaction. The lists run side by side, one place per event."""
-
-    entries: Sequence[LogEntry]
-    rows: list[EventRow] = field(default_factory=list)
-    decoded: list[Decoded] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    origins: list[LogEntry] = field(default_factory=list)
-    moves: list[Move] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)
-    verdict: Verdict | None = None  # what the rules say, once it is stored
-
-    def add(self, other: _Prepared) -> None:
-        """Take in the batch that was prepared behind this one."""
-        self.entries = [*self.entries, *other.entries]
-        for name in ("rows", "decoded", "texts", "origins", "moves"):
-            getattr(self, name).extend(getattr(other, name))
-
-    def without(self, buried: set[int]) -> None:
-        """Take these places out of the lists."""
-        for name in ("rows", "decoded", "texts", "origins"):
-            kept = [value for place, value in enumerate(getattr(self, name)) if place not in buried]
-            setattr(self, name, kept)
-
-
 class QueueProcessor:
     """Consumes the queue in two steps, each a thread of its own: prepare() decodes, finish() stores and announces.
 
@@ -137,7 +112,7 @@ class QueueProcessor:
         self._tree = TemplateTree()
         self._skews: dict[int, ClockSkew] = {}
         self._templates: dict[str, int] = {}  # id of a shape in the tree: its number in the store
-        self._prepared: Queue[_Prepared] = Queue(maxsize=PREPARED_BATCHES)
+        self._prepared: Queue[Prepared] = Queue(maxsize=PREPARED_BATCHES)
 
     def set_sources(self, configs: Iterable[LogSourceConfig], learned: dict[int, tuple[str, ...]]) -> None:
         """How each source is to be decoded; what a source has taught so far is kept unless its format changed."""
@@ -192,7 +167,7 @@ class QueueProcessor:
         """Both steps at once; None: given up because we are stopping or nothing was ours."""
         return self._finish(self._prepare(entries), stopped)
 
-    def _finish(self, prepared: _Prepared, stopped: Callable[[float], bool]) -> ProcessingResult | None:
+    def _finish(self, prepared: Prepared, stopped: Callable[[float], bool]) -> ProcessingResult | None:
         started = time.perf_counter()
         while prepared.entries:
             try:
@@ -212,10 +187,10 @@ class QueueProcessor:
 
     # -- preparing: pure work on values
 
-    def _prepare(self, entries: Sequence[LogEntry]) -> _Prepared:
+    def _prepare(self, entries: Sequence[LogEntry]) -> Prepared:
         """Decode and rate every line; the entries of one stream are brought together, in their order."""
         self._take_over_decoders()
-        prepared = _Prepared(entries)
+        prepared = Prepared(entries)
         by_stream: dict[int, list[LogEntry]] = {}
         for entry in entries:
             by_stream.setdefault(entry.stream_id, []).append(entry)
@@ -236,7 +211,7 @@ class QueueProcessor:
             )  # fmt: skip
         return prepared
 
-    def _read_lines(self, entry: LogEntry, prepared: _Prepared, first_row: int) -> tuple[int, int]:
+    def _read_lines(self, entry: LogEntry, prepared: Prepared, first_row: int) -> tuple[int, int]:
         """Append the entry's lines; returns how many carry no event and how many nobody decodes.
 
         A line that continues the event before it joins that; `first_row` is the stream's first place in the batch.
@@ -268,7 +243,7 @@ class QueueProcessor:
             name, timestamp, message, fields, decoded_flags = decoded
             template_id = 0
             if name == "unknown":
-                if len(rows) > first_row and self._joins(prepared, text, raw, decoded):
+                if len(rows) > first_row and prepared.join(text, raw, decoded):
                     blank += 1  # it carries no event of its own
                     continue
                 unknown += 1
@@ -299,20 +274,6 @@ class QueueProcessor:
         prepared.origins += [entry] * (len(rows) - before)
         return blank, unknown
 
-    @staticmethod
-    def _joins(prepared: _Prepared, text: str, raw: str | bytes, decoded: Decoded) -> bool:
-        """Join the line to the event before it, if it continues that. Bytes that are not text stay by themselves."""
-        row, head, so_far = prepared.rows[-1], prepared.decoded[-1], prepared.texts[-1]
-        if type(row.raw) is not str or type(raw) is not str:
-            return False
-        if not continues(decoded, text, head, so_far.count("\n") + 1, len(so_far)):
-            return False
-        whole = f"{so_far}\n{text}"
-        prepared.rows[-1] = row._replace(raw=f"{row.raw}\n{raw}")
-        prepared.decoded[-1] = joined(head, whole.partition("\n")[2], text)
-        prepared.texts[-1] = whole
-        return True
-
     def _template_id(self, message: str, line: str, source_id: int) -> int:
         """The number of the shape of a line that no decoder knows."""
         shape = self._tree.find(message[:INDEXED_CHARACTERS])
@@ -341,7 +302,7 @@ class QueueProcessor:
 
     # -- storing: one transaction, tried until it holds
 
-    def _store_patiently(self, prepared: _Prepared, stopped: Callable[[float], bool]) -> int | None:
+    def _store_patiently(self, prepared: Prepared, stopped: Callable[[float], bool]) -> int | None:
         """Commit, waiting for a database that is away; the id of the first event, None when we are stopping."""
         wait_s = RETRY_FIRST_S
         while True:
@@ -365,7 +326,7 @@ class QueueProcessor:
                     self.state.unavailable = ""
                 return first_id
 
-    def _commit(self, prepared: _Prepared) -> int:
+    def _commit(self, prepared: Prepared) -> int:
         learned = []
         for source_id in {move.source_id for move in prepared.moves}:
             now = self._decoders[source_id].learned
@@ -379,7 +340,7 @@ class QueueProcessor:
         self._learned.update((source_id, self._decoders[source_id].learned) for source_id, _ in learned)
         return first_id
 
-    def _occurrences(self, prepared: _Prepared, rows: Sequence[EventRow]) -> list[Occurrence]:
+    def _occurrences(self, prepared: Prepared, rows: Sequence[EventRow]) -> list[Occurrence]:
         """What the batch gives to tell."""
         if self._notifications is None:
             return []
@@ -391,7 +352,7 @@ class QueueProcessor:
         ]
         return self._notifications.plan(happenings) if happenings else []
 
-    def _detect_and_commit(self, prepared: _Prepared, not_text: Sequence[tuple[int, str]], **more: Any) -> int:
+    def _detect_and_commit(self, prepared: Prepared, not_text: Sequence[tuple[int, str]], **more: Any) -> int:
         """Ask the rules, then store the batch with what they say; a batch that is tried again is asked about again."""
         detector = self._detector
         if detector is None:
@@ -416,7 +377,7 @@ class QueueProcessor:
         prepared.rows, prepared.verdict = rows, verdict
         return first_id
 
-    def _bury(self, prepared: _Prepared) -> None:
+    def _bury(self, prepared: Prepared) -> None:
         """Move every line that the database refuses by itself to the dead letters; the moves stay whole."""
         buried: set[int] = set()
         of_stream: Counter[int] = Counter()
@@ -449,7 +410,7 @@ class QueueProcessor:
             name = config.source_name if config else "?"
             now = self._wall()
             entry = LogEntry(0, source_id, name, path, raw, 0, 0, 1, 5, now, encoding, 0, 0, b"")
-            prepared = _Prepared([entry])
+            prepared = Prepared([entry])
             self._read_lines(entry, prepared, 0)
             error = self._store.refusal(prepared.rows[0]) if len(prepared.rows) == 1 else "it is not one line"
             if error is not None:
@@ -462,7 +423,7 @@ class QueueProcessor:
 
     # -- announcing
 
-    def _announce(self, prepared: _Prepared, first_id: int) -> None:
+    def _announce(self, prepared: Prepared, first_id: int) -> None:
         count = len(prepared.rows)
         self._broadcaster.publish(
             first_id, count, lambda: [_event(prepared, place, first_id + place) for place in range(count)]
@@ -471,7 +432,7 @@ class QueueProcessor:
             for update in updates(prepared.verdict, now_us()):
                 self._broadcaster.publish_update(update)
 
-    def _account(self, prepared: _Prepared, first_id: int, seconds: float) -> ProcessingResult:
+    def _account(self, prepared: Prepared, first_id: int, seconds: float) -> ProcessingResult:
         lines = sum(move.lines for move in prepared.moves)
         result = ProcessingResult(first_id, len(prepared.rows), lines, len(prepared.dead), seconds)
         state = self.state
@@ -500,7 +461,7 @@ def _happening(row: EventRow, decoded: Decoded, entry: LogEntry, place: int) -> 
     )
 
 
-def _event(prepared: _Prepared, place: int, event_id: int) -> Event:
+def _event(prepared: Prepared, place: int, event_id: int) -> Event:
     """A stored line as an event, without asking the database."""
     row, decoded, entry = prepared.rows[place], prepared.decoded[place], prepared.origins[place]
     fields = decoded.fields

@@ -1,0 +1,50 @@
+"""A batch of lines on its way into the database, and how a line becomes part of the event before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from threatlens.decoders import continues, joined
+from threatlens.detection import Verdict
+from threatlens.event import Decoded, LogEntry
+from threatlens.store import DeadLetter, EventRow, Move
+
+
+@dataclass
+class Prepared:
+    """A batch, ready for the transaction. The lists run side by side, one place per event."""
+
+    entries: Sequence[LogEntry]
+    rows: list[EventRow] = field(default_factory=list)
+    decoded: list[Decoded] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    origins: list[LogEntry] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    verdict: Verdict | None = None  # what the rules say, once it is stored
+
+    def add(self, other: Prepared) -> None:
+        """Take in the batch that was prepared behind this one."""
+        self.entries = [*self.entries, *other.entries]
+        for name in ("rows", "decoded", "texts", "origins", "moves"):
+            getattr(self, name).extend(getattr(other, name))
+
+    def without(self, buried: set[int]) -> None:
+        """Take these places out of the lists."""
+        for name in ("rows", "decoded", "texts", "origins"):
+            kept = [value for place, value in enumerate(getattr(self, name)) if place not in buried]
+            setattr(self, name, kept)
+
+    def join(self, text: str, raw: str | bytes, decoded: Decoded) -> bool:
+        """Join a line to the last event, if it continues that. Bytes that are not text stay by themselves."""
+        row, head, so_far = self.rows[-1], self.decoded[-1], self.texts[-1]
+        if type(row.raw) is not str or type(raw) is not str:
+            return False
+        if not continues(decoded, text, head, so_far.count("\n") + 1, len(so_far)):
+            return False
+        whole = f"{so_far}\n{text}"
+        self.rows[-1] = row._replace(raw=f"{row.raw}\n{raw}")
+        self.decoded[-1] = joined(head, whole.partition("\n")[2], text)
+        self.texts[-1] = whole
+        return True
