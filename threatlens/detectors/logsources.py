@@ -48,7 +48,7 @@ class LogSources:
         self._formats = {name: row for name, row in formats.items() if not name.endswith(".*")}
         self._beginnings = [(name[:-1], row) for name, row in formats.items() if name.endswith(".*")]
         self._objects: Sequence[Mapping[str, Any]] = tables["objects"]
-        self._channels: Mapping[str, str] = {str(name).lower(): service for name, service in tables["channels"].items()}
+        self._channels = {str(name).lower(): _listed(services) for name, services in tables["channels"].items()}
         self._events: Mapping[str, Mapping[str, Any]] = {
             service: {str(number): category for number, category in rows.items()}
             for service, rows in tables["events"].items()
@@ -91,11 +91,11 @@ class LogSources:
 
     def _windows(self, key: tuple[object, ...]) -> Kinds:
         _, category, channel, number, _ = key
-        service = self._channels.get(str(channel).lower())
+        services = self._channels.get(str(channel).lower(), set())
         categories = {category} if isinstance(category, str) else set()
-        if service is not None:
+        for service in services:
             categories |= _listed(self._events.get(service, {}).get(str(number)))
-        return Kinds(frozenset({"windows"}), frozenset(categories), frozenset({service} if service is not None else ()))
+        return Kinds(frozenset({"windows"}), frozenset(categories), frozenset(services))
 
     def _plain(self, key: tuple[object, ...]) -> Kinds:
         name, category, program = str(key[0]), key[1], key[2]
