@@ -19,7 +19,7 @@ from typing import Any
 
 from threatlens.config_book import ConfigBook, SavedSource, SavedVersion, row_of, row_values, source_values
 from threatlens.config_file import Entry, Section, Signature, locate, node_of, parse, read_bytes, signature
-from threatlens.config_history import Change, SavedSettings, kept_secrets
+from threatlens.config_history import Change, SavedSettings, kept_secrets, without_references
 from threatlens.config_kinds import Reading
 from threatlens.config_merge import (
     DEFAULTS,
@@ -28,6 +28,7 @@ from threatlens.config_merge import (
     FileError,
     config_of,
     is_provisioned,
+    keys_of,
     limits_of,
     merged,
     misnamed,
@@ -39,27 +40,15 @@ from threatlens.config_merge import (
     worth_a_look,
 )
 from threatlens.config_paths import PathRules
-from threatlens.config_schema import (
-    names_in,
-    read_limits,
-    read_rest,
-    read_source,
-)
+from threatlens.config_schema import names_in, read_limits, read_rest, read_source
 from threatlens.config_values import Channel, MonitoringConfig, NotificationRule
 from threatlens.errors import ConfigError
 from threatlens.outbound_urls import Permissions
 from threatlens.sources.base import LogSourceConfig
 from threatlens.vault import Vault
 
-__all__ = [
-    "NO_SOURCE",
-    "ConfigBook",
-    "ConfigManager",
-    "LogSourceConfig",
-    "MonitoringConfig",
-    "SavedSource",
-    "SavedVersion",
-]
+__all__ = ["NO_SOURCE", "ConfigBook", "ConfigManager", "LogSourceConfig", "MonitoringConfig", "SavedSource"]
+__all__ += ["SavedVersion"]
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +120,11 @@ class ConfigManager:
     def origins(self) -> dict[str, str]:
         """For each source in force where it was declared: yaml (read-only) or ui."""
         return dict(self._origins)
+
+    @property
+    def declared_keys(self) -> frozenset[str]:
+        """The keys that the file says something about, dotted within sections."""
+        return keys_of((self._good or Declared()).values)
 
     def get_log_sources(self) -> list[LogSourceConfig]:
         """The sources of files, disabled ones too."""
@@ -211,21 +205,22 @@ class ConfigManager:
             found: tuple[Channel | NotificationRule, ...] = getattr(self._config, kind)
             return next(item for item in found if item.name == label)
 
-    def import_settings(self, values: Mapping[str, Any], *, author: str = "") -> None:
-        """Save what a file says, secrets by reference too. ConfigError for the first mistake; then nothing changed.
+    def import_settings(self, values: Mapping[str, Any], *, author: str = "", references: bool = True) -> None:
+        """Save what a file says. ConfigError for the first mistake; then nothing changed.
 
         Things with names are added, or take the place of those saved under their names; what threatlens.yaml declares
-        stays as it says.
+        stays as it says. Without `references` a secret that is one stays as it is saved.
         """
         with self._lock:
             self._reload()
             saved = self._settings.readable()
+            values = values if references else without_references(values, saved)
             declared = (self._good or Declared()).values
             sources = [self._checked(source) for source in values.get("sources") or ()]
             for key, value in values.items():
                 if key != "sources":
                     saved[key] = with_imported(key, saved.get(key), value, declared.get(key))
-            self._save(saved, author, "imported", references=True)
+            self._save(saved, author, "imported", references=references)
             rows = self._rows()
             for source in sources:
                 row = rows.get(source.source_name)

@@ -41,7 +41,12 @@ def _reference(secret: Secret) -> str | None:
 def read_export(path: str) -> dict[str, Any]:
     """What a configuration file says, as plain values. Raises ConfigError where it is not readable."""
     content, _ = read_bytes(path)
-    parse(content, path)  # refuses what a configuration may not be: tags, bombs of aliases, a key twice
+    return read_document(content, path)
+
+
+def read_document(content: bytes, name: str) -> dict[str, Any]:
+    """What the content of a configuration file says, as plain values. Raises ConfigError where it is not readable."""
+    parse(content, name)  # refuses what a configuration may not be: tags, bombs of aliases, a key twice
     found = yaml.safe_load(content)
     return found if isinstance(found, dict) else {}
 

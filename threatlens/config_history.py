@@ -158,3 +158,40 @@ def kept_secrets(present: Mapping[str, Any], changes: dict[str, Any], key: str =
                 "must be entered again, as it would be sent to another server", key=f"{key}.{secret}" if key else secret
             )
     return wanted
+
+
+def without_references(values: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says, without the secrets that only name a variable or a file; those saved take their place.
+
+    Raises ConfigError for a saved secret that would be sent to another server now.
+    """
+    found = dict(values)
+    channels = values.get("channels")
+    if isinstance(channels, list):
+        here = {each.get("name"): each for each in saved.get("channels") or () if isinstance(each, Mapping)}
+        found["channels"] = [
+            _own_secrets(each, here.get(each.get("name"))) if isinstance(each, Mapping) else each for each in channels
+        ]
+    if isinstance(values.get("llm"), Mapping):
+        found["llm"] = _own_secrets(values["llm"], saved.get("llm"))
+    return found
+
+
+def _own_secrets(section: Mapping[str, Any], saved: Any) -> dict[str, Any]:
+    present = saved if isinstance(saved, Mapping) else {}
+    kept = kept_secrets(present, _unreferred(section))
+    for name, value in list(kept.items()):
+        if isinstance(value, dict) and isinstance(section.get(name), Mapping):
+            kept[name] = {each: item for each, item in value.items() if each in section[name]}
+    return {name: value for name, value in kept.items() if name in section}
+
+
+def _unreferred(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section without secrets by reference; an empty text leaves what is saved."""
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            found[name] = _unreferred(value)
+        elif not (name in _SECRETS | {"url"} and isinstance(value, str) and value.startswith(("env:", "file:"))):
+            found[name] = value
+    return found

@@ -61,6 +61,15 @@ def renamed(good: Declared, rows: Mapping[str, SavedSource]) -> dict[str, str]:
     return {names[0]: come[path][0] for path, names in gone.items() if len(names) == 1 and len(come.get(path, ())) == 1}
 
 
+def keys_of(values: Mapping[str, Any]) -> frozenset[str]:
+    """All keys, dotted within sections."""
+    return frozenset(
+        f"{key}.{each}" if each else key
+        for key, value in values.items()
+        for each in (value if isinstance(value, dict) else ("",))
+    )
+
+
 def limits_of(config: MonitoringConfig) -> dict[str, Any]:
     return {key: getattr(config, key) for key in LIMIT_KEYS}
 

@@ -25,8 +25,9 @@ HOSTILE: list[str] = json.loads((Path(__file__).parents[1] / "web" / "hostile_li
 PAGES = (
     "/", "/events", "/events/1", "/sources", "/sources/add", "/unknown", "/dead-letters", "/events?q=%22", "/nope",
     "/settings", "/settings/users", "/settings/users/1", "/settings/tokens", "/settings/audit", "/confirm",
+    "/settings/configuration",
 )  # fmt: skip
-SETTINGS = ("/settings", "/settings/users", "/settings/tokens", "/settings/audit")
+SETTINGS = ("/settings", "/settings/users", "/settings/tokens", "/settings/audit", "/settings/configuration")
 COOKIES: dict[str, str] = {}  # a session for each site that runs
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 

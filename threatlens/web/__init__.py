@@ -11,6 +11,7 @@ from threatlens.web import (
     api,
     appearance,
     audit,
+    configuration,
     csp_reports,
     dashboard,
     dead_letters,
@@ -37,7 +38,7 @@ MAX_FORM_BYTES = 1 << 20
 
 PAGES = (
     login, dashboard, incidents, rules, traces, events, sources, unknown, decode, dead_letters, appearance, health,
-    settings, accounts, audit,
+    settings, accounts, audit, configuration,
 )  # fmt: skip
 
 

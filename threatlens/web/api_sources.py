@@ -14,6 +14,7 @@ from pydantic import Field
 from threatlens.event import rfc3339
 from threatlens.sources.base import LogSourceConfig
 from threatlens.store_sources import SourceView
+from threatlens.web.auth import actor
 from threatlens.web.context import services
 from threatlens.web.operations import Shape, created_at, operation
 from threatlens.web.problems import ProblemError
@@ -108,7 +109,7 @@ def get_source(source_id: int) -> dict[str, Any]:
            answer=SourceShape)  # fmt: skip
 def create_source(body: NewSource) -> dict[str, Any]:
     """It is followed from the engine's next look at the configuration on."""
-    made = services().config.add_log_source(body.model_dump(exclude_none=True))
+    made = services().config.add_log_source(body.model_dump(exclude_none=True), author=actor().name)
     created_at(f"/api/v1/sources/{made.source_id}")
     return _source(_view(made.source_id), made)
 
@@ -117,7 +118,9 @@ def create_source(body: NewSource) -> dict[str, Any]:
            answer=SourceShape, problems=(404,))  # fmt: skip
 def change_source(source_id: int, body: SourceChange) -> dict[str, Any]:
     """Only the keys given change; its history stays, also under another name."""
-    changed = services().config.update_log_source(_view(source_id).source_name, body.model_dump(exclude_unset=True))
+    changed = services().config.update_log_source(
+        _view(source_id).source_name, body.model_dump(exclude_unset=True), author=actor().name
+    )
     return _source(_view(source_id), changed)
 
 
@@ -125,7 +128,7 @@ def change_source(source_id: int, body: SourceChange) -> dict[str, Any]:
            status=204, problems=(404, 422))  # fmt: skip
 def delete_source(source_id: int) -> None:
     """Its events stay."""
-    services().config.remove_log_source(_view(source_id).source_name)
+    services().config.remove_log_source(_view(source_id).source_name, author=actor().name)
 
 
 def _view(source_id: int) -> SourceView:

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from threatlens.errors import ConfigError
 from threatlens.store_sources import SourceView
-from threatlens.web.auth import needs
+from threatlens.web.auth import actor, needs
 from threatlens.web.context import services
 from threatlens.web.overview import trust
 from threatlens.web.preview import Preview, checked, preview
@@ -49,7 +49,7 @@ def add() -> Response | str:
         if "test" in request.form:
             return _form_page(form, None, _tested(form))
         try:
-            source = services().config.add_log_source(form.values())
+            source = services().config.add_log_source(form.values(), author=actor().name)
         except ConfigError as error:
             return _form_page(form, None, None, error)
         flash(f"{source.source_name} is being watched.", "done")
@@ -67,7 +67,7 @@ def edit(source_id: int) -> Response | str:
         if "test" in request.form:
             return _form_page(form, source, _tested(form))
         try:
-            changed = services().config.update_log_source(source.source_name, form.values())
+            changed = services().config.update_log_source(source.source_name, form.values(), author=actor().name)
         except ConfigError as error:
             return _form_page(form, source, None, error)
         flash(f"{changed.source_name} was changed.", "done")
@@ -83,7 +83,7 @@ def switch() -> Response:
         if name in request.form:
             source = _source(request.form.get(name, type=int) or 0)
             try:
-                services().config.update_log_source(source.source_name, {"enabled": enabled})
+                services().config.update_log_source(source.source_name, {"enabled": enabled}, author=actor().name)
             except ConfigError as error:
                 flash(f"{source.source_name}: {error.message}", "error")
     return redirect(url_for("sources.index"), 303)
@@ -95,7 +95,7 @@ def remove(source_id: int) -> Response:
     """Forget a source; its events stay."""
     source = _source(source_id)
     try:
-        services().config.remove_log_source(source.source_name)
+        services().config.remove_log_source(source.source_name, author=actor().name)
     except ConfigError as error:
         flash(f"{source.source_name}: {error.message}", "error")
     else:
