@@ -17,6 +17,12 @@ JSON keys that are not ECS names or usual aliases of them become fields under `j
 and `keyvalue.`, structured data of RFC 5424 under `log.syslog.structured_data.`: what a program logs cannot replace a
 field of ThreatLens.
 
+Lines of no format can be taught: the page of unknown lines drafts a decoder from those that you choose, tries it on
+stored lines and keeps it as `decoders/NAME.yml` in the data folder, where a file may also be put by hand. Its pattern
+is RE2 and reads only what no format below has read; the names of its groups say which fields they fill.
+
+The lines of a stack trace join the event that they follow when they were read together with it.
+
 Times without a year are of the latest year that puts them at most a day ahead of the reading; times without a zone are
 of the source's `timezone`. Times before 1970, after 2100 or more than a day in the future are clamped and marked.
 
