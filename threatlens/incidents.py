@@ -106,7 +106,8 @@ class _Fold:
         if own and own[0][0] == "source.ip":
             return self._of_subject(own[0])
         if match.source_ip is None or outcome(finding) == SUCCESS:
-            kinds = ("user.name",) if match.source_ip is not None else ("user.name", "host.name")
+            by_host = match.source_ip is None and (match.user_name is None or match.severity >= OPENS_AT)
+            kinds = ("user.name", "host.name") if by_host else ("user.name",)
             for entity in entities(match):
                 taken = self._of_taken(entity) if entity[0] in kinds else None
                 if self._fits(taken, match):
@@ -236,8 +237,13 @@ def title(incident: Incident) -> str:
 
 
 def timeline(members: Iterable[Member]) -> list[Member]:
-    """The members in the order in which they began."""
-    return sorted(members, key=lambda member: (member.first_us, member.first_event_id, -member.severity))
+    """The members in the order in which they began; what succeeded stands where it did, not where its story began."""
+
+    def place(member: Member) -> tuple[int, int, int]:
+        done = member.outcome == SUCCESS and member.n == 1
+        return (member.last_us if done else member.first_us, member.first_event_id, -member.severity)
+
+    return sorted(members, key=place)
 
 
 def summary(incident: Incident) -> dict[str, Any]:

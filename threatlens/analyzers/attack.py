@@ -130,6 +130,8 @@ def sentence(steps: Sequence[Step], users: Sequence[str], success: bool) -> str:
 def verb(step: Step) -> str:
     """What a step did, in two or three words; the rule's own name where ATT&CK has no word."""
     done = step.outcome == "success"
+    if done and "initial-access" in stages(step.tags):
+        return "got in"  # whatever led there
     for technique in techniques(step.tags):
         words = _TECHNIQUES.get(technique.lower()[:5])
         if words:
