@@ -37,6 +37,7 @@ class Filler:
         timestamp_us: int | None = None,
         outcome: int = 0,
         source_ip: str | None = None,
+        user_name: str | None = None,
         log_format: str = "sshd",
     ) -> int:
         """Store these lines; the id of the first."""
@@ -45,8 +46,8 @@ class Filler:
             EventRow(
                 next(self.clock) if timestamp_us is None else timestamp_us, NOW_US // 1000, source_id,
                 self.store.name_id("path", "/var/log/" + source), self.store.name_id("format", log_format),
-                self.store.name_id("category", category), severity, 0, 0, outcome, source_ip, None, None, None, 1500,
-                1, 0, line,
+                self.store.name_id("category", category), severity, 0, 0, outcome, source_ip, user_name, None, None,
+                1500, 1, 0, line,
             )
             for line in lines
         ]  # fmt: skip

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from threatlens.errors import QueryError
 from threatlens.event import EventFilter
+from threatlens.event_match import FieldTest
 from threatlens.query import both, parse_query, parse_time, to_query
 
 NOW_US = 1_795_000_000_000_000
@@ -14,6 +15,10 @@ HOUR_US = 3_600_000_000
 
 def parse(text: str) -> EventFilter:
     return parse_query(text, now_us=NOW_US)
+
+
+def asks(name: str, operator: str, *values: str, negated: bool = False) -> EventFilter:
+    return EventFilter(tests=(FieldTest(name, operator, values, negated),))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +53,26 @@ def parse(text: str) -> EventFilter:
         ("10:20:30 fe80::1 pam_unix(sshd:auth): 1=1-- * %_", EventFilter(
             words=("10:20:30", "fe80::1", "pam_unix(sshd:auth):", "1=1--", "*", "%_"))),
         ("NEAR(a b)", EventFilter(words=("NEAR(a", "b)"))),
+        ("ip:10.0.0.0/8", asks("ip", ":", "10.0.0.0/8")),
+        ("ip:2001:db8::1", asks("ip", ":", "2001:db8::1")),
+        ("-user:root", asks("user", ":", "root", negated=True)),
+        ("!user:(root,admin)", asks("user", ":", "root", "admin", negated=True)),
+        ("NOT user=root", asks("user", ":", "root", negated=True)),
+        ("status>=500", asks("status", ">=", "500")),
+        ("http.response.status_code:400..499", asks("http.response.status_code", ":", "400..499")),
+        ("has:source.geo", asks("has", "has", "source.geo")),
+        ("-has:user", asks("has", "has", "user", negated=True)),
+        ("-noise", asks("", ":", "noise", negated=True)),
+        ('-"a b"', asks("", ":", "a b", negated=True)),
+        ("-severity>=7", asks("severity", ">=", "7", negated=True)),
+        ("source:web*", asks("source", ":", "web*")),
+        ("-source:auth", asks("source", ":", "auth", negated=True)),
+        ("-after:1970-01-02", EventFilter(end_us=24 * HOUR_US)),
+        ("user:root user:root", asks("user", ":", "root")),
+        ('severity>=7 source:auth ip:10.0.0.0/8 -user:root "failed password" has:source.geo after:-2h', EventFilter(
+            min_severity=7, sources=("auth",), start_us=NOW_US - 2 * HOUR_US, words=("failed password",),
+            tests=(FieldTest("ip", ":", ("10.0.0.0/8",)), FieldTest("user", ":", ("root",), negated=True),
+                   FieldTest("has", "has", ("source.geo",))))),
     ],
 )  # fmt: skip
 def test_a_query_is_the_filter_it_says(text: str, where: EventFilter) -> None:
@@ -57,11 +82,14 @@ def test_a_query_is_the_filter_it_says(text: str, where: EventFilter) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("user:root", "Column 1: unknown field \"user\"; known are severity, category, source, after, before"),
+        ("usr:root", "Column 1: unknown field \"usr\"; did you mean \"user\"? known are action, after, "),
+        ("made.up:1", "Column 1: unknown field \"made.up\""),
+        ("has:nothing", 'Column 5: "has" takes the name of a field'),
+        ("status>=many", 'Column 9: ">=" compares with one number, as in status>=400'),
+        ("status>4,5", 'Column 8: ">" compares with one number'),
         ('"unterminated', "Column 1: the quotation mark is never closed"),
         ('a\nb "c', "Column 5: the quotation mark is never closed"),
-        ("a -b", 'Column 3: leaving out with "-"'),
-        ("NOT a", 'Column 1: "NOT" has no meaning'),
+        ("NOT", 'Column 1: "NOT" has no meaning'),
         ("(a b)", 'Column 1: "(" can only hold a list'),
         ("severity:eleven", 'Column 10: severity is a whole number from 1 to 10, not "eleven"'),
         ("severity:11", "Column 10: severity is a whole number"),
@@ -92,7 +120,8 @@ def test_a_mistake_is_answered_with_what_and_where(text: str, says: str) -> None
 
 PIECES = st.sampled_from(
     ["severity", "sev", ">=", "<", ":", "=", "..", "7", "10", "source", "(", ")", ",", '"', "\\", " ", "-2h", "after",
-     "before", "2026-11-23", "category", "a", "AND", "NOT", "-", "\n", "\x1d", "٣", "9" * 9]
+     "before", "user", "has", "status", "10.0.0.0/8", "*", "!",
+     "http.request.method", "2026-11-23", "category", "a", "AND", "NOT", "-", "\n", "\x1d", "٣", "9" * 9]
 )  # fmt: skip
 
 
@@ -120,6 +149,26 @@ def test_any_text_is_a_filter_or_a_query_error(text: str) -> None:
 )  # fmt: skip
 def test_a_filter_written_as_a_query_reads_back_the_same(where: EventFilter) -> None:
     assert parse(to_query(where)) == where
+
+
+@given(
+    st.builds(
+        FieldTest,
+        st.sampled_from(["user", "ip", "source", "url.original"]),
+        st.just(":"),
+        st.lists(st.text(st.characters(min_codepoint=32, codec="utf-8"), max_size=12), min_size=1, max_size=3,
+                 unique=True).map(tuple),
+        st.just(True),
+    )
+)  # fmt: skip
+def test_a_test_of_a_field_written_as_a_query_reads_back_the_same(test: FieldTest) -> None:
+    assert parse(to_query(EventFilter(tests=(test,)))).tests == (test,)
+
+
+def test_a_mistake_knows_its_place_to_be_underlined() -> None:
+    with pytest.raises(QueryError) as caught:
+        parse("failed usr:root")
+    assert (caught.value.column, caught.value.length) == (8, 3)
 
 
 def test_two_filters_together_want_what_both_want() -> None:

@@ -135,7 +135,7 @@ def test_the_most_frequent_addresses_come_with_their_outcomes(many):
 @pytest.mark.parametrize("where", [where for where in FILTERS if where.words], ids=str)
 def test_words_are_found_alike_with_and_without_the_index(many, monkeypatch, where, first):
     store, events = many
-    monkeypatch.setattr("threatlens.store_reading.SCANNED_FIRST", first)
+    monkeypatch.setattr("threatlens.store_search.SCANNED_FIRST", first)
     expected = [event.id for event in events if where.matches(event)]
     assert [event.id for event in store.page(where, after=0, limit=5_000)] == expected
     assert [event.id for event in store.page(where, limit=30)] == expected[::-1][:30]

@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from threatlens import models, models_notifications, models_reports
+from threatlens import models, models_notifications, models_reports, models_searches
 from threatlens.errors import DataFolderError
 from threatlens.settings import prepare_data_folder
 from threatlens.store_schema import HEAD, file_system, migrate, revision
@@ -39,7 +39,11 @@ def test_head_is_alembics_newest_revision():
 def test_the_models_and_the_migrations_name_the_same_columns(settings, path):
     migrate(settings)
     connection = sqlite3.connect(path)
-    for record in (models_notifications.NotificationRecord, models_reports.ReportRecord):
+    for record in (
+        models_notifications.NotificationRecord,
+        models_reports.ReportRecord,
+        models_searches.SavedSearchRecord,
+    ):
         assert record.__tablename__ in models.Base.metadata.tables
     for table in models.Base.metadata.sorted_tables:
         found = {row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")}

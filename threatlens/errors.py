@@ -65,9 +65,11 @@ class NotOurs(ThreatLensError):
 class QueryError(ThreatLensError):
     """A filter, a cursor or a page size asked for cannot be used. The client must act."""
 
-    def __init__(self, message: str, *, field: str = "") -> None:
+    def __init__(self, message: str, *, field: str = "", column: int = 0, length: int = 0) -> None:
         super().__init__(message)
         self.field = field
+        self.column = column  # where in a query it is, from 1; 0: nowhere in particular
+        self.length = length  # characters that it is about
 
 
 class QueryTimeout(ThreatLensError):

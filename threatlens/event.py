@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from threatlens.event_match import FieldTest, stands_in
+
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: A field's value: flat ECS, dotted names. Lists hold strings.
 FieldValue = str | int | float | bool | list[str]
@@ -223,6 +225,12 @@ class EventFilter:
     start_us: int | None = None  # event time, inclusive
     end_us: int | None = None  # event time, exclusive
     words: tuple[str, ...] = ()  # each stands in the raw line, ignoring case, where a word of it begins
+    tests: tuple[FieldTest, ...] = ()  # each holds
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the roll-up knows everything that is asked for, so that counts and histograms are of the result."""
+        return not self.words and all(test.is_counted for test in self.tests)
 
     def matches(self, event: Event) -> bool:
         """Whether this event is one of them."""
@@ -236,25 +244,6 @@ class EventFilter:
             return False
         if self.end_us is not None and event.timestamp_us >= self.end_us:
             return False
-        return not self.words or stands_in(self.words, event.raw)
-
-
-def stands_in(words: tuple[str, ...], raw: str) -> bool:
-    """Whether every word is in the line, ignoring case, beginning where a word of the line begins.
-
-    A word of a line is a run of letters, digits and ". - _ @", as in the full-text index; so a feed and a search of
-    the same filter show the same events.
-    """
-    line = raw.lower()
-    for word in words:
-        sought = word.lower()
-        at = line.find(sought)
-        while at > 0 and _in_word(sought[0]) and _in_word(line[at - 1]):
-            at = line.find(sought, at + 1)
-        if at < 0:
+        if self.words and not stands_in(self.words, event.raw):
             return False
-    return True
-
-
-def _in_word(char: str) -> bool:
-    return char.isalnum() or char in ".-_@"
+        return all(test.passes(event) for test in self.tests)

@@ -106,7 +106,13 @@ class EventRecord(Base):
     realtime_processed: Mapped[int] = mapped_column(SmallInteger)
     notification_sent: Mapped[int] = mapped_column(SmallInteger)
     raw: Mapped[str] = mapped_column(Text)  # text where the line is UTF-8, else its exact bytes as a blob
-    __table_args__ = (Index("ix_events_severity_id", "severity", "id", sqlite_where=text("severity >= 5")),)
+    __table_args__ = (
+        Index("ix_events_severity_id", "severity", "id", sqlite_where=text("severity >= 5")),
+        Index("ix_events_source_ip", "source_ip", "id", sqlite_where=text("source_ip IS NOT NULL")),
+        Index(
+            "ix_events_user_name", text("user_name COLLATE NOCASE"), "id", sqlite_where=text("user_name IS NOT NULL")
+        ),
+    )
 
 
 class EventMinuteRecord(Base):

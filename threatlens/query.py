@@ -7,7 +7,9 @@ and in which column, instead of with a parser's list of expected terminals.
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from typing import NoReturn
@@ -17,26 +19,78 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 
 from threatlens.errors import QueryError
 from threatlens.event import EventFilter, rfc3339
+from threatlens.event_match import ALIASES, NUMBER, FieldTest
 
 MAX_LENGTH = 2_000  # characters
 MAX_TERMS = 50
 LAST_US = 253_402_300_799_999_999  # the last microsecond of the year 9999
-FIELDS = ("severity", "category", "source", "after", "before")
-ALIASES = {"sev": "severity"}
+TIMES = ("after", "before")
+#: What an event is asked for by name, beside the times and `has`; other fields are called as ECS calls them.
+FIELDS = (*ALIASES, "has", *TIMES)
+#: How the names of our decoders' fields begin: the field sets of ECS, and what stands beside them.
+FIELD_SETS = frozenset(
+    [
+        "agent",
+        "audit",
+        "auditd",
+        "client",
+        "cloud",
+        "container",
+        "database",
+        "destination",
+        "dns",
+        "email",
+        "error",
+        "event",
+        "file",
+        "group",
+        "host",
+        "http",
+        "id",
+        "json",
+        "kubernetes",
+        "log",
+        "logfmt",
+        "network",
+        "observer",
+        "orchestrator",
+        "organization",
+        "process",
+        "registry",
+        "related",
+        "rule",
+        "server",
+        "service",
+        "session",
+        "source",
+        "ssh",
+        "threat",
+        "threatlens",
+        "tls",
+        "trace",
+        "url",
+        "user",
+        "user_agent",
+        "vulnerability",
+        "winlog",
+    ]
+)
 
 GRAMMAR = r"""
 start: _WS? (_term (_WS _term)* _WS?)?
-_term: word | field | mistake
+_term: word | field | mistake | excluded
+excluded: (NEGATION | NOT _WS) (word | field)
 word: WORD | PHRASE
 field: FIELD (_value ("," _value)* | "(" _WS? _value (_WS? "," _WS? _value)* _WS? ")")
 _value: VALUE | PHRASE
-mistake: NEGATION | UNTERMINATED | GROUP | OPERATOR
+mistake: UNTERMINATED | GROUP | OPERATOR
 
-FIELD.4: /[A-Za-z_]+(\.[A-Za-z_]+)*(>=|<=|[:=<>])/
+FIELD.4: /[A-Za-z_]+(\.[A-Za-z0-9_-]+)*(>=|<=|[:=<>])/
+NOT.5: /NOT(?=\s+\S)/
 OPERATOR.3: /(AND|OR|NOT)(?=\s|$)/
 PHRASE.3: /"([^"\\]|\\.)*"/s
 UNTERMINATED.2: /"([^"\\]|\\.)*\\?/s
-NEGATION.2: /[-!]\S+/
+NEGATION.2: /[-!](?=[^\s()])/
 GROUP.2: /[()]\S*/
 VALUE.1: /[^\s,()"]+/
 WORD.0: /[^\s"()]\S*/
@@ -45,6 +99,7 @@ _WS: /\s+/
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _RELATIVE = re.compile(r"-?([0-9]{1,9})([smhdw])")
+_PLAIN = re.compile(r'[^\s,()"\\]+')
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -70,14 +125,19 @@ def parse_query(text: str, *, now_us: int) -> EventFilter:
     words: list[str] = []
     for term in tree.children:
         assert isinstance(term, Tree)  # noqa: S101 - the grammar gives nothing else
-        first, *values = [token for token in term.children if isinstance(token, Token)]
-        if term.data == "mistake":
+        negated = term.data == "excluded"
+        kind = term.children[-1] if negated else term
+        assert isinstance(kind, Tree)  # noqa: S101
+        first, *values = [token for token in kind.children if isinstance(token, Token)]
+        if kind.data == "mistake":
             _explain_mistake(first)
-        elif term.data == "field":
-            where = both(where, _field(first, values, now_us))
+        elif kind.data == "field":
+            where = both(where, _field(first, values, now_us, negated=negated))
         else:
             word = _unquoted(first)
-            if word.strip():
+            if word.strip() and negated:
+                where = both(where, EventFilter(tests=(FieldTest("", ":", (word,), negated=True),)))
+            elif word.strip():
                 words.append(word)
     return replace(where, words=tuple(words))
 
@@ -94,6 +154,7 @@ def both(left: EventFilter, right: EventFilter) -> EventFilter:
         start_us=max(starts, default=None),
         end_us=min(ends, default=None),
         words=left.words + right.words,
+        tests=tuple(dict.fromkeys(left.tests + right.tests)),
     )
 
 
@@ -129,7 +190,23 @@ def to_query(where: EventFilter) -> str:
     for name, time_us in (("after", where.start_us), ("before", where.end_us)):
         if time_us is not None:
             terms.append(f"{name}:{rfc3339(time_us)}")
-    return " ".join([*terms, *(_quoted(word) for word in where.words)])
+    return " ".join([*terms, *(_quoted(word) for word in where.words), *map(_test_as_text, where.tests)])
+
+
+def _test_as_text(test: FieldTest) -> str:
+    sign = "-" if test.negated else ""
+    if not test.name:
+        return sign + _quoted(test.values[0])
+    if test.operator == "has":
+        return f"{sign}has:{_listed(test.values)}"
+    if test.operator != ":":
+        return f"{sign}{test.name}{test.operator}{test.values[0]}"
+    return f"{sign}{test.name}:{_listed(value if _PLAIN.fullmatch(value) else _quoted(value) for value in test.values)}"
+
+
+def _listed(values: Iterable[str]) -> str:
+    texts = list(values)
+    return texts[0] if len(texts) == 1 else f"({','.join(texts)})"
 
 
 @cache
@@ -137,43 +214,76 @@ def _parser() -> Lark:
     return Lark(GRAMMAR, parser="lalr", lexer="contextual")
 
 
-def _field(token: Token, values: list[Token], now_us: int) -> EventFilter:
+def _field(token: Token, values: list[Token], now_us: int, *, negated: bool) -> EventFilter:
     match = re.fullmatch(r"(.*?)(>=|<=|[:=<>])", token)
     assert match is not None  # noqa: S101 - the terminal says so
-    name = ALIASES.get(match[1].lower(), match[1].lower())
-    operator = match[2]
-    if name not in FIELDS:
-        _fail(
-            f'unknown field "{match[1]}"; known are {", ".join(FIELDS)}. To find it as text, put it in quotes',
-            _column(token),
+    written, operator = match[1], match[2]
+    name = _known(written, token)
+    texts = tuple(dict.fromkeys(_unquoted(value) for value in values))
+    if name in (*TIMES, "has", "category", "source") and operator not in ":=":
+        _fail(f'"{operator}" does not go with {written}; write {written}:', token)
+    if name in TIMES or (name == "severity" and not negated):
+        if len(values) > 1:
+            one = "one number or a range such as 5..7" if name == "severity" else "one time"
+            _fail(f"{written} takes {one}", values[1])
+        return (
+            _severity(operator, texts[0], values[0]) if name == "severity" else _time(name, values[0], now_us, negated)
         )
-    if name != "severity" and operator not in ":=":
-        _fail(f'"{operator}" does not go with {match[1]}; write {match[1]}:', _column(token))
-    texts = [_unquoted(value) for value in values]
-    if name == "category":
-        return EventFilter(categories=tuple(dict.fromkeys(text.lower() for text in texts)))
-    if name == "source":
-        return EventFilter(sources=tuple(dict.fromkeys(texts)))
-    if len(texts) > 1:
-        one = "one number or a range such as 5..7" if name == "severity" else "one time"
-        _fail(f"{match[1]} takes {one}", _column(values[1]))
+    if name == "has":
+        return EventFilter(tests=(FieldTest(name, "has", tuple(_there(value) for value in values), negated),))
     if name == "severity":
-        return _severity(operator, texts[0], _column(values[0]))
+        for value in values:
+            _severity(operator, _unquoted(value), value)
+    elif operator not in ":=":
+        for value in values:
+            if len(values) > 1 or not NUMBER.fullmatch(_unquoted(value)):
+                _fail(f'"{operator}" compares with one number, as in {written}{operator}400', value)
+    elif not negated and not any(value.type == "VALUE" and "*" in value for value in values):
+        if name == "category":
+            return EventFilter(categories=tuple(dict.fromkeys(text.lower() for text in texts)))
+        if name == "source":
+            return EventFilter(sources=texts)
+    return EventFilter(tests=(FieldTest(name, ":" if operator == "=" else operator, texts, negated),))
+
+
+def _known(written: str, token: Token) -> str:
+    """The name as tests have it."""
+    name = written.lower()
+    if name not in FIELDS and not ("." in name and name.partition(".")[0] in FIELD_SETS):
+        near = difflib.get_close_matches(name, FIELDS, 1)
+        meant = f'did you mean "{near[0]}"? ' if near else ""
+        _fail(
+            f'unknown field "{written}"; {meant}known are {", ".join(sorted(set(FIELDS) - {"sev"}))} and the names of'
+            " ECS such as http.request.method. To find it as text, put it in quotes",
+            token,
+            len(written),
+        )
+    return "severity" if name == "sev" else name
+
+
+def _there(token: Token) -> str:
+    text = _unquoted(token).lower()
+    if text not in ALIASES and text.partition(".")[0] not in FIELD_SETS:
+        _fail(f'"has" takes the name of a field, such as user or source.geo, not {_shown(text)}', token)
+    return text
+
+
+def _time(name: str, token: Token, now_us: int, negated: bool) -> EventFilter:
     try:
-        time_us = parse_time(texts[0], now_us=now_us)
+        time_us = parse_time(_unquoted(token), now_us=now_us)
     except QueryError as error:
-        _fail(str(error), _column(values[0]))
-    return EventFilter(start_us=time_us) if name == "after" else EventFilter(end_us=time_us)
+        _fail(str(error), token)
+    return EventFilter(start_us=time_us) if (name == "after") is not negated else EventFilter(end_us=time_us)
 
 
-def _severity(operator: str, text: str, column: int) -> EventFilter:
+def _severity(operator: str, text: str, token: Token) -> EventFilter:
     low_text, dots, high_text = text.partition("..")
     if dots and operator not in ":=":
-        _fail(f'a range goes with ":" only, not with "{operator}"', column)
-    low = _level(low_text, column)
-    high = _level(high_text, column) if dots else low
+        _fail(f'a range goes with ":" only, not with "{operator}"', token)
+    low = _level(low_text, token)
+    high = _level(high_text, token) if dots else low
     if f"{operator}{low}" in {">10", "<1"} or low > high:
-        _fail(f"no event has severity {operator}{text}", column)
+        _fail(f"no event has severity {operator}{text}", token)
     if operator == ">":
         return EventFilter(min_severity=low + 1)
     if operator == "<":
@@ -185,9 +295,9 @@ def _severity(operator: str, text: str, column: int) -> EventFilter:
     return EventFilter(min_severity=low, max_severity=high)
 
 
-def _level(text: str, column: int) -> int:
+def _level(text: str, token: Token) -> int:
     if not re.fullmatch(r"[1-9]|10", text):
-        _fail(f"severity is a whole number from 1 to 10, not {_shown(text)}", column)
+        _fail(f"severity is a whole number from 1 to 10, not {_shown(text)}", token)
     return int(text)
 
 
@@ -199,11 +309,6 @@ def _common(name: str, left: tuple[str, ...], right: tuple[str, ...]) -> tuple[s
         msg = f"No event has two values of {name}; for any of several write {name}:({','.join([*left, *right][:3])})."
         raise QueryError(msg, field=name)
     return found
-
-
-def _column(token: Token) -> int:
-    """Counted from 1 over the whole text; lark's own columns begin again on every line."""
-    return (token.start_pos or 0) + 1
 
 
 def _unquoted(token: Token) -> str:
@@ -219,11 +324,10 @@ def _quoted(text: str) -> str:
 def _explain_mistake(token: Token) -> NoReturn:
     text = {
         "UNTERMINATED": "the quotation mark is never closed",
-        "NEGATION": f'leaving out with "{token[0]}" is not possible; to find the text itself, put it in quotes',
         "GROUP": f'"{token[0]}" can only hold a list, as in source:(auth,nginx); to find it as text, use quotes',
         "OPERATOR": f'"{token}" has no meaning here, all terms must hold; to find the word itself, put it in quotes',
     }
-    _fail(text[token.type], _column(token))
+    _fail(text[token.type], token)
 
 
 def _explain(text: str, error: UnexpectedInput) -> NoReturn:
@@ -241,6 +345,8 @@ def _shown(text: str) -> str:
     return '"' + (text if len(text) <= 40 else text[:40] + "…") + '"'
 
 
-def _fail(what: str, column: int) -> NoReturn:
-    msg = f"Column {column}: {what}."
-    raise QueryError(msg, field="q")
+def _fail(what: str, at: Token | int, length: int = 0) -> NoReturn:
+    """Raises QueryError; the column is counted from 1 over the whole text, lark's own begin again on every line."""
+    column = at if isinstance(at, int) else (at.start_pos or 0) + 1
+    length = length or (1 if isinstance(at, int) else len(at))
+    raise QueryError(f"Column {column}: {what}.", field="q", column=column, length=length)

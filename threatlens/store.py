@@ -25,8 +25,10 @@ from threatlens.store_database import Database
 from threatlens.store_detections import DetectionBook
 from threatlens.store_incidents import IncidentBook
 from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
-from threatlens.store_reading import MINUTE_US, SLOT_US, Decode, EventReading
+from threatlens.store_reading import SLOT_US, Decode, EventReading
 from threatlens.store_reports import ReportBook
+from threatlens.store_search import MINUTE_US
+from threatlens.store_searches import SearchBook
 from threatlens.store_sources import SourceBook
 from threatlens.store_streams import StreamTable
 from threatlens.store_tokens import TokenBook
@@ -96,7 +98,16 @@ class DeadLetter(NamedTuple):
 
 
 class EventStore(
-    EventReading, SourceBook, DetectionBook, IncidentBook, StreamTable, TokenBook, AccountBook, Outbox, ReportBook
+    EventReading,
+    SourceBook,
+    DetectionBook,
+    IncidentBook,
+    StreamTable,
+    TokenBook,
+    AccountBook,
+    Outbox,
+    ReportBook,
+    SearchBook,
 ):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 

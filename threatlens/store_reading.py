@@ -7,28 +7,19 @@ without a time limit.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
 
-from threatlens.event import Decoded, Event, EventFilter, stands_in
+from threatlens.event import Decoded, Event, EventFilter
 from threatlens.store_database import Database
 from threatlens.store_detections import DetectionView, detections_of
+from threatlens.store_search import COLUMNS, MINUTE_US, Found, Search, rollup_condition, text_of
 
-#: What one token of the full-text index is made of (unicode61 with tokenchars '.-_@').
-TOKEN = re.compile(r"[\w.\-@]+")
-MINUTE_US = 60_000_000
 #: What one row of address_slots covers.
 SLOT_US = 600_000_000
-#: Rows that are looked at one by one before the full-text index is asked for a word.
-SCANNED_FIRST = 4_000
-_COLUMNS = (
-    "e.id, e.timestamp, e.ingested_at, e.source_id, e.path_id, e.format_id, e.category_id, e.severity, e.flags,"
-    " e.template_id, e.encoding, e.processing_us, e.realtime_processed, e.notification_sent, e.raw, e.original_bytes"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +67,16 @@ class EventReading:
         """One event by its id."""
         with self.database.reading() as connection:
             row = connection.exec_driver_sql(
-                f"SELECT {_COLUMNS} FROM events e WHERE e.id = ?", (event_id,)
+                f"SELECT {COLUMNS} FROM events e WHERE e.id = ?", (event_id,)
             ).one_or_none()
             return None if row is None else self._events(connection, [row])[0]
 
     def page(
         self, where: EventFilter, *, before: int | None = None, after: int | None = None, limit: int = 50
-    ) -> list[Event]:
+    ) -> Found:
         """At most `limit` events: the newest first with ids below `before`; with `after` the oldest first above it."""
         with self.database.reading() as connection:
-            rows = _Page(connection, where, before, after, limit).rows()
-            return self._events(connection, rows)
+            return Search(connection, where, before, after, limit, self._events).found()
 
     def _events(self, connection: Connection, rows: Sequence[Any]) -> list[Event]:
         names = _names(connection, {number for row in rows for number in row[4:7]})
@@ -99,7 +89,7 @@ class EventReading:
     def counts(self, where: EventFilter) -> Counts:
         """Counts by severity, category and source, from the roll-up: whole minutes, words ignored."""
         with self.database.reading() as connection:
-            condition, values = _rollup_condition(connection, where)
+            condition, values = rollup_condition(connection, where)
             rows = connection.exec_driver_sql(
                 "SELECT severity, category_id, source_id, sum(n) FROM event_minutes"
                 f" WHERE {condition} GROUP BY severity, category_id, source_id",
@@ -126,7 +116,7 @@ class EventReading:
             ((start + index * width) * MINUTE_US, {}) for index in range(-(-(end - start) // width))
         ]
         with self.database.reading() as connection:
-            condition, values = _rollup_condition(connection, where)
+            condition, values = rollup_condition(connection, where)
             rows = connection.exec_driver_sql(
                 "SELECT (minute - ?) / ?, severity, sum(n) FROM event_minutes"
                 f" WHERE minute >= ? AND minute < ? AND {condition} GROUP BY 1, 2",
@@ -167,197 +157,6 @@ class EventReading:
             return [TemplateView(*row) for row in rows]
 
 
-class _Page:
-    """One page of events: which ids may hold what the filter asks for, and reading them until the page is full."""
-
-    def __init__(
-        self, connection: Connection, where: EventFilter, before: int | None, after: int | None, limit: int
-    ) -> None:
-        self.connection = connection
-        self.where = where
-        self.forward = after is not None
-        self.low = (after or 0) + 1 if self.forward else 1
-        self.high = before - 1 if before is not None else 2**62
-        self.limit = limit
-        self.order = "ASC" if self.forward else "DESC"
-        self.tests, self.values = _event_condition(connection, where)
-
-    def rows(self) -> list[Any]:
-        if self.where.words:
-            return self._by_words()
-        if self.where == EventFilter():
-            return self._read(self.low, self.high, self.limit)
-        if self.where.min_severity >= 5:
-            return self._by_severity()
-        found: list[Any] = []
-        for low, high in self._ranges():
-            found += self._read(max(low, self.low), min(high, self.high), self.limit - len(found))
-            if len(found) >= self.limit:
-                break
-        return found
-
-    def _read(self, low: int, high: int, limit: int) -> list[Any]:
-        return list(
-            self.connection.exec_driver_sql(
-                f"SELECT {_COLUMNS} FROM events e WHERE e.id >= ? AND e.id <= ? AND {self.tests}"
-                f" ORDER BY e.id {self.order} LIMIT ?",
-                (low, high, *self.values, limit),
-            )
-        )
-
-    def _by_severity(self) -> list[Any]:
-        """From the index of severe events: one walk per severity, merged."""
-        found: list[Any] = []
-        for severity in range(self.where.min_severity, self.where.max_severity + 1):
-            found += self.connection.exec_driver_sql(
-                f"SELECT {_COLUMNS} FROM events e WHERE e.severity = ? AND e.severity >= 5 AND e.id >= ? AND e.id <= ?"
-                f" AND {self.tests} ORDER BY e.id {self.order} LIMIT ?",
-                (severity, self.low, self.high, *self.values, self.limit),
-            )
-        found.sort(key=lambda row: row[0], reverse=not self.forward)
-        return found[: self.limit]
-
-    def _ranges(self) -> Iterator[tuple[int, int]]:
-        """Disjoint ranges of ids in reading order, from the roll-up rows that the filter allows."""
-        condition, values = _rollup_condition(self.connection, self.where)
-        rows = self.connection.exec_driver_sql(
-            f"SELECT first_id, last_id FROM event_minutes WHERE {condition} AND first_id <= ? AND last_id >= ?"
-            f" ORDER BY {'first_id ASC' if self.forward else 'last_id DESC'}",
-            (*values, self.high, self.low),
-        )
-        low = high = None
-        for first, last in rows:
-            if low is None or high is None:
-                low, high = first, last
-            elif self.forward and first <= high + 1:
-                high = max(high, last)
-            elif not self.forward and last >= low - 1:
-                low = min(low, first)
-            else:
-                yield low, high
-                low, high = first, last
-        if low is not None and high is not None:
-            yield low, high
-
-    def _by_words(self) -> list[Any]:
-        """The rows nearest to the start are looked at one by one, the others come from the full-text index.
-
-        A frequent word fills the page from the first rows; the index, whose cost grows with the number of lines that
-        have the word, is only asked for rare ones.
-        """
-        low, high = self.low, min(self.high, self._newest())
-        if self.forward:
-            middle = min(high, low + SCANNED_FIRST - 1)
-            found = self._looked_at(low, middle)
-            low = middle + 1
-        else:
-            middle = max(low, high - SCANNED_FIRST + 1)
-            found = self._looked_at(middle, high)
-            high = middle - 1
-        match = _fts_query(self.where.words)
-        chunk = max(200, 2 * self.limit)
-        while len(found) < self.limit and low <= high:
-            # A word of punctuation alone has no token: then every line is a candidate.
-            rows, last, more = self._with_tokens(match, low, high, chunk) if match else self._all(low, high, chunk)
-            found += [row for row in rows if stands_in(self.where.words, _text(row[14], row[10]))]
-            if not more:
-                break
-            low, high = (last + 1, high) if self.forward else (low, last - 1)
-        return found[: self.limit]
-
-    def _newest(self) -> int:
-        return int(self.connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0)
-
-    def _looked_at(self, low: int, high: int) -> list[Any]:
-        """The rows of this range with the words; SQLite leaves out most of the others, as it compares quicker."""
-        plain = [word.lower() for word in self.where.words if word.isascii()]
-        holds = "".join(" AND (typeof(e.raw) = 'blob' OR instr(lower(e.raw), ?) > 0)" for _ in plain)
-        rows = self.connection.exec_driver_sql(
-            f"SELECT {_COLUMNS} FROM events e WHERE e.id >= ? AND e.id <= ? AND {self.tests}{holds}"
-            f" ORDER BY e.id {self.order}",
-            (low, high, *self.values, *plain),
-        )
-        return [row for row in rows if stands_in(self.where.words, _text(row[14], row[10]))]
-
-    def _with_tokens(self, match: str, low: int, high: int, chunk: int) -> tuple[list[Any], int, bool]:
-        """Rows whose tokens fit, the last id looked at, and whether there may be more beyond it."""
-        ids = [
-            row[0]
-            for row in self.connection.exec_driver_sql(
-                "SELECT rowid FROM events_fts WHERE events_fts MATCH ? AND rowid >= ? AND rowid <= ?"
-                f" ORDER BY rowid {self.order} LIMIT ?",
-                (match, low, high, chunk),
-            )
-        ]
-        if not ids:
-            return [], 0, False
-        marks = ",".join("?" * len(ids))
-        rows = self.connection.exec_driver_sql(
-            f"SELECT {_COLUMNS} FROM events e WHERE e.id IN ({marks}) AND {self.tests} ORDER BY e.id {self.order}",
-            (*ids, *self.values),
-        )
-        return list(rows), ids[-1], len(ids) == chunk
-
-    def _all(self, low: int, high: int, chunk: int) -> tuple[list[Any], int, bool]:
-        """The next rows in order, whatever their words."""
-        rows = self._read(low, high, chunk)
-        return rows, rows[-1][0] if rows else 0, len(rows) == chunk
-
-
-def _fts_query(words: Sequence[str]) -> str:
-    """An FTS5 query for the lines with these words; a word matches from its start. Empty: no word has a token."""
-    terms = []
-    for word in words:
-        tokens = TOKEN.findall(word)
-        for index, token in enumerate(tokens):
-            ends = index == len(tokens) - 1 and word.endswith(token)
-            terms.append('"' + token + '"' + ("*" if ends else ""))
-    return " AND ".join(terms)
-
-
-def _rollup_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:
-    tests, values = _shared_condition(connection, where)
-    if where.start_us is not None:
-        tests.append("minute >= ?")
-        values.append(where.start_us // MINUTE_US)
-    if where.end_us is not None:
-        tests.append("minute <= ?")
-        values.append((where.end_us - 1) // MINUTE_US)
-    return " AND ".join(tests), values
-
-
-def _event_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:
-    tests, values = _shared_condition(connection, where)
-    if where.start_us is not None:
-        tests.append("timestamp >= ?")
-        values.append(where.start_us)
-    if where.end_us is not None:
-        tests.append("timestamp < ?")
-        values.append(where.end_us)
-    return " AND ".join(tests), values
-
-
-def _shared_condition(connection: Connection, where: EventFilter) -> tuple[list[str], list[Any]]:
-    """Tests on columns that events and the roll-up have in common."""
-    tests, values = ["1"], []
-    if (where.min_severity, where.max_severity) != (1, 10):
-        tests.append("severity BETWEEN ? AND ?")
-        values += [where.min_severity, where.max_severity]
-    for column, table, key, names in (
-        ("category_id", "names", "kind = 'category' AND name", where.categories),
-        ("source_id", "log_sources", "source_name", where.sources),
-    ):
-        if names:
-            marks = ",".join("?" * len(names))
-            ids = [
-                row[0]
-                for row in connection.exec_driver_sql(f"SELECT id FROM {table} WHERE {key} IN ({marks})", tuple(names))
-            ]
-            tests.append(f"{column} IN ({','.join('?' * len(ids)) or 'NULL'})")
-            values += ids
-    return tests, values
-
-
 def _names(connection: Connection, numbers: set[int]) -> dict[int, str]:
     if not numbers:
         return {}
@@ -370,10 +169,6 @@ def _source_names(connection: Connection) -> dict[int, str]:
     return {row[0]: row[1] for row in connection.exec_driver_sql("SELECT id, source_name FROM log_sources")}
 
 
-def _text(raw: str | bytes, encoding: str | None) -> str:
-    return raw if isinstance(raw, str) else raw.decode(encoding or "utf-8", "replace")
-
-
 def _event(
     row: Any,
     names: dict[int, str],
@@ -381,7 +176,7 @@ def _event(
     detections: Sequence[DetectionView],
     decode: Decode,
 ) -> Event:
-    raw = _text(row[14], row[10])
+    raw = text_of(row[14], row[10])
     format_name = names.get(row[5], "unknown")
     decoded = decode(raw, format_name)
     fields = decoded.fields if row[15] is None else {**decoded.fields, "event.original_bytes": row[15]}

@@ -15,7 +15,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import Field
 
 from threatlens.errors import QueryError
-from threatlens.event import Event, EventFilter
+from threatlens.event import EventFilter
 from threatlens.models import now_us
 from threatlens.query import MAX_LENGTH, both, parse_query, parse_time
 from threatlens.web.auth import actor, within
@@ -148,12 +148,13 @@ def list_events(query: EventsQuery) -> dict[str, Any]:
     if query.cursor:
         before, after, now = _read_cursor(query)
     where = within(query.where(now), actor().sources)
-    events = services().store.page(where, before=before, after=after, limit=query.limit + 1)
-    more = len(events) > query.limit
-    events = events[: query.limit]
+    found = services().store.page(where, before=before, after=after, limit=query.limit + 1)
+    events = found[: query.limit]
+    # A search that ran out of time goes on where it stopped, even if it has found nothing yet.
+    reached = events[-1].id if len(found) > query.limit else found.stopped_at
     return {
         "events": [event.as_json() for event in events],
-        "next": _write_cursor(query, events[-1], now, forward=after is not None) if more else None,
+        "next": None if reached is None else _write_cursor(query, reached, now, forward=after is not None),
     }
 
 
@@ -221,8 +222,8 @@ def _signer() -> URLSafeSerializer:
     return URLSafeSerializer(current_app.secret_key or "", salt="events-cursor")
 
 
-def _write_cursor(query: EventsQuery, last: Event, now: int, *, forward: bool) -> str:
-    return str(_signer().dumps([int(forward), last.id, now, query.listing()]))
+def _write_cursor(query: EventsQuery, reached: int, now: int, *, forward: bool) -> str:
+    return str(_signer().dumps([int(forward), reached, now, query.listing()]))
 
 
 def _read_cursor(query: EventsQuery) -> tuple[int | None, int | None, int]:

@@ -239,7 +239,9 @@ class EventFeed:
         if events:
             self._link.send_frames(b"".join(event_frame(event) for event in events))
             self._place = self._place._replace(event_id=events[-1].id)
-        if len(events) < PAGE:
+        if events.stopped_at is not None:
+            self._place = self._place._replace(event_id=max(self._place.event_id, events.stopped_at))
+        elif len(events) < PAGE:
             self._place = self._place._replace(event_id=max(self._place.event_id, end.event_id))
             self._behind = False
 

@@ -7,6 +7,7 @@ from flask import Blueprint, abort, render_template, request
 from threatlens.decoders.spans import pieces
 from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
+from threatlens.store_search import Found
 from threatlens.web.auth import needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view
@@ -28,12 +29,13 @@ def index() -> str:
     """A page of events, newest first, as the URL filters them."""
     view = read_view(request.args, now_us())
     last_id = services().store.last_id()
-    events, newer, older = _page(view, last_id)
+    events, newer, older, stopped = _page(view, last_id)
     return render_template(
         "events/index.html",
         events=events,
         newer=newer,
         older=older,
+        stopped=stopped,
         last_id=last_id,
         **_summary(view),
         ranges=RANGES,
@@ -81,23 +83,31 @@ def _summary(view: View) -> dict[str, object]:
     return {"view": view, "counts": services().store.counts(view.where), "bars": bars, "highest": highest}
 
 
-def _page(view: View, last_id: int) -> tuple[list[Event], int | None, int | None]:
-    """The events of this page; below its links: the `after` of the newer page and the `before` of the older one."""
+def _page(view: View, last_id: int) -> tuple[list[Event], int | None, int | None, Event | None]:
+    """The events of this page; the `after` of the newer page and the `before` of the older one; the last event that
+    was looked at where the time was up.
+    """
     store = services().store
     if view.after is not None:
         found = store.page(view.where, after=view.after, limit=PAGE_ROWS + 1)
         more = len(found) > PAGE_ROWS
         events = found[:PAGE_ROWS][::-1]
-        return events, events[0].id if events and more else None, events[-1].id if events else None
+        newer = events[0].id if events and more else found.stopped_at
+        return events, newer, events[-1].id if events else view.after + 1, _stopped(found)
     found = store.page(view.where, before=view.before or last_id + 1, limit=PAGE_ROWS + 1)
     events = found[:PAGE_ROWS]
     newer = events[0].id if events and view.before else None
-    return events, newer, events[-1].id if len(found) > PAGE_ROWS else None
+    older = events[-1].id if len(found) > PAGE_ROWS else found.stopped_at
+    return events, newer, older, _stopped(found)
+
+
+def _stopped(found: Found) -> Event | None:
+    return None if found.stopped_at is None else services().store.event(found.stopped_at)
 
 
 def _bars(view: View) -> tuple[object, int]:
-    """The histogram of the filter; none where words are searched, which the roll-up does not know."""
-    if view.where.words:
+    """The histogram of the filter; none where something is searched that the roll-up does not know."""
+    if not view.where.is_counted:
         return (), 0
     end = min(view.where.end_us or now_us(), now_us())
     start = view.where.start_us

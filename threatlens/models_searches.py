@@ -1,0 +1,20 @@
+"""The table of saved searches."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from threatlens.models import Base, now_us
+
+
+class SavedSearchRecord(Base):
+    """One way of looking at the events that somebody gave a name."""
+
+    __tablename__ = "saved_searches"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Text)
+    params: Mapped[str] = mapped_column(Text)  # the part of the address behind the question mark
+    created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    __table_args__ = (Index("ux_saved_searches_user_name", "user_id", "name", unique=True),)

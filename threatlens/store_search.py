@@ -1,0 +1,419 @@
+"""Searching events: which ids may hold what a filter asks for, and reading them until a page is full.
+
+Columns, indexes and the full-text index narrow down; what a test means is asked of the event itself
+(threatlens.event_match). Where nothing narrows down, the newest lines are read one by one for as long as a person
+waits, and the answer says how far that was.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from threatlens.event import Event, EventFilter
+from threatlens.event_match import FieldTest, network, stands_in
+
+#: What one token of the full-text index is made of (unicode61 with tokenchars '.-_@').
+TOKEN = re.compile(r"[\w.\-@]+")
+MINUTE_US = 60_000_000
+#: Rows that are looked at one by one before the full-text index is asked for a word.
+SCANNED_FIRST = 4_000
+#: Seconds that lines are read one by one for one page.
+SEARCH_S = 1.0
+#: Ids that one statement walks over at most, so that the clock is looked at.
+WINDOW = 100_000
+OUTCOMES = {"success": 1, "failure": 2}
+COLUMNS = (
+    "e.id, e.timestamp, e.ingested_at, e.source_id, e.path_id, e.format_id, e.category_id, e.severity, e.flags,"
+    " e.template_id, e.encoding, e.processing_us, e.realtime_processed, e.notification_sent, e.raw, e.original_bytes"
+)
+
+
+class Found(list[Event]):
+    """What a search found."""
+
+    stopped_at: int | None = None  # the id up to which was searched before the time was up; None: nothing is left
+
+
+class Search:
+    """One page of events."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        where: EventFilter,
+        before: int | None,
+        after: int | None,
+        limit: int,
+        events: Callable[[Connection, Sequence[Any]], list[Event]],
+    ) -> None:
+        self.connection = connection
+        self.where = where
+        self.limit = limit
+        self.events = events
+        self.forward = after is not None
+        self.low = (after or 0) + 1 if after is not None else 1
+        self.high = before - 1 if before is not None else 2**62
+        self.deadline_s = time.monotonic() + SEARCH_S
+
+    def found(self) -> Found:
+        """The page; raises what reading raises."""
+        if all(test.is_counted for test in self.where.tests):
+            return Found(self.events(self.connection, self._reader(self.low, self.high, self.limit).rows()))
+        keys = next((keys for keys in map(_keys, self.where.tests) if keys), ())
+        candidates = self._by_keys(keys) if keys else self._one_by_one()
+        found = Found()
+        for rows, reached in candidates:
+            found += [event for event in self.events(self.connection, rows) if self.where.matches(event)]
+            if len(found) >= self.limit:
+                del found[self.limit :]
+                break
+            if time.monotonic() > self.deadline_s:
+                found.stopped_at = reached
+                break
+        return found
+
+    def _reader(self, low: int, high: int, limit: int) -> _Reader:
+        return _Reader(self.connection, self.where, high + 1, low - 1, limit, forward=self.forward)
+
+    def _one_by_one(self) -> Iterator[tuple[list[Any], int | None]]:
+        """Rows that may pass, and the last id that has been looked at (None: there are no more), window by window."""
+        low, high = self.low, min(self.high, self._newest())
+        chunk = 4 * self.limit
+        while low <= high:
+            ends = (low, min(high, low + WINDOW - 1)) if self.forward else (max(low, high - WINDOW + 1), high)
+            rows = self._reader(*ends, chunk).rows()
+            edge = ends[1] if self.forward else ends[0]
+            reached = rows[-1][0] if len(rows) >= chunk else edge
+            low, high = (reached + 1, high) if self.forward else (low, reached - 1)
+            yield rows, reached if low <= high else None
+
+    def _by_keys(self, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[list[Any], int | None]]:
+        """The same for a test with indexes: the ids that these give, merged."""
+        low, high, chunk = self.low, self.high, 2 * self.limit
+        order = "ASC" if self.forward else "DESC"
+        while low <= high:
+            lists = []
+            for condition, value in keys:
+                column, table = ("rowid", "events_fts") if "MATCH" in condition else ("id", "events")
+                numbers = self.connection.exec_driver_sql(
+                    f"SELECT {column} FROM {table} WHERE {condition} AND {column} >= ? AND {column} <= ?"
+                    f" ORDER BY {column} {order} LIMIT ?",
+                    (value, low, high, chunk),
+                )
+                lists.append([row[0] for row in numbers])
+            full = [ids[-1] for ids in lists if len(ids) == chunk]
+            edge = (min(full) if self.forward else max(full)) if full else None
+            ids = {number for each in lists for number in each}
+            if edge is not None:
+                ids = {number for number in ids if (number <= edge if self.forward else number >= edge)}
+                low, high = (edge + 1, high) if self.forward else (low, edge - 1)
+            rows = self._reader(self.low, self.high, len(ids)).of(sorted(ids)) if ids else []
+            yield rows, edge
+            if edge is None:
+                return
+            chunk = min(2 * chunk, 2_000)
+
+    def _newest(self) -> int:
+        return int(self.connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0)
+
+
+def _keys(test: FieldTest) -> tuple[tuple[str, str], ...]:
+    """Conditions with an index that together find every event which passes the test; (): there are none."""
+    if test.negated or test.operator != ":" or not all(map(is_plain, test.values)):
+        return ()
+    if test.fields == ("user.name",) and all(value.isascii() for value in test.values):
+        return tuple(("user_name = ? COLLATE NOCASE", value) for value in test.values)
+    if "source.ip" not in test.fields or any(network(value) is None for value in test.values):
+        return ()
+    addresses = [str(network(value).network_address) for value in test.values]  # type: ignore[union-attr]
+    keys = [("source_ip = ?", address) for address in addresses]
+    if len(test.fields) > 1:  # the other fields have no column: an address of theirs stands in the line
+        keys += [("events_fts MATCH ?", fts_query([value])) for value in {*addresses, *test.values}]
+    return tuple(keys)
+
+
+class _Reader:
+    """One page of rows: which ids may hold what the filter asks for, and reading them until the page is full."""
+
+    def __init__(
+        self, connection: Connection, where: EventFilter, before: int, after: int, limit: int, *, forward: bool
+    ) -> None:
+        self.connection = connection
+        self.where = where
+        self.forward = forward
+        self.low, self.high = after + 1, before - 1
+        self.limit = limit
+        self.order = "ASC" if self.forward else "DESC"
+        self.tests, self.values = event_condition(connection, where)
+
+    def rows(self) -> list[Any]:
+        if self.where.words:
+            return self._by_words()
+        if self.tests == "1":
+            return self.read(self.low, self.high, self.limit)
+        if self.where.min_severity >= 5:
+            return self._by_severity()
+        found: list[Any] = []
+        for low, high in self._ranges():
+            found += self.read(max(low, self.low), min(high, self.high), self.limit - len(found))
+            if len(found) >= self.limit:
+                break
+        return found
+
+    def read(self, low: int, high: int, limit: int) -> list[Any]:
+        return list(
+            self.connection.exec_driver_sql(
+                f"SELECT {COLUMNS} FROM events e WHERE e.id >= ? AND e.id <= ? AND {self.tests}"
+                f" ORDER BY e.id {self.order} LIMIT ?",
+                (low, high, *self.values, limit),
+            )
+        )
+
+    def of(self, ids: Sequence[int]) -> list[Any]:
+        """The rows of these ids that the columns allow."""
+        return list(
+            self.connection.exec_driver_sql(
+                f"SELECT {COLUMNS} FROM events e WHERE e.id IN ({_marks(ids)}) AND {self.tests}"
+                f" ORDER BY e.id {self.order}",
+                (*ids, *self.values),
+            )
+        )
+
+    def _by_severity(self) -> list[Any]:
+        """From the index of severe events: one walk per severity, merged."""
+        found: list[Any] = []
+        for severity in range(self.where.min_severity, self.where.max_severity + 1):
+            found += self.connection.exec_driver_sql(
+                f"SELECT {COLUMNS} FROM events e WHERE e.severity = ? AND e.severity >= 5 AND e.id >= ? AND e.id <= ?"
+                f" AND {self.tests} ORDER BY e.id {self.order} LIMIT ?",
+                (severity, self.low, self.high, *self.values, self.limit),
+            )
+        found.sort(key=lambda row: row[0], reverse=not self.forward)
+        return found[: self.limit]
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """Disjoint ranges of ids in reading order, from the roll-up rows that the filter allows."""
+        condition, values = rollup_condition(self.connection, self.where)
+        rows = self.connection.exec_driver_sql(
+            f"SELECT first_id, last_id FROM event_minutes WHERE {condition} AND first_id <= ? AND last_id >= ?"
+            f" ORDER BY {'first_id ASC' if self.forward else 'last_id DESC'}",
+            (*values, self.high, self.low),
+        )
+        low = high = None
+        for first, last in rows:
+            if low is None or high is None:
+                low, high = first, last
+            elif self.forward and first <= high + 1:
+                high = max(high, last)
+            elif not self.forward and last >= low - 1:
+                low = min(low, first)
+            else:
+                yield low, high
+                low, high = first, last
+        if low is not None and high is not None:
+            yield low, high
+
+    def _by_words(self) -> list[Any]:
+        """The rows nearest to the start are looked at one by one, the others come from the full-text index.
+
+        A frequent word fills the page from the first rows; the index, whose cost grows with the number of lines that
+        have the word, is only asked for rare ones.
+        """
+        low, high = self.low, min(self.high, self._newest())
+        if self.forward:
+            middle = min(high, low + SCANNED_FIRST - 1)
+            found = self._looked_at(low, middle)
+            low = middle + 1
+        else:
+            middle = max(low, high - SCANNED_FIRST + 1)
+            found = self._looked_at(middle, high)
+            high = middle - 1
+        match = fts_query(self.where.words)
+        chunk = max(200, 2 * self.limit)
+        while len(found) < self.limit and low <= high:
+            # A word of punctuation alone has no token: then every line is a candidate.
+            rows, last, more = self._with_tokens(match, low, high, chunk) if match else self._all(low, high, chunk)
+            found += [row for row in rows if stands_in(self.where.words, text_of(row[14], row[10]))]
+            if not more:
+                break
+            low, high = (last + 1, high) if self.forward else (low, last - 1)
+        return found[: self.limit]
+
+    def _newest(self) -> int:
+        return int(self.connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0)
+
+    def _looked_at(self, low: int, high: int) -> list[Any]:
+        """The rows of this range with the words; SQLite leaves out most of the others, as it compares quicker."""
+        plain = [word.lower() for word in self.where.words if word.isascii()]
+        holds = "".join(" AND (typeof(e.raw) = 'blob' OR instr(lower(e.raw), ?) > 0)" for _ in plain)
+        rows = self.connection.exec_driver_sql(
+            f"SELECT {COLUMNS} FROM events e WHERE e.id >= ? AND e.id <= ? AND {self.tests}{holds}"
+            f" ORDER BY e.id {self.order}",
+            (low, high, *self.values, *plain),
+        )
+        return [row for row in rows if stands_in(self.where.words, text_of(row[14], row[10]))]
+
+    def _with_tokens(self, match: str, low: int, high: int, chunk: int) -> tuple[list[Any], int, bool]:
+        """Rows whose tokens fit, the last id looked at, and whether there may be more beyond it."""
+        ids = [
+            row[0]
+            for row in self.connection.exec_driver_sql(
+                "SELECT rowid FROM events_fts WHERE events_fts MATCH ? AND rowid >= ? AND rowid <= ?"
+                f" ORDER BY rowid {self.order} LIMIT ?",
+                (match, low, high, chunk),
+            )
+        ]
+        if not ids:
+            return [], 0, False
+        marks = ",".join("?" * len(ids))
+        rows = self.connection.exec_driver_sql(
+            f"SELECT {COLUMNS} FROM events e WHERE e.id IN ({marks}) AND {self.tests} ORDER BY e.id {self.order}",
+            (*ids, *self.values),
+        )
+        return list(rows), ids[-1], len(ids) == chunk
+
+    def _all(self, low: int, high: int, chunk: int) -> tuple[list[Any], int, bool]:
+        """The next rows in order, whatever their words."""
+        rows = self.read(low, high, chunk)
+        return rows, rows[-1][0] if rows else 0, len(rows) == chunk
+
+
+def fts_query(words: Sequence[str]) -> str:
+    """An FTS5 query for the lines with these words; a word matches from its start. Empty: no word has a token."""
+    terms = []
+    for word in words:
+        tokens = TOKEN.findall(word)
+        for index, token in enumerate(tokens):
+            ends = index == len(tokens) - 1 and word.endswith(token)
+            terms.append('"' + token + '"' + ("*" if ends else ""))
+    return " AND ".join(terms)
+
+
+def rollup_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:
+    tests, values = _shared_condition(connection, where)
+    if where.start_us is not None:
+        tests.append("minute >= ?")
+        values.append(where.start_us // MINUTE_US)
+    if where.end_us is not None:
+        tests.append("minute <= ?")
+        values.append((where.end_us - 1) // MINUTE_US)
+    return " AND ".join(tests), values
+
+
+def event_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:
+    tests, values = _shared_condition(connection, where)
+    if where.start_us is not None:
+        tests.append("timestamp >= ?")
+        values.append(where.start_us)
+    if where.end_us is not None:
+        tests.append("timestamp < ?")
+        values.append(where.end_us)
+    for test in where.tests:
+        if not test.is_counted and not test.negated:
+            narrow, more = _narrowed(connection, test)
+            if narrow:
+                tests.append(narrow)
+                values += more
+    return " AND ".join(tests), values
+
+
+def _narrowed(connection: Connection, test: FieldTest) -> tuple[str, list[Any]]:
+    """What the columns know of a test: a condition that every event meets which passes it; "" if they know nothing."""
+    if test.operator != ":":
+        return "", []
+    if test.fields in (("format",), ("path",)):
+        rows = connection.exec_driver_sql("SELECT id, name FROM names WHERE kind = ?", test.fields)
+        ids = [number for number, name in rows if any(is_it(name) for is_it in test.value_tests())]
+        return f"e.{test.fields[0]}_id IN ({_marks(ids) or 'NULL'})", ids
+    if test.fields == ("event.outcome",):
+        numbers = [OUTCOMES[value.lower()] for value in test.values if value.lower() in OUTCOMES]
+        return (f"e.outcome IN ({_marks(numbers)})", numbers) if len(numbers) == len(test.values) else ("", [])
+    if test.fields == ("user.name",) and all(value.isascii() and is_plain(value) for value in test.values):
+        return f"e.user_name COLLATE NOCASE IN ({_marks(test.values)})", list(test.values)
+    if "source.ip" in test.fields:
+        spans = [_address_span(value) for value in test.values]
+        if any(span is None for span in spans):
+            return "", []
+        parts: list[str] = []
+        values: list[Any] = []
+        for span in spans:
+            assert span is not None  # noqa: S101 - looked at above
+            low, high, start = span
+            parts.append("(+e.source_ip >= ? AND +e.source_ip < ?)")
+            values += [low, high]
+            if len(test.fields) > 1:
+                parts.append("instr(e.raw, ?) > 0")
+                values.append(start)
+        return f"({' OR '.join(parts)})", values
+    return "", []
+
+
+def _address_span(value: str) -> tuple[str, str, str] | None:
+    """The texts between which the IPv4 addresses of this network lie, and how all of them begin; None: no such span."""
+    net = network(value)
+    if net is None or net.version != 4 or net.prefixlen < 8:
+        return None
+    octets = str(net.network_address).split(".")[: net.prefixlen // 8]
+    start = ".".join(octets) + ("." if len(octets) < 4 else "")
+    # "/" comes after "." and before the digits; the text of one whole address is followed by nothing.
+    return (start, start[:-1] + "/", start) if len(octets) < 4 else (start, start + "\x00", start)
+
+
+def is_plain(value: str) -> bool:
+    """Whether the value is one text, not a pattern, a range or a network."""
+    return "*" not in value and ".." not in value and "/" not in value
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _shared_condition(connection: Connection, where: EventFilter) -> tuple[list[str], list[Any]]:
+    """Tests on columns that events and the roll-up have in common."""
+    tests, values = ["1"], []
+    if (where.min_severity, where.max_severity) != (1, 10):
+        tests.append("severity BETWEEN ? AND ?")
+        values += [where.min_severity, where.max_severity]
+    for column, table, key, names in (
+        ("category_id", "names", "kind = 'category' AND name", where.categories),
+        ("source_id", "log_sources", "source_name", where.sources),
+    ):
+        if names:
+            marks = ",".join("?" * len(names))
+            ids = [
+                row[0]
+                for row in connection.exec_driver_sql(f"SELECT id FROM {table} WHERE {key} IN ({marks})", tuple(names))
+            ]
+            tests.append(f"{column} IN ({_marks(ids) or 'NULL'})")
+            values += ids
+    for test in where.tests:
+        if test.is_counted:
+            column, ids = _counted(connection, test)
+            tests.append(f"{column} {'NOT IN' if test.negated else 'IN'} ({_marks(ids) or 'NULL'})")
+            values += ids
+            if test.negated and not ids:
+                tests.pop()
+    return tests, values
+
+
+def _counted(connection: Connection, test: FieldTest) -> tuple[str, list[int]]:
+    """The column of the roll-up that a test is about, and the numbers that pass it."""
+    if test.fields == ("severity",):
+        names = [(number, str(number)) for number in range(1, 11)]
+    elif test.fields == ("category",):
+        rows = connection.exec_driver_sql("SELECT id, name FROM names WHERE kind = 'category'")
+        names = [(row[0], row[1]) for row in rows]
+    else:
+        names = [(row[0], row[1]) for row in connection.exec_driver_sql("SELECT id, source_name FROM log_sources")]
+    column = "severity" if test.fields == ("severity",) else test.fields[0] + "_id"
+    return column, [number for number, name in names if any(is_it(name) for is_it in test.value_tests())]
+
+
+def text_of(raw: str | bytes, encoding: str | None) -> str:
+    """A stored line as text."""
+    return raw if isinstance(raw, str) else raw.decode(encoding or "utf-8", "replace")
