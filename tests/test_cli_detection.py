@@ -140,7 +140,7 @@ def test_an_event_log_that_is_none_is_a_sentence(run, tmp_path):
     result = run("detect", "--rules", str(tmp_path / "rules"), str(tmp_path / "bad.evtx"))
 
     assert result.exit_code == 1
-    assert "cannot be read" in result.output
+    assert "is not a readable event log" in result.output
 
 
 def test_rules_check_counts_and_gives_reasons(run, tmp_path):
