@@ -15,6 +15,7 @@ from threatlens.doctor import Finding, Probes, run_checks
 from threatlens.errors import DataFolderError
 from threatlens.store_check import problems_of
 from threatlens.store_schema import HEAD
+from threatlens.vault import Vault
 
 GIB = 1 << 30
 
@@ -56,7 +57,12 @@ class Place:
         path.write_text(f"allowed_roots: ['{self.logs}']\n" + text)
         path.chmod(0o600)
         manager = ConfigManager(
-            str(path), forbidden=[self.data], book=Book(*sources), formats=frozenset(), clock=lambda: 4e9
+            str(path),
+            forbidden=[self.data],
+            book=Book(*sources),
+            formats=frozenset(),
+            vault=Vault(lambda: ["k"]),
+            clock=lambda: 4e9,
         )
         manager.load_config()
         return manager
@@ -260,3 +266,12 @@ def test_a_damaged_database_and_one_without_wal_are_told(tmp_path):
     path.write_bytes(b"this is not a database, whatever its name says" * 100)
     assert problems_of(str(path)) == ["file is not a database"]
     assert problems_of(str(tmp_path / "none.db")) == ["unable to open database file"]
+
+
+def test_a_broken_rule_of_ones_own_is_told_with_file_and_line(tmp_path):
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "bad.yml").write_text("title: x\ndetection: [\n")
+    deployment = Place(str(tmp_path), str(tmp_path))
+    findings = [finding for finding in run_checks(deployment, None, probes=WELL) if finding.name == "rules"]
+    assert [finding.ok for finding in findings] == [False]
+    assert findings[0].detail.startswith("bad.yml:")

@@ -22,6 +22,7 @@ import inotify_simple
 from threatlens.config import NO_SOURCE, ConfigManager
 from threatlens.config_paths import has_wildcard
 from threatlens.config_values import EmailChannel, MonitoringConfig, Secret
+from threatlens.detectors import load_rules
 from threatlens.discovery import may_read, permission_remedy, user_name
 from threatlens.errors import ConfigError, DataFolderError
 from threatlens.sources.base import LogSourceConfig
@@ -125,6 +126,7 @@ def run_checks(deployment: Deployment, config: ConfigManager | None, *, probes: 
                 files += len(found)
                 folders += len({os.path.dirname(path) for path in found}) or 1
                 findings.append(_source(source, found, probes))
+    findings += _rules(deployment)
     findings += [
         _watches(folders, probes),
         _descriptors(files, probes),
@@ -206,6 +208,19 @@ def _configuration(config: ConfigManager) -> Iterator[Finding]:
             yield Finding(name, False, warning, "see docs/configuration.md")
     if not config.errors and not config.warnings:
         yield Finding(name, True, f"{len(config.get_log_sources())} sources")
+
+
+def _rules(deployment: Deployment) -> Iterator[Finding]:
+    """The user's own rule files; the shipped ones are tested before they are shipped."""
+    folder = os.path.join(deployment.data, "rules")
+    if not os.path.isdir(folder):
+        return
+    found = load_rules([folder])
+    for problem in found.problems:
+        where = os.path.relpath(problem.path, folder) + (f":{problem.line}" if problem.line else "")
+        yield Finding("rules", not problem.broken, f"{where}: {problem.reason}", f"correct {shlex.quote(problem.path)}")
+    if found.rules:
+        yield Finding("rules", True, f"{len(found.rules)} of your own")
 
 
 def _secrets(config: MonitoringConfig) -> Iterator[Finding]:

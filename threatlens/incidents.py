@@ -233,7 +233,10 @@ def incident_stages(incident: Incident) -> list[str]:
 def title(incident: Incident) -> str:
     """The story in one line, without its subject: "scanned, guessed passwords, got in as deploy and ..."."""
     users = [value for (kind, value), (_, taken) in incident.entities.items() if kind == "user.name" and taken]
-    return sentence(timeline(incident.members.values()), users[:1], incident.outcome == SUCCESS)
+    users.sort(key=lambda name: name == "root")  # whom one becomes later
+    steps = timeline(incident.members.values())
+    telling = [step for step in steps if step.severity >= OPENS_AT or step.outcome == SUCCESS]
+    return sentence(telling or steps, users[:1], incident.outcome == SUCCESS)
 
 
 def timeline(members: Iterable[Member]) -> list[Member]:

@@ -74,6 +74,7 @@ def attention(
     knocks = {knock[0]: knock for knock in logins}
     first = [_incident_item(incident) for incident in incidents]
     told = {item.subject for item in first}
+    severe = [event for event in severe if not any(each.get("incident_id") for each in event.detections)]
     items = [item for item in _severe_items(severe, knocks, range_name) if item.subject not in told]
     named = {item.subject for item in items} | told
     items += [item for knock in knocks.values() if knock[0] not in named for item in _login_items(knock, range_name)]
