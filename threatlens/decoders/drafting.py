@@ -116,6 +116,8 @@ def member_of(own: OwnDecoder) -> LineDecoder | MessageDecoder:
     options.dot_nl = True
     try:
         compiled = re2.compile(own.pattern, options)
+    except UnicodeEncodeError as error:
+        raise DecoderError("the pattern is none: it holds half of a character") from error
     except re2.error as error:
         told = error.args[0] if error.args else error
         raise DecoderError(
@@ -134,7 +136,7 @@ def member_of(own: OwnDecoder) -> LineDecoder | MessageDecoder:
         constants["event.outcome"] = own.outcome
 
     def read(message: str, fields: Fields) -> bool:
-        found = compiled.fullmatch(message)
+        found = _fullmatch(compiled, message)
         if found is None:
             return False
         fields |= constants
@@ -142,7 +144,7 @@ def member_of(own: OwnDecoder) -> LineDecoder | MessageDecoder:
         return True
 
     def open_line(line: str, clock: Clock) -> Opened | None:
-        found = compiled.fullmatch(line)
+        found = _fullmatch(compiled, line)
         if found is None:
             return None
         values = dict(zip(names, found.groups(), strict=True))
@@ -155,6 +157,14 @@ def member_of(own: OwnDecoder) -> LineDecoder | MessageDecoder:
     if own.program:
         return MessageDecoder(name=own.name, about=about, read=read, programs=(own.program,))
     return LineDecoder(name=own.name, about=about, open=open_line, leads=("",), strict=False)
+
+
+def _fullmatch(compiled: Any, text: str) -> Any:
+    """RE2 reads UTF-8, which has no halves of surrogate pairs; they count as question marks."""
+    try:
+        return compiled.fullmatch(text)
+    except UnicodeEncodeError:
+        return compiled.fullmatch(text.encode(errors="replace").decode())
 
 
 def _put(values: Mapping[str, str | None], fields: Fields) -> None:
@@ -176,7 +186,7 @@ def _put(values: Mapping[str, str | None], fields: Fields) -> None:
 
 def draft(lines: Sequence[str], name: str = "own.format") -> OwnDecoder:
     """A decoder that reads these lines; raises DecoderError when there are none."""
-    lines = [line for line in dict.fromkeys(lines) if line.strip()][:MAX_LINES]
+    lines = [line.encode(errors="replace").decode() for line in dict.fromkeys(lines) if line.strip()][:MAX_LINES]
     if not lines:
         raise DecoderError("choose at least one line")
     cut = [list(_tokens(line)) for line in lines]
