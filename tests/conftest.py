@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from accounts import log_in
 from builders import Filler
+from receivers import hook, make_hook  # noqa: F401 - fixtures
 
 from threatlens import create_app
 from threatlens.settings import Settings, load_settings, prepare_data_folder

@@ -126,6 +126,10 @@ class ConfigManager:
         """The keys that the file says something about, dotted within sections."""
         return keys_of((self._good or Declared()).values)
 
+    def declared(self, kind: str) -> frozenset[str]:
+        """The names of the "channels" or "notification_rules" that the file declares, read-only elsewhere."""
+        return frozenset(item.name for item in (self._good or Declared()).values.get(kind, ()))
+
     def get_log_sources(self) -> list[LogSourceConfig]:
         """The sources of files, disabled ones too."""
         return list(self._config.sources)

@@ -1,14 +1,12 @@
-"""Real receivers on the loopback address: an HTTP server and a mail server that do what a test tells them."""
+"""A real mail server on the loopback address, and the message that is sent to it and to others."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
@@ -21,68 +19,6 @@ from threatlens.outbound import OutboundClient
 from threatlens.outbound_urls import Permissions
 
 EVIL = "<script>alert(1)</script> <!channel> @everyone = & é"
-
-
-@dataclass
-class Received:
-    """One request as it came in."""
-
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass
-class Hook:
-    """An HTTP receiver. `answers` are the statuses it gives, the last one again and again."""
-
-    url: str = ""
-    answers: list[tuple[int, dict[str, str]]] = field(default_factory=lambda: [(200, {})])
-    received: list[Received] = field(default_factory=list)
-    hold: threading.Event | None = None  # wait for it before answering
-
-    def handle(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers.get("content-length") or 0))
-        self.received.append(Received({name.lower(): value for name, value in request.headers.items()}, body))
-        if self.hold is not None:
-            self.hold.wait(20)
-        status, headers = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        request.send_response(status)
-        for name, value in headers.items():
-            request.send_header(name, value)
-        request.send_header("content-length", "0")
-        request.end_headers()
-
-
-@pytest.fixture
-def make_hook() -> Iterator[Callable[[], Hook]]:
-    servers = []
-
-    def make() -> Hook:
-        hook = Hook()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                hook.handle(self)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        servers.append(server)
-        hook.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
-        return hook
-
-    yield make
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
-def hook(make_hook: Callable[[], Hook]) -> Hook:
-    return make_hook()
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ from threatlens.web import (
     incidents,
     live,
     login,
+    notifications,
     presentation,
+    reports,
     rules,
     security_headers,
     settings,
@@ -37,9 +39,25 @@ from threatlens.web import (
 MAX_FORM_BYTES = 1 << 20
 
 PAGES = (
-    login, dashboard, incidents, rules, traces, events, sources, unknown, decode, dead_letters, appearance, health,
-    settings, accounts, audit, configuration,
-)  # fmt: skip
+    login,
+    dashboard,
+    incidents,
+    rules,
+    traces,
+    events,
+    sources,
+    notifications,
+    reports,
+    unknown,
+    decode,
+    dead_letters,
+    appearance,
+    health,
+    settings,
+    accounts,
+    audit,
+    configuration,
+)
 
 
 def register(app: Flask, hosts: list[str]) -> None:
@@ -65,8 +83,8 @@ def register(app: Flask, hosts: list[str]) -> None:
         app.register_blueprint(page.blueprint)
     app.register_blueprint(api.blueprint)
     csrf.exempt(api.blueprint)
-    reports = csp_reports.make_blueprint()
-    app.register_blueprint(reports)
-    csrf.exempt(reports)  # browsers send them by themselves
+    violations = csp_reports.make_blueprint()
+    app.register_blueprint(violations)
+    csrf.exempt(violations)  # browsers send them by themselves
     live.register(app, sock)
     app.register_blueprint(event_socket.make_blueprint(sock))

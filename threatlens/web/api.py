@@ -11,7 +11,16 @@ from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from threatlens.errors import ThreatLensError
-from threatlens.web import api_events, api_incidents, api_ingest, api_sources, api_tokens, api_users
+from threatlens.web import (
+    api_events,
+    api_incidents,
+    api_ingest,
+    api_notifications,
+    api_reports,
+    api_sources,
+    api_tokens,
+    api_users,
+)
 from threatlens.web.auth import authenticate
 from threatlens.web.openapi import document
 from threatlens.web.operations import Operation, operation
@@ -52,6 +61,19 @@ OPERATIONS: tuple[Operation, ...] = (
     api_users.change_user,
     api_users.delete_user,
     api_users.list_audit,
+    api_notifications.list_channels,
+    api_notifications.create_channel,
+    api_notifications.change_channel,
+    api_notifications.delete_channel,
+    api_notifications.test_channel,
+    api_notifications.list_notification_rules,
+    api_notifications.create_notification_rule,
+    api_notifications.change_notification_rule,
+    api_notifications.delete_notification_rule,
+    api_notifications.list_notifications,
+    api_notifications.resend_notification,
+    api_reports.list_reports,
+    api_reports.get_daily_report,
     get_openapi,
 )
 for _each in OPERATIONS:

@@ -23,7 +23,7 @@ from threatlens.broadcaster import Batch, Place
 from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import Event
 from threatlens.models import now_us
-from threatlens.web import dashboard, events, incidents, sources
+from threatlens.web import dashboard, events, incidents, notifications, sources
 from threatlens.web.auth import Actor, actor, browser_actor, needs, still_there
 from threatlens.web.context import services
 from threatlens.web.event_filter import read_view
@@ -75,6 +75,7 @@ PANELS: dict[str, tuple[Callable[[], Panels], ...]] = {
     "events": (events.panels, _trust_panel),
     "incidents": (incidents.panels, _trust_panel),
     "incident": (incidents.story_panels, _trust_panel),
+    "notifications": (notifications.panels, _trust_panel),
     "other": (_trust_panel,),
 }
 

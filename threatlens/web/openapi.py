@@ -65,6 +65,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     success: dict[str, Any] = {"description": HTTPStatus(operation.status).phrase}
     if operation.answer is not None:
         success["content"] = {"application/json": {"schema": _ref(operation.answer)}}
+    if operation.file:
+        success["content"] = {operation.file: {"schema": {"type": "string", "format": "binary"}}}
     refusals = {400, 401, 403, 405, 500, 503, *operation.problems, *({413, 415, 422} if operation.body else ())}
     return {str(operation.status): success} | {
         str(status): {

@@ -66,7 +66,8 @@ class Operation:
     query: type[Shape] | None
     body: type[Shape] | None
     media: Mapping[str, Any] | None  # content types of a body that the view reads itself, with their schemas
-    answer: type[BaseModel] | None  # None: no content
+    answer: type[BaseModel] | None  # None: no content, or a file
+    file: str  # content type of an answer that is a file; "": it is none
     problems: tuple[int, ...]  # beside those that any operation may have
     scope: str  # what a token must be for
     confined: bool  # it keeps to the sources of a token that is for some only
@@ -100,8 +101,12 @@ class Operation:
         if self.body is not None:
             arguments["body"] = _body(self.body)
         data = self.view(**arguments)
-        response = Response(status=self.status) if data is None else Response(dumps(data), self.status)
-        if data is not None:
+        if self.file:
+            response: Response = data
+        elif data is None:
+            response = Response(status=self.status)
+        else:
+            response = Response(dumps(data), self.status)
             response.mimetype = "application/json"
         if "location" in g:
             response.headers["Location"] = g.location
@@ -121,6 +126,7 @@ def operation(
     body: type[Shape] | None = None,
     media: Mapping[str, Any] | None = None,
     answer: type[BaseModel] | None = None,
+    file: str = "",
     problems: tuple[int, ...] = (),
     scope: str = "",
     confined: bool = False,
@@ -139,6 +145,7 @@ def operation(
             body,
             media,
             answer,
+            file,
             problems,
             scope or ("read" if method == "GET" else "write"),
             confined,
