@@ -424,11 +424,3 @@ def test_what_is_learned_survives_and_is_bounded():
     again = Novelty()
     again.restore(novelty.changes())
     assert [m.kind for m in again.look(login(user="eve"), at, 0, "auth", 0)] == ["novelty"]
-
-
-def test_the_learning_period_is_known():
-    novelty = Novelty()
-    assert novelty.learning_until(NOW_US) == NOW_US + 7 * DAY, "nothing was seen yet"
-    at = learned(novelty, 1)
-    assert novelty.learning_until(at) > at
-    assert novelty.learning_until(at + 7 * DAY) == 0

@@ -225,10 +225,6 @@ class Detector:
         """Whether there are rules to ask."""
         return self._engine is not None or self._offered is not None
 
-    def learning_until(self) -> int:
-        """When the learning of what is usual ends; 0: it is over."""
-        return self._novelty.learning_until(int(self._wall() * 1e6))
-
     # -- the batch
 
     def look(self, items: Sequence[Item]) -> Verdict:

@@ -237,6 +237,11 @@ class DetectionBook:
             ).all()
             return [Seen(*row) for row in reversed(rows)]
 
+    def learning_since(self) -> int:
+        """When the first thing that can be usual was seen, in event time; 0: nothing yet."""
+        with self.database.reading() as connection:
+            return int(connection.exec_driver_sql("SELECT min(first_us) FROM novelties WHERE value = ''").scalar() or 0)
+
     def forget_novelties(self, keep: int = 50_000) -> None:
         """Keep the table within bounds: the least recent go."""
         with self.database.writing() as connection:

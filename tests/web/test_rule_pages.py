@@ -48,6 +48,7 @@ def test_rules_are_listed_with_their_numbers(viewer_client):
     text = viewer_client.get("/rules?q=brute").text
     assert "SSH brute force" in text
     assert "Upload" not in text
+    assert "is being learned until" in text
     assert viewer_client.get("/rules/none").status_code == 404
 
 

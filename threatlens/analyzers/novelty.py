@@ -97,12 +97,6 @@ class Novelty:
             found.append(HOUR_OF_USER)
         return [_match(kind, decoded, at_us, position) for kind in found]
 
-    def learning_until(self, now_us: int) -> int:
-        """When the first learning ends, in event time; 0: it is over."""
-        first = min((first for (kind, _, value), (first, _, _) in self._known.items() if not value), default=now_us)
-        until = first + self._learning_us
-        return until if until > now_us else 0
-
     def _saw(self, kind: str, scope: str, value: str, at_us: int) -> bool:
         """Remember it; whether it is new for a scope that is known long enough."""
         known = self._touch((kind, scope, value), at_us)

@@ -14,6 +14,7 @@ from typing import Any
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.analyzers.novelty import LEARNING_US
 from threatlens.detectors import Rule, backtest
 from threatlens.errors import RuleFileError
 from threatlens.event import Decoded, EventFilter
@@ -77,8 +78,16 @@ def index() -> str:
         params={"q": words, "state": chosen, "level": level},
         may_act=actor().may("analyst"),
         upload=UploadForm(),
+        learning_until=_learning_until(),
         trust=trust(),
     )
+
+
+def _learning_until() -> int:
+    """When ThreatLens has learned what is usual; 0: it has."""
+    since = services().store.learning_since()
+    until = (since or now_us()) + LEARNING_US
+    return until if until > now_us() else 0
 
 
 @blueprint.route("/rules/<rule_id>", methods=["GET"])
