@@ -220,8 +220,8 @@ def list_notification_rules() -> dict[str, Any]:
     return {"notification_rules": [_rule(one) for one in services().config.config.notification_rules]}
 
 
-@operation("POST", "/notification-rules", role="admin", summary="Add a notification rule", status=201, body=NewNotificationRule,
-           answer=NotificationRuleShape)  # fmt: skip
+@operation("POST", "/notification-rules", role="admin", summary="Add a notification rule", status=201,
+           body=NewNotificationRule, answer=NotificationRuleShape)  # fmt: skip
 def create_notification_rule(body: NewNotificationRule) -> dict[str, Any]:
     """It is in force at once."""
     made = services().config.put_named("notification_rules", _values(body), author=actor().name)
@@ -230,8 +230,8 @@ def create_notification_rule(body: NewNotificationRule) -> dict[str, Any]:
     return _rule(_found_rule(made.name))
 
 
-@operation("PATCH", "/notification-rules/<name>", role="admin", summary="Change a notification rule", body=NotificationRuleChange,
-           answer=NotificationRuleShape, problems=(404,))  # fmt: skip
+@operation("PATCH", "/notification-rules/<name>", role="admin", summary="Change a notification rule",
+           body=NotificationRuleChange, answer=NotificationRuleShape, problems=(404,))  # fmt: skip
 def change_notification_rule(name: str, body: NotificationRuleChange) -> dict[str, Any]:
     """Only the keys given change."""
     present = {key: value for key, value in _rule(_found_rule(name)).items() if key != "declared" and value != ""}
