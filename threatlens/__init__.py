@@ -26,6 +26,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.broadcaster import EventBroadcaster
     from threatlens.config import ConfigManager
     from threatlens.decoders import FORMATS
+    from threatlens.health import HealthMonitor
     from threatlens.ingestions import Ingestions
     from threatlens.models import db
     from threatlens.notifications import NotificationManager
@@ -53,7 +54,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         static_folder="static",
         instance_path=settings.data,
     )
-    app.config.update(SECRET_KEY=secret_key(settings), SQLALCHEMY_DATABASE_URI=settings.database_url)
+    app.config.update(
+        SECRET_KEY=secret_key(settings), SQLALCHEMY_DATABASE_URI=settings.database_url, THREATLENS_VERSION=__version__
+    )
     db.init_app(app)
     own_decoders = OwnDecoders(settings.decoders_folder)
     store = EventStore(connect(settings.database_url), own_decoders.decode_stored)
@@ -72,8 +75,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url, report=reporter.pdf
     )
     rules = RuleLibrary(settings, store)
+    health = HealthMonitor(settings, store, config, rules)
     background = BackgroundProcessor(
-        settings, store, config, broadcaster, ingestions, notifications, reporter, rules, own_decoders
+        settings, store, config, broadcaster, ingestions, notifications, reporter, rules, own_decoders, health
     )
     app.extensions["threatlens"] = Services(
         settings,

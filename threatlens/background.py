@@ -8,9 +8,7 @@ when the holder dies, and until then follows the database to feed its own pages.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
-import json
 import logging
 import os
 import sys
@@ -24,12 +22,16 @@ from typing import Any
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from threatlens.background_lease import Lease, Rate, write_json
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.demo import DEMO_SOURCES, DemoWriter
 from threatlens.detection import Decisions, Detector
 from threatlens.errors import StoreUnavailable, ThreatLensError
 from threatlens.event import EventFilter, EventUpdate, SourceStatus
+from threatlens.health import Facts, HealthMonitor
+from threatlens.health_disk import DiskGuard
+from threatlens.health_status import measurements, status_document
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.ingestions import Ingestions
 from threatlens.models import now_us
@@ -51,62 +53,6 @@ STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.
 STOP_S = 4.0
 
 
-class Lease:
-    """The right to run the engine on this data folder; the kernel takes it back when the process dies."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._file: Any = None
-
-    @property
-    def held(self) -> bool:
-        return self._file is not None
-
-    def acquire(self) -> bool:
-        """Take the lease if nobody has it."""
-        if self._file is not None:
-            return True
-        file = open(self._path, "a+")  # noqa: SIM115 - held open for as long as the lease is
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            return False
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        self._file = file
-        return True
-
-    def release(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def owner(self) -> int:
-        """The process that holds or held it last; 0: unknown."""
-        with contextlib.suppress(OSError, ValueError), open(self._path) as file:
-            return int(file.read().strip() or 0)
-        return 0
-
-
-class Rate:
-    """Lines a second over the last ten looks."""
-
-    def __init__(self) -> None:
-        self._seen: list[tuple[float, int]] = []
-
-    def add(self, at_s: float, total: int) -> None:
-        self._seen = [*self._seen[-9:], (at_s, total)]
-
-    @property
-    def per_second(self) -> float:
-        if len(self._seen) < 2:
-            return 0.0
-        (t0, n0), (t1, n1) = self._seen[0], self._seen[-1]
-        return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
-
-
 @dataclass
 class _Engine:
     """What runs while this process holds the lease."""
@@ -116,6 +62,7 @@ class _Engine:
     monitor: LogFileMonitor
     detector: Detector
     watch: RuleWatch
+    guard: DiskGuard
     decided: tuple[Any, ...] = ()
     ended: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(0)
@@ -139,6 +86,7 @@ class BackgroundProcessor:
         reporter: Reporter,
         rules: RuleLibrary,
         own_decoders: OwnDecoders,
+        health: HealthMonitor,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -149,6 +97,8 @@ class BackgroundProcessor:
         self._reporter = reporter
         self._rules = rules
         self._own_decoders = own_decoders
+        self._health = health
+        self.status: dict[str, Any] = {}  # what the engine last said about itself, if it runs here
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
         self._scheduler = BackgroundScheduler(
@@ -238,6 +188,8 @@ class BackgroundProcessor:
         monitoring = self._config.load_config()
         queue = RealtimeIngestionQueue(max_lines=monitoring.max_queue_size)
         detector = Detector(self._store)
+        guard = DiskGuard(os.path.dirname(self._settings.database_path))
+        guard.check()
         processor = QueueProcessor(
             queue,
             self._store,
@@ -245,11 +197,12 @@ class BackgroundProcessor:
             on_refused=self._forget_streams,
             notifications=self._notifications,
             detector=detector,
+            guard=guard,
             own_decoders=self._own_decoders,
         )
         processor.recall_shapes()
         monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=self._settings.own_files)
-        engine = _Engine(queue, processor, monitor, detector, RuleWatch(self._rules, detector.offer))
+        engine = _Engine(queue, processor, monitor, detector, RuleWatch(self._rules, detector.offer), guard)
         self._apply_config(engine)
         self._engine = engine
         for step in (processor.prepare, processor.finish):
@@ -263,8 +216,10 @@ class BackgroundProcessor:
         self._thread("rules", self._again_and_again, self._follow_rules, engine)
         self._every(STATUS_S, self._write_status, engine)
         _guarded(self._write_status)(engine)
+        self._every(self._config.config.health_check_interval, self._health.look)
+        self._scheduler.add_job(_guarded(self._health.look), id="first look")
         self._every(HOUSEKEEPING_S, self._keep_house, engine)
-        self._every(METRICS_S, self._write_metrics, engine)
+        self._every(METRICS_S, self._write_metrics)
         self._every(OUTBOX_S, self._empty_outbox)
         self._every(REPORTS_S, self._make_reports)
 
@@ -349,30 +304,18 @@ class BackgroundProcessor:
         """Say how things are: the state of every source into the database where it changed, the rest into a file."""
         statuses = engine.monitor.statuses()
         changed = [status for status in statuses if engine.written.get(status.source_id) != _comparable(status)]
-        state, queue = engine.processor.state, engine.queue.stats()
-        engine.rate.add(time.monotonic(), state.lines)
-        document = {
-            "pid": os.getpid(),
-            "at_us": now_us(),
-            "lines_per_s": round(engine.rate.per_second, 2),
-            "lines": state.lines,
-            "events": state.events,
-            "dead": state.dead,
-            "retries": state.retries,
-            "unavailable": state.unavailable,
-            "queue": {
-                "lines": queue.lines,
-                "bytes": queue.bytes,
-                "max_lines": queue.max_lines,
-                "waiting": queue.waiting,
-            },
-            "behind_bytes": sum(max(0, status.bytes_total - status.bytes_read) for status in statuses),
-            "last_batch_s": round(state.last_batch.seconds, 4) if state.last_batch else 0,
-            "skews": {str(source_id): skew for source_id, skew in engine.processor.skews().items()},
-            "warnings": sorted({warning for status in statuses for warning in status.warnings}),
-        }
-        write_json(self._settings.status_path, document)
+        processor, disk_full = engine.processor, engine.guard.check()
+        engine.rate.add(time.monotonic(), processor.state.lines)
+        facts = Facts(
+            engine.rate.per_second, processor.state.unavailable, disk_full, engine.queue.stats(), statuses,
+            engine.detector.is_ready, engine.detector.failures,
+        )  # fmt: skip
+        document = status_document(facts, processor.state, self._health.measure(facts, now_us()), now_us())
         self._broadcaster.publish_update(EventUpdate("system_status", document, now_us(), priority=9))
+        skews = {str(source_id): skew for source_id, skew in processor.skews().items()}
+        self.status = {**document, "skews": skews, "counts": processor.counts.as_json()}
+        with contextlib.suppress(OSError):  # a full disk: this process still knows
+            write_json(self._settings.status_path, self.status)
         if changed:
             self._store.write_source_status(changed)
             engine.written.update((status.source_id, _comparable(status)) for status in changed)
@@ -403,16 +346,8 @@ class BackgroundProcessor:
     def _make_reports(self) -> None:
         self._reporter.make_due()
 
-    def _write_metrics(self, engine: _Engine) -> None:
-        queue = engine.queue.stats()
-        self._store.write_metrics(
-            {
-                "lines_per_second": engine.rate.per_second,
-                "queue_lines": float(queue.lines),
-                "queue_bytes": float(queue.bytes),
-                "retries": float(engine.processor.state.retries),
-            }
-        )
+    def _write_metrics(self) -> None:
+        self._store.write_metrics(measurements(self.status, self._store, self._settings.database_path))
 
     # -- plumbing
 
@@ -423,14 +358,6 @@ class BackgroundProcessor:
         thread = threading.Thread(target=_guarded(target), args=args, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
-
-
-def write_json(path: str, document: dict[str, Any]) -> None:
-    """Replace a small file whole."""
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w") as file:
-        json.dump(document, file)
-    os.replace(temporary, path)
 
 
 def _comparable(status: Any) -> tuple[Any, ...]:

@@ -27,12 +27,14 @@ from threatlens.decoders import SourceDecoder
 from threatlens.decoders.skew import ClockSkew
 from threatlens.detection import Detector, Item, updates
 from threatlens.errors import NotOurs, StoreUnavailable
-from threatlens.event import PARSE_ERROR, Decoded, Event, LogEntry
+from threatlens.event import PARSE_ERROR, Decoded, LogEntry
+from threatlens.health_disk import DiskGuard
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.models import now_us
-from threatlens.notifications import Happening, NotificationManager
+from threatlens.notifications import NotificationManager
 from threatlens.own_decoders import OwnDecoders
 from threatlens.processor_batch import Prepared
+from threatlens.processor_events import Counts, events_of, happening
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import texts
 from threatlens.store import FAILURE, INDEXED_CHARACTERS, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
@@ -91,17 +93,20 @@ class QueueProcessor:
         notifications: NotificationManager | None = None,
         detector: Detector | None = None,
         own_decoders: OwnDecoders | None = None,
+        guard: DiskGuard | None = None,
         batch_lines: int = 2_000,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.batch_lines = batch_lines
         self.state = ProcessorState()
+        self.counts = Counts()
         self._queue = queue
         self._store = store
         self._broadcaster = broadcaster
         self._on_refused = on_refused
         self._notifications = notifications
         self._detector = detector
+        self._guard = guard
         self._detecting = threading.Lock()  # dead letters are replayed by another thread
         self._wall = wall
         self._own_decoders = own_decoders
@@ -309,6 +314,8 @@ class QueueProcessor:
             try:
                 first_id = self._commit(prepared)
             except StoreUnavailable as error:
+                if error.reason == "disk_full" and self._guard is not None:
+                    self._guard.filled()
                 if not self.state.unavailable:
                     log.warning("%s; the batch waits and is tried again", error)
                 self.state.unavailable = error.reason
@@ -327,6 +334,9 @@ class QueueProcessor:
                 return first_id
 
     def _commit(self, prepared: Prepared) -> int:
+        if self._guard is not None and self._guard.holding:
+            msg = "the disk of the database is full"
+            raise StoreUnavailable(msg, reason="disk_full")
         learned = []
         for source_id in {move.source_id for move in prepared.moves}:
             now = self._decoders[source_id].learned
@@ -346,7 +356,7 @@ class QueueProcessor:
             return []
         lowest = self._notifications.lowest_severity()
         happenings = [
-            _happening(row, prepared.decoded[place], prepared.origins[place], place)
+            happening(row, prepared.decoded[place], prepared.origins[place], place)
             for place, row in enumerate(rows)
             if row.severity >= lowest
         ]
@@ -359,12 +369,14 @@ class QueueProcessor:
             occurrences = self._occurrences(prepared, prepared.rows)
             return self._store.commit(prepared.rows, not_text, prepared.moves, occurrences=occurrences, **more)
         with self._detecting:
+            started = time.perf_counter()
             verdict = detector.look(
                 [
                     Item(decoded, row.timestamp, row.template_id, entry.source_id, entry.source_name)
                     for decoded, row, entry in zip(prepared.decoded, prepared.rows, prepared.origins, strict=True)
                 ]
             )
+            self.counts.rules.add(time.perf_counter() - started)
             rows = list(prepared.rows)
             for place, raised in verdict.severities().items():
                 if raised > rows[place].severity:
@@ -425,9 +437,7 @@ class QueueProcessor:
 
     def _announce(self, prepared: Prepared, first_id: int) -> None:
         count = len(prepared.rows)
-        self._broadcaster.publish(
-            first_id, count, lambda: [_event(prepared, place, first_id + place) for place in range(count)]
-        )
+        self._broadcaster.publish(first_id, count, lambda: events_of(prepared, first_id))
         if prepared.verdict is not None:
             for update in updates(prepared.verdict, now_us()):
                 self._broadcaster.publish_update(update)
@@ -435,6 +445,7 @@ class QueueProcessor:
     def _account(self, prepared: Prepared, first_id: int, seconds: float) -> ProcessingResult:
         lines = sum(move.lines for move in prepared.moves)
         result = ProcessingResult(first_id, len(prepared.rows), lines, len(prepared.dead), seconds)
+        self.counts.add(prepared.decoded, prepared.origins, self._wall())
         state = self.state
         state.lines += lines
         state.events += result.events
@@ -442,46 +453,3 @@ class QueueProcessor:
         state.batches += 1
         state.last_batch = result
         return result
-
-
-def _happening(row: EventRow, decoded: Decoded, entry: LogEntry, place: int) -> Happening:
-    """An event as something to tell: what one client or user does to one source is one thing."""
-    who = row.source_ip or row.user_name or ""
-    action = str(decoded.fields.get("event.action", decoded.format))
-    details = {"source": entry.source_name, "address": row.source_ip, "user": row.user_name}
-    return Happening(
-        thread=f"{entry.source_id}|{action}|{who}",
-        severity=row.severity,
-        title=decoded.message,
-        category=category(decoded),
-        source=entry.source_name,
-        timestamp_us=row.timestamp,
-        place=place,
-        details={name: value for name, value in details.items() if value},
-    )
-
-
-def _event(prepared: Prepared, place: int, event_id: int) -> Event:
-    """A stored line as an event, without asking the database."""
-    row, decoded, entry = prepared.rows[place], prepared.decoded[place], prepared.origins[place]
-    fields = decoded.fields
-    if row.original_bytes is not None:
-        fields = {**fields, "event.original_bytes": row.original_bytes}
-    return Event(
-        id=event_id,
-        timestamp_us=row.timestamp,
-        ingested_us=row.ingested_at * 1000,
-        source=entry.source_name,
-        source_id=entry.source_id,
-        path=entry.source_path,
-        category=category(decoded),
-        severity=row.severity,
-        format=decoded.format,
-        message=decoded.message,
-        raw=prepared.texts[place],
-        fields=fields,
-        flags=row.flags,
-        template_id=row.template_id,
-        processing_time_s=row.processing_us / 1_000_000,
-        detections=tuple(view.as_json() for view in prepared.verdict.views_of(event_id)) if prepared.verdict else (),
-    )

@@ -23,6 +23,7 @@ from threatlens.store_accounts import AccountBook
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 from threatlens.store_detections import DetectionBook
+from threatlens.store_health import HealthBook
 from threatlens.store_incidents import IncidentBook
 from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
 from threatlens.store_reading import SLOT_US, Decode, EventReading
@@ -108,6 +109,7 @@ class EventStore(
     Outbox,
     ReportBook,
     SearchBook,
+    HealthBook,
 ):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 

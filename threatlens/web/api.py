@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from threatlens.errors import ThreatLensError
 from threatlens.web import (
     api_events,
+    api_health,
     api_incidents,
     api_ingest,
     api_notifications,
@@ -74,6 +75,7 @@ OPERATIONS: tuple[Operation, ...] = (
     api_notifications.resend_notification,
     api_reports.list_reports,
     api_reports.get_daily_report,
+    api_health.get_health,
     get_openapi,
 )
 for _each in OPERATIONS:

@@ -39,6 +39,9 @@ class Background(Protocol):
     @property
     def is_engine(self) -> bool: ...
 
+    @property
+    def status(self) -> dict[str, Any]: ...
+
     def owner(self) -> int: ...
 
 
@@ -62,14 +65,16 @@ class Services:
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""
-        try:
-            with open(self.settings.status_path) as file:
-                status = json.load(file)
-        except (OSError, ValueError):
-            return {}
+        status = self.background.status
+        if not self.background.is_engine or not status:
+            try:
+                with open(self.settings.status_path) as file:
+                    status = json.load(file)
+            except (OSError, ValueError):
+                return {}
         if time.time() - status.get("at_us", 0) / 1e6 > STATUS_AGE_S:
             return {}
-        return cast("dict[str, Any]", status)
+        return status
 
     def setup_link(self) -> str | None:
         """A new link that makes the first account, once, within the hour; None when there is one already."""

@@ -23,7 +23,7 @@ from threatlens.broadcaster import Batch, Place
 from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import Event
 from threatlens.models import now_us
-from threatlens.web import dashboard, events, incidents, notifications, sources
+from threatlens.web import dashboard, events, health, incidents, notifications, sources
 from threatlens.web.auth import Actor, actor, browser_actor, needs, still_there
 from threatlens.web.context import services
 from threatlens.web.event_filter import read_view
@@ -72,6 +72,7 @@ SHOWN_BY = frozenset(
 PANELS: dict[str, tuple[Callable[[], Panels], ...]] = {
     "dashboard": (dashboard.panels, _trust_panel),
     "sources": (sources.panels, _trust_panel),
+    "health": (health.panels, _trust_panel),
     "events": (events.panels, _trust_panel),
     "incidents": (incidents.panels, _trust_panel),
     "incident": (incidents.story_panels, _trust_panel),

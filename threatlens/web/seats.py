@@ -17,9 +17,14 @@ class Seats:
     """A fixed number of seats for every kind of socket together."""
 
     def __init__(self, number: int) -> None:
-        self._free = number
+        self._free = self._number = number
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
+
+    @property
+    def taken(self) -> int:
+        """How many sockets are open."""
+        return self._number - self._free
 
     def take(self, person: str = "") -> bool:
         """Take a seat; False when all are taken, or this person has as many as one may have."""
