@@ -16,6 +16,7 @@ from threatlens.event import Fields
 Constants = Mapping[str, str]
 #: Dotted name of a member -> its value as text in lower case -> what is then true. "" stands for any other value.
 Cases = Mapping[str, Mapping[str, Constants]]
+_MAX_PLANS = 1_000
 _NOTHING = frozenset(("", "-", "--", "N/A", "n/a", "null", "<nil>", "None", "undefined"))
 
 
@@ -23,6 +24,8 @@ def at(document: Mapping[str, Any], dotted: str) -> Any:
     """The member of that name, through objects and first elements of lists; None if there is none."""
     if dotted in document:
         return document[dotted]
+    if "." not in dotted:
+        return None
     value: Any = document
     for name in dotted.split("."):
         if isinstance(value, list):
@@ -33,6 +36,10 @@ def at(document: Mapping[str, Any], dotted: str) -> Any:
 
 def text_of(value: Any) -> str:
     """A member's text; "" for what has none or says nothing."""
+    if value is None:
+        return ""
+    if type(value) is str:
+        return "" if value in _NOTHING else value
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, bool):
@@ -75,6 +82,9 @@ def product(
     if web:
         fixed = {"event.category": "web", "event.action": "http_request", **fixed}
 
+    #: Names of an object's members -> which of the wanted ones can be among them.
+    plans: dict[tuple[str, ...], list[tuple[list[str], str]]] = {}
+
     def read(document: Mapping[str, Any], found: Fields) -> str | None:
         for member, begin in conditions:
             text = text_of(at(document, member))
@@ -89,7 +99,16 @@ def product(
             if only_said:
                 return None
         found.update(fixed)
-        for members, field in wanted:
+        names = tuple(document)
+        plan = plans.get(names)
+        if plan is None:
+            here = [([name for name in members if name in document or name.partition(".")[0] in document], field)
+                    for members, field in wanted]  # fmt: skip
+            plan = [(members, field) for members, field in here if members]
+            if len(plans) >= _MAX_PLANS:
+                plans.clear()
+            plans[names] = plan
+        for members, field in plan:
             for member in members:
                 if text := text_of(at(document, member)):
                     _put(found, field, text)
@@ -105,8 +124,9 @@ def product(
         status = found.get("http.response.status_code")
         if web and isinstance(status, int) and "event.outcome" not in found:
             found["event.outcome"] = "failure" if status >= 400 else "success"
-        for over in [name for name in found if name.startswith("json.")][: max(0, len(found) - MAX_FIELDS)]:
-            del found[over]
+        if len(found) > MAX_FIELDS:
+            for over in [name for name in found if name.startswith("json.")][: len(found) - MAX_FIELDS]:
+                del found[over]
         return ""
 
     return ObjectDecoder(name=name, about=about, keys=tuple(keys.split()), read=read, times=tuple(times.split()))
