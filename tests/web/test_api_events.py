@@ -141,7 +141,10 @@ def test_one_event_is_found_by_its_id(program: Program) -> None:
     event = program.get("/events/9").json
 
     assert event["raw"] == 'caf\u00e9 \u202e <script>alert(1)</script> "}],"x"'
-    assert (event["source"], event["severity"], event["analysis"], event["detections"]) == ("odd, name", 5, None, [])
+    assert (event["source"], event["severity"], event["detections"]) == ("odd, name", 5, [])
+    analysis = event["analysis"]
+    assert (analysis["severity"], analysis["source"]) == (5, "rules")
+    assert sum(factor["points"] for factor in analysis["factors"]) == 5
 
 
 @pytest.mark.parametrize("path", ["/events/10", "/events/0", f"/events/{2**63}", "/events/x", "/events/-1", "/nothing"])

@@ -10,13 +10,13 @@ import pytest
 from builders import NOW_US
 from programs import Program
 
+from threatlens.analyzers.advice import filled
 from threatlens.event import RuleMatch
 from threatlens.incidents import Finding, fold
 from threatlens.models import now_us
 from threatlens.store_accounts import Doer
 from threatlens.store_detections import DetectionRow, write_detections
 from threatlens.store_incidents import IncidentTable
-from threatlens.web.advice import filled
 
 HOSTILE = "<script>alert(1)</script>$(reboot)"
 ANNA = Doer("user anna")
@@ -253,5 +253,5 @@ def test_what_stands_in_quotes_already_takes_only_plain_words():
 
 def test_sentences_name_what_is_there():
     assert filled("{user.name} came.", {"user.name": "anna"})[0].text == "anna came."
-    assert filled("{user.name} came.", {})[0].text == "the user name came."
+    assert filled("{user.name} came.", {})[0].text == "an account came."
     assert NOW_US

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from flask import current_app
 from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import Field
 
+from threatlens.analysis import of_event
 from threatlens.errors import QueryError
 from threatlens.event import EventFilter
 from threatlens.models import now_us
@@ -65,6 +66,24 @@ class EventsQuery(Shape):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class FactorShape(Shape):
+    """One addend of a severity."""
+
+    name: str
+    points: int
+    why: str
+
+
+class AnalysisShape(Shape):
+    """Why it is this severe, what it means, and what to do; the points of the factors add up to the severity."""
+
+    severity: Annotated[int, Field(ge=1, le=10)]
+    factors: list[FactorShape]
+    explanation: Annotated[str, Field(description="plain text; commands stand between backquotes")]
+    recommendations: list[str]
+    source: Annotated[Literal["rules", "model"], Field(description="who wrote the explanation")]
+
+
 class EventShape(Shape):
     """One event."""
 
@@ -81,7 +100,7 @@ class EventShape(Shape):
     fields: Annotated[dict[str, str | int | float | bool | list[str]], Field(description="flat ECS names")]
     flags: list[str]
     detections: list[dict[str, Any]]
-    analysis: dict[str, Any] | None
+    analysis: AnalysisShape | None
     processing_time: Annotated[float, Field(description="seconds from read to commit")]
     realtime_processed: bool
     notification_sent: bool
@@ -153,7 +172,9 @@ def list_events(query: EventsQuery) -> dict[str, Any]:
     # A search that ran out of time goes on where it stopped, even if it has found nothing yet.
     reached = events[-1].id if len(found) > query.limit else found.stopped_at
     return {
-        "events": [event.as_json() for event in events],
+        "events": [
+            {**event.as_json(), "analysis": of_event(event, services().rules.advice).as_json()} for event in events
+        ],
         "next": None if reached is None else _write_cursor(query, reached, now, forward=after is not None),
     }
 
@@ -172,7 +193,7 @@ def get_event(event_id: int) -> dict[str, Any]:
     event = services().store.event(event_id) if event_id <= LAST_ID else None
     if event is None or (actor().sources and event.source not in actor().sources):
         raise ProblemError(404, "There is no event with this id.")
-    return event.as_json()
+    return {**event.as_json(), "analysis": of_event(event, services().rules.advice).as_json()}
 
 
 @operation("GET", "/stats", role="viewer", summary="Counts, rates, the queue and the ledger", answer=StatsShape)

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 from flask import g
 from pydantic import Field
 
+from threatlens.analysis import of_incident, told
 from threatlens.event import rfc3339
 from threatlens.incidents import incident_stages, summary, timeline
 from threatlens.models import now_us
 from threatlens.store_detections import RuleNumbers
 from threatlens.store_incidents import Incident
-from threatlens.web.api_events import LAST_ID, EventId
+from threatlens.web.api_events import LAST_ID, AnalysisShape, EventId
 from threatlens.web.auth import actor, doer
 from threatlens.web.context import services
 from threatlens.web.operations import DIGITS, Shape, operation
@@ -98,6 +99,7 @@ class WholeIncident(IncidentShape):
     timeline: list[Step]
     entities: list[Subject]
     notes: list[NoteShape]
+    analysis: AnalysisShape
 
 
 class IncidentChange(Shape):
@@ -273,4 +275,5 @@ def _whole(incident: Incident) -> dict[str, Any]:
             {"kind": note.kind, "author": note.author, "text": note.text, "created_at": rfc3339(note.created_at)}
             for note in services().store.incident_notes(incident.id)
         ],
+        "analysis": of_incident(incident, told(incident, services().rules.advice, services().store.event)).as_json(),
     }

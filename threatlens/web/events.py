@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, abort, render_template, request
 
+from threatlens import analysis
 from threatlens.decoders.spans import pieces
 from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
@@ -60,6 +61,7 @@ def detail(event_id: int) -> str:
     return render_template(
         template,
         event=event,
+        analysis=analysis.of_event(event, services().rules.advice),
         pieces=pieces(event.raw, event.fields),
         fields=_fields(event),
         around=[*reversed(behind), event, *before],

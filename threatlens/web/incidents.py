@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.analysis import of_incident, told
 from threatlens.analyzers.attack import TACTICS, techniques
 from threatlens.detection import muted_by
 from threatlens.errors import StaleChange
 from threatlens.incidents import incident_stages, timeline
 from threatlens.models import now_us
 from threatlens.store_detections import Mute
-from threatlens.store_incidents import STATUSES, Incident, Member
-from threatlens.web.advice import Part, filled
+from threatlens.store_incidents import STATUSES, Incident
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID
@@ -25,7 +23,6 @@ from threatlens.web.overview import trust
 
 ROWS = 50
 MAX_TEXT = 4_000  # characters of a comment
-TOLD = 4  # rules of an incident that are explained
 DAY_US = 86_400_000_000
 #: How long a mute lasts: word in the form, microseconds, words on the page.
 LASTING = {
@@ -51,15 +48,6 @@ DEEDS = {
 }
 
 blueprint = Blueprint("incidents", __name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What one rule of an incident means and advises."""
-
-    member: Member
-    explanation: tuple[Part, ...]
-    recommendations: tuple[tuple[Part, ...], ...]
 
 
 @blueprint.get("/incidents")
@@ -127,7 +115,8 @@ def _story(incident: Incident) -> dict[str, Any]:
         "members": members,
         "techniques": {member.rule_id: techniques(member.tags) for member in members},
         "stages": [(TACTICS[name], name in present) for name in TACTICS if name in present or name in _USUAL],
-        "told": told(incident, members),
+        "told": told(incident, services().rules.advice, services().store.event),
+        "analysis": of_incident(incident),
         "STATUS_WORDS": STATUS_WORDS,
     }
 
@@ -136,30 +125,6 @@ def _story(incident: Incident) -> dict[str, Any]:
 _USUAL = frozenset(
     ("reconnaissance", "initial-access", "execution", "persistence", "privilege-escalation", "command-and-control")
 )
-
-
-def told(incident: Incident, members: Sequence[Member]) -> list[Told]:
-    """The worst rules of the incident, explained with the values of their last event."""
-    seen, found = set(), []
-    for member in sorted(members, key=lambda member: (member.outcome != "success", -member.severity, member.first_us)):
-        advice = None if member.rule_id in seen else services().rules.advice(member.rule_id)
-        seen.add(member.rule_id)
-        if advice is None or not (advice.explanation or advice.description):
-            continue
-        event = services().store.event(member.last_event_id)
-        fields = dict(event.fields) if event else {}
-        if incident.subject[0] != "rule":
-            fields.setdefault(*incident.subject)
-        found.append(
-            Told(
-                member,
-                tuple(filled(advice.explanation or advice.description, fields)),
-                tuple(tuple(filled(text, fields)) for text in advice.recommendations),
-            )
-        )
-        if len(found) == TOLD:
-            break
-    return found
 
 
 def _people(incident: Incident) -> dict[str, Any]:
