@@ -207,12 +207,105 @@
     for (const input of all(".filter :disabled")) input.disabled = false;
   });
 
+  // Alerts: the newest few stay until they are dismissed; with permission they show on the desktop as well.
+  const toasts = $("#toasts");
+  if (toasts) new MutationObserver((changes) => {
+    const added = changes.flatMap((change) => [...change.addedNodes]).filter((node) => node.matches && node.matches(".toast"));
+    for (const old of all(".toast", toasts).slice(0, -4)) old.remove();
+    if (!document.hidden || !("Notification" in window) || Notification.permission !== "granted") return;
+    for (const toast of added) new Notification("ThreatLens", { body: toast.dataset.title, tag: toast.dataset.title });
+  }).observe(toasts, { childList: true });
+  const bell = $("[data-notify]");
+  if (bell && "Notification" in window && Notification.permission === "default") bell.hidden = false;
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-dismiss]")) event.target.closest(".toast").remove();
+    if (event.target.closest("[data-notify]")) Notification.requestPermission().then(() => { bell.hidden = true; });
+  });
+
+  // The palette.
+  const palette = $("#palette");
+  const find = $("#palette-find");
+  function openPalette() {
+    if (palette.open) return;
+    palette.showModal();
+    find.value = "";
+    htmx.trigger(find, "show");
+  }
+  if (palette) {
+    palette.addEventListener("click", (event) => { if (event.target === palette) palette.close(); });
+    palette.addEventListener("keydown", (event) => {
+      const links = all("a", palette);
+      const at = links.indexOf(document.activeElement);
+      if (event.key === "Enter" && document.activeElement === find && links[0]) { event.preventDefault(); links[0].click(); }
+      if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+      event.preventDefault();
+      const next = at + (event.key === "ArrowDown" ? 1 : -1);
+      (links[next] || find).focus();
+    });
+  }
+
+  // Searches of this browser, the newest first.
+  const recent = $("#recent");
+  if (recent) {
+    const stored = "threatlens-searches";
+    let searches = [];
+    try { searches = JSON.parse(localStorage.getItem(stored)) || []; } catch { searches = []; }
+    if (!Array.isArray(searches)) searches = [];
+    const asked = $("[data-search]").defaultValue.trim();
+    if (asked && !$(".query-wrong")) {
+      searches = [asked, ...searches.filter((search) => search !== asked)].slice(0, 8);
+      try { localStorage.setItem(stored, JSON.stringify(searches)); } catch { /* not kept, then */ }
+    }
+    for (const search of searches) {
+      const link = document.createElement("a");
+      const item = document.createElement("li");
+      link.href = `${location.pathname}?q=${encodeURIComponent(search)}`;
+      link.textContent = search;
+      item.append(link);
+      recent.append(item);
+    }
+    recent.closest("section").hidden = !searches.length;
+  }
+
+  // Dragging over the bars chooses a time.
+  let from = null;
+  const barAt = (event) => {
+    const bar = event.target.closest && event.target.closest(".chart[data-zoom] a[data-start]");
+    return bar || null;
+  };
+  document.addEventListener("pointerdown", (event) => { from = event.button ? null : barAt(event); });
+  document.addEventListener("dragstart", (event) => { if (from) event.preventDefault(); });
+  document.addEventListener("pointermove", (event) => {
+    const bar = from && barAt(event);
+    if (!bar) return;
+    const bars = all("a[data-start]", from.closest("svg"));
+    const ends = [bars.indexOf(from), bars.indexOf(bar)].sort((one, other) => one - other);
+    bars.forEach((each, place) => each.classList.toggle("within", ends[0] !== ends[1] && place >= ends[0] && place <= ends[1]));
+  });
+  let zoomed = false;
+  document.addEventListener("pointerup", (event) => {
+    const bar = from && barAt(event);
+    if (bar && bar !== from && bar.closest("svg") === from.closest("svg")) {
+      const [first, last] = from.dataset.start < bar.dataset.start ? [from, bar] : [bar, from];
+      const url = new URL(location.href);
+      for (const name of ["range", "before", "after"]) url.searchParams.delete(name);
+      url.searchParams.set("start", first.dataset.start);
+      url.searchParams.set("end", last.dataset.end);
+      zoomed = true;
+      location.assign(url.href);
+    }
+    from = null;
+  });
+  document.addEventListener("click", (event) => { if (zoomed) { event.preventDefault(); zoomed = false; } }, true);
+
   // Keys.
   let went = false;
   const brand = $("a.brand");
   const root = brand ? brand.getAttribute("href") : "/";    // we may be served below a path
-  const pages = { d: root, e: root + "events", s: root + "sources", u: root + "unknown" };
+  const pages = { d: root, i: root + "incidents", e: root + "events", l: root + "events", r: root + "rules",
+    s: root + "sources", u: root + "unknown", n: root + "notifications" };
   document.addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "k" && palette) { event.preventDefault(); openPalette(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest("input, select, textarea, dialog[open]");
     if (event.key === "Escape") {

@@ -109,6 +109,11 @@ class EventBroadcaster:
         with self._changed:
             return Place(self._last_id, self._update_seq)
 
+    def updates_beyond(self, seq: int) -> tuple[tuple[EventUpdate, ...], int]:
+        """The updates beyond this number, oldest first, and the number of the newest; never waits."""
+        with self._changed:
+            return tuple(_beyond(self._updates, seq)), max(seq, self._update_seq)
+
     def wait(self, place: Place, timeout_s: float, limit: int = 1_000) -> Batch:
         """What lies beyond `place`, at most about `limit` events; an empty batch after timeout_s or when closed."""
         with self._changed:

@@ -139,6 +139,7 @@ class AddressSlotRecord(Base):
     n: Mapped[int] = mapped_column(Integer)
     failures: Mapped[int] = mapped_column(Integer)
     successes: Mapped[int] = mapped_column(Integer)
+    __table_args__ = (Index("ix_address_slots_source_ip", "source_ip", "slot"),)
 
 
 class RawLogRecord(Base):

@@ -23,6 +23,7 @@ from threatlens.store_accounts import AccountBook
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 from threatlens.store_detections import DetectionBook
+from threatlens.store_entities import EntityBook
 from threatlens.store_health import HealthBook
 from threatlens.store_incidents import IncidentBook
 from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
@@ -110,6 +111,7 @@ class EventStore(
     ReportBook,
     SearchBook,
     HealthBook,
+    EntityBook,
 ):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 

@@ -26,6 +26,9 @@ SCANNED_FIRST = 4_000
 SEARCH_S = 1.0
 #: Ids that one statement walks over at most, so that the clock is looked at.
 WINDOW = 100_000
+#: Fields without a column whose values stand in the line as they are.
+IN_LINE = (("host.name",), ("process.name",))
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 OUTCOMES = {"success": 1, "failure": 2}
 COLUMNS = (
     "e.id, e.timestamp, e.ingested_at, e.source_id, e.path_id, e.format_id, e.category_id, e.severity, e.flags,"
@@ -128,6 +131,8 @@ def _keys(test: FieldTest) -> tuple[tuple[str, str], ...]:
         return ()
     if test.fields == ("user.name",) and all(value.isascii() for value in test.values):
         return tuple(("user_name = ? COLLATE NOCASE", value) for value in test.values)
+    if test.fields in IN_LINE and all(map(PLAIN_NAME.fullmatch, test.values)):
+        return tuple(("events_fts MATCH ?", fts_query([value])) for value in test.values)
     if "source.ip" not in test.fields or any(network(value) is None for value in test.values):
         return ()
     addresses = [str(network(value).network_address) for value in test.values]  # type: ignore[union-attr]

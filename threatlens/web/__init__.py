@@ -16,6 +16,7 @@ from threatlens.web import (
     dashboard,
     dead_letters,
     decode,
+    entities,
     error_pages,
     event_socket,
     events,
@@ -28,6 +29,7 @@ from threatlens.web import (
     presentation,
     reports,
     rules,
+    searches,
     security_headers,
     settings,
     sources,
@@ -57,6 +59,8 @@ PAGES = (
     accounts,
     audit,
     configuration,
+    searches,
+    entities,
 )
 
 

@@ -6,8 +6,10 @@ The URL is the only state of the events page, so that any view can be shared and
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import url_for
 from werkzeug.datastructures import MultiDict
@@ -37,6 +39,12 @@ class View:
     before: int | None = None  # keyset: the page of events older than this id
     after: int | None = None  # keyset: the page of events newer than this id
     errors: tuple[str, ...] = ()  # sentences; the parts of the URL they are about are ignored
+    wrong: QueryError | None = None  # what is wrong with the query, and where
+
+    @property
+    def query_string(self) -> str:
+        """What the URL says, behind its question mark."""
+        return urlencode(self.params, doseq=True)
 
     @property
     def is_newest(self) -> bool:
@@ -52,6 +60,19 @@ class View:
         query = f"{self.params.get('q', '')} {quoted(word)}".strip()
         return self.url(q=query) if quoted(word) else self.url()
 
+    def added(self, what: str) -> str:
+        """This view's URL with one more term in its query, or itself where the term is there already."""
+        query = str(self.params.get("q", ""))
+        return self.url(q=query if what in query.split() else f"{query} {what}".strip())
+
+
+def term(name: str, value: str) -> str:
+    """A term of the query language that asks for this value of a field; "" for a value no query can hold."""
+    if re.fullmatch(r"[^\s,()\"\\*]+", value) and value.isprintable():
+        return f"{name}:{value}"
+    text = quoted(value)
+    return f"{name}:{text}" if text and not any(ord(char) < 32 and not char.isspace() for char in value) else ""
+
 
 def quoted(word: object) -> str:
     """A text as a quoted phrase of the query language."""
@@ -62,6 +83,7 @@ def quoted(word: object) -> str:
 def read_view(args: MultiDict[str, str], now_us: int) -> View:
     """What a URL asks for. Never raises: what cannot be understood becomes a sentence in errors."""
     errors: list[str] = []
+    wrong: QueryError | None = None
     params: dict[str, Any] = {}
     where = EventFilter()
     text = args.get("q", "").strip()
@@ -71,6 +93,7 @@ def read_view(args: MultiDict[str, str], now_us: int) -> View:
             where = parse_query(text, now_us=now_us)
         except QueryError as error:
             errors.append(f"The search could not be read: {error}")
+            wrong = error
     where = _read_severity(args, where, params, errors)
     where = replace(
         where,
@@ -79,7 +102,7 @@ def read_view(args: MultiDict[str, str], now_us: int) -> View:
     )
     where = _read_times(args, where, params, errors, now_us)
     before, after = (_read_id(args, name, errors) for name in ("before", "after"))
-    return View(where, params, before, None if before else after, tuple(errors))
+    return View(where, params, before, None if before else after, tuple(errors), wrong)
 
 
 def _names(args: MultiDict[str, str], name: str, params: dict[str, Any]) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, abort, render_template, request
 
 from threatlens import analysis
@@ -12,7 +14,9 @@ from threatlens.store_search import Found
 from threatlens.web.auth import needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view
+from threatlens.web.facets import facets
 from threatlens.web.overview import fitting_range, histogram_bars, trust
+from threatlens.web.searches import saved_searches
 
 PAGE_ROWS = 50
 CONTEXT_LINES = 6  # of the same source, before and after
@@ -31,14 +35,17 @@ def index() -> str:
     view = read_view(request.args, now_us())
     last_id = services().store.last_id()
     events, newer, older, stopped = _page(view, last_id)
+    summary = _summary(view)
     return render_template(
         "events/index.html",
         events=events,
+        facets=facets(view, summary["counts"], events),
+        saved=saved_searches(),
         newer=newer,
         older=older,
         stopped=stopped,
         last_id=last_id,
-        **_summary(view),
+        **summary,
         ranges=RANGES,
         times={name: field_value(view.params, name) for name in ("start", "end")},
         sources=sorted(source.source_name for source in services().store.sources()),
@@ -80,7 +87,7 @@ def panels() -> dict[str, str]:
     }
 
 
-def _summary(view: View) -> dict[str, object]:
+def _summary(view: View) -> dict[str, Any]:
     bars, highest = _bars(view)
     return {"view": view, "counts": services().store.counts(view.where), "bars": bars, "highest": highest}
 

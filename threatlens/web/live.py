@@ -32,6 +32,7 @@ from threatlens.web.presentation import moment, zone_name
 from threatlens.web.seats import seats
 from threatlens.web.security_headers import is_own_origin
 from threatlens.web.socket_writer import SocketWriter
+from threatlens.web.toasts import Toasts
 
 FRAME_S = 0.25  # between two frames to one browser
 FRAME_ROWS = 50
@@ -201,15 +202,18 @@ class _Feed:
         self.has_rows = self.page in ("dashboard", "events")
         self.sent: dict[str, int] = {}  # panel: hash of its HTML
         self.looked_s = float("-inf")
+        self.toasts = Toasts(is_analyst=who.may("analyst"))
+        self.update_seq = 0
 
     def run(self) -> NoReturn:
         """Send what changes, at most one frame in FRAME_S."""
         broadcaster = services().broadcaster
         place = broadcaster.place()
+        self.update_seq = place.update_seq
         frame = self.missed(have_id(request.args.get("have", "")), place.event_id) if self.has_rows else ""
         while not broadcaster.closed:
             self.check()
-            frame += self.changed_panels(place.event_id)
+            frame += self.changed_panels(place.event_id) + self.alerts()
             if frame:
                 self.ws.send(frame)
                 self.rest(FRAME_S)
@@ -274,6 +278,11 @@ class _Feed:
                 self.sent[name] = hash(html)
                 changed.append(f'<div id="{name}" hx-swap-oob="innerHTML">{html}</div>')
         return "".join(changed)
+
+    def alerts(self) -> str:
+        """What has become urgent since the last look."""
+        updates, self.update_seq = services().broadcaster.updates_beyond(self.update_seq)
+        return self.toasts.html(updates) if updates else ""
 
     def rest(self, seconds: float) -> None:
         """Wait, reading what the browser sends, which should be nothing."""

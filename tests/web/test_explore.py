@@ -1,0 +1,128 @@
+"""The query bar and what stands around the list: completion, mistakes, saved searches, facets, entities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from accounts import log_in
+from builders import Filler
+
+HOSTILE = '<img src=x onerror="alert(1)">'
+
+
+def line(user: str, address: str, host: str = "web1", *, good: bool = False) -> str:
+    word = "Accepted" if good else "Failed"
+    return f"Nov 23 06:51:07 {host} sshd[4211]: {word} password for {user} from {address} port 52144 ssh2"
+
+
+@pytest.fixture
+def client(app: Any) -> Any:
+    app.config["WTF_CSRF_ENABLED"] = False
+    return log_in(app)
+
+
+@pytest.fixture
+def filled(services: Any) -> Filler:
+    filler = Filler(services.store)
+    for number in range(6):
+        filler.add(line("root", "203.0.113.9"), source_ip="203.0.113.9", user_name="root", outcome=2)
+        filler.add(line("anna", "192.0.2.4", "web2", good=True), source_ip="192.0.2.4", user_name="anna", outcome=1,
+                   source="office", severity=1 + number)  # fmt: skip
+    return filler
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("us", "user:"),
+        ("failed -us", "failed -user:"),
+        ("user:ro", "user:root"),
+        ("-user:(", None),
+        ("user:AN", "user:anna"),
+        ("source:of", "source:office"),
+        ("failed source:auth,of", "failed source:auth,office"),
+        ("category:au", "category:authentication"),
+        ("host:web", "host:web2"),
+        ("outcome:f", "outcome:failure"),
+        ("after:-2", "after:-24h"),
+    ],
+)
+def test_a_query_is_completed(client: Any, filled: Filler, text: str, option: str | None) -> None:
+    answer = client.get("/events/query", query_string={"q": text}).text
+    assert (f'<option value="{option}">' in answer) is (option is not None)
+
+
+def test_an_address_of_today_completes_a_query(client: Any, services: Any) -> None:
+    from threatlens.models import now_us
+
+    Filler(services.store).add(line("root", "203.0.113.9"), source_ip="203.0.113.9", timestamp_us=now_us())
+    assert 'value="ip:203.0.113.9"' in client.get("/events/query?q=ip:203").text
+
+
+def test_what_is_wrong_is_underlined_and_said(client: Any) -> None:
+    for answer in (client.get("/events/query?q=failed+usr:root").text, client.get("/events?q=failed+usr:root").text):
+        assert '<span class="wrong">usr</span>' in answer
+        assert "did you mean &#34;user&#34;?" in answer
+
+
+def test_a_hostile_query_stays_text(client: Any) -> None:
+    for path in ("/events/query", "/events", "/palette"):
+        answer = client.get(path, query_string={"q": HOSTILE, "find": HOSTILE}).text
+        assert "<img" not in answer
+
+
+def test_a_search_is_saved_found_again_and_forgotten(client: Any, filled: Filler) -> None:
+    client.post("/searches", data={"name": HOSTILE, "params": "q=user%3Aroot&before=7&evil=1"})
+    page = client.get("/events").text
+    assert "/events?q=user%3Aroot" in page
+    assert "evil=1" not in page
+    assert "<img" not in page
+    assert "q=user%3Aroot" in client.get("/palette?find=onerror").text
+    assert client.post("/searches/1/delete").status_code == 303
+    assert client.post("/searches/1/delete").status_code == 404
+
+
+def test_a_search_of_somebody_else_is_not_there(app: Any, client: Any) -> None:
+    client.post("/searches", data={"name": "mine", "params": "q=a"})
+    other = log_in(app, "viewer")
+    assert "q=a" not in other.get("/palette?find=mine").text
+    assert other.post("/searches/1/delete").status_code == 404
+
+
+def test_facets_count_include_and_leave_out(client: Any, filled: Filler) -> None:
+    page = client.get("/events?q=has:user").text
+    assert "q=has:user+user:root" in page
+    assert "q=has:user+-user:root" in page
+    assert "q=has:user+src:203.0.113.9" in page
+    page = client.get("/events").text
+    assert "q=source:office" in page
+
+
+def test_an_address_has_a_page_with_its_whole_life(client: Any, filled: Filler) -> None:
+    page = client.get("/entities/address/203.0.113.9").text
+    assert "<dd>6</dd>" in page
+    assert "/entities/user/root" in page
+    assert "/events/1" in page
+    assert "anna" not in page
+
+
+def test_users_and_hosts_have_pages(client: Any, filled: Filler) -> None:
+    assert "/entities/address/192.0.2.4" in client.get("/entities/user/anna").text
+    assert "/entities/user/anna" in client.get("/entities/host/web2").text
+    assert "Nothing is known" in client.get("/entities/user/nobody").text
+
+
+@pytest.mark.parametrize("path", ["address/no", "user/%00", "thing/x", "user/" + "x" * 301, "address/%3Cimg%3E"])
+def test_what_is_no_entity_is_not_found(client: Any, path: str) -> None:
+    assert client.get(f"/entities/{path}").status_code == 404
+
+
+def test_an_address_has_one_page_whatever_it_is_written_like(client: Any) -> None:
+    assert client.get("/entities/address/2001:DB8:0::5").headers["Location"].endswith("/entities/address/2001:db8::5")
+
+
+def test_the_palette_knows_pages_sources_and_addresses(client: Any, filled: Filler) -> None:
+    assert "/events?source=office" in client.get("/palette?find=offi").text
+    assert 'href="/settings"' in client.get("/palette?find=sett").text
+    assert 'href="/entities/address/203.0.113.9"' in client.get("/palette?find=203.0.113.9").text

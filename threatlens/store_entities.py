@@ -1,0 +1,100 @@
+"""What is known of names and addresses: for completion, and for the pages of single ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from threatlens.store_database import Database
+from threatlens.store_reading import SLOT_US
+
+
+@dataclass(frozen=True, slots=True)
+class AddressTotals:
+    """One address over everything that is stored, from whole slots of ten minutes."""
+
+    events: int
+    failures: int
+    successes: int
+    first_us: int  # the start of its first slot
+    last_us: int  # the start of its last slot
+    by_category: tuple[tuple[str, int], ...]  # the most frequent first
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What an address did in one stretch of time."""
+
+    start_us: int
+    end_us: int
+    events: int
+    failures: int
+    successes: int
+
+
+class EntityBook:
+    """Questions about single names and addresses; each walks an index."""
+
+    database: Database
+
+    def known_names(self, kind: str) -> list[str]:
+        """The categories, formats or paths that events have."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql("SELECT name FROM names WHERE kind = ? ORDER BY name", (kind,))
+            return [row[0] for row in rows]
+
+    def known_users(self, begun: str, limit: int) -> list[str]:
+        """Users of events whose names begin so, ignoring case; one step through the index for each."""
+        found: list[str] = []
+        with self.database.reading() as connection:
+            at, compare = begun, ">="
+            while len(found) < limit:
+                row = connection.exec_driver_sql(
+                    f"SELECT user_name FROM events WHERE user_name {compare} ? COLLATE NOCASE"
+                    " ORDER BY user_name COLLATE NOCASE LIMIT 1",
+                    (at,),
+                ).one_or_none()
+                if row is None or not row[0].lower().startswith(begun.lower()):
+                    break
+                found.append(row[0])
+                at, compare = row[0], ">"
+        return found
+
+    def address_totals(self, address: str) -> AddressTotals | None:
+        """Everything about one source address; None: it is not known."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT n.name, sum(s.n), sum(s.failures), sum(s.successes), min(s.slot), max(s.slot)"
+                " FROM address_slots s LEFT JOIN names n ON n.id = s.category_id WHERE s.source_ip = ?"
+                " GROUP BY s.category_id ORDER BY 2 DESC",
+                (address,),
+            ).all()
+        if not rows:
+            return None
+        return AddressTotals(
+            events=int(sum(row[1] for row in rows)),
+            failures=int(sum(row[2] for row in rows)),
+            successes=int(sum(row[3] for row in rows)),
+            first_us=min(row[4] for row in rows) * SLOT_US,
+            last_us=max(row[5] for row in rows) * SLOT_US,
+            by_category=tuple((str(row[0] or "other"), int(row[1])) for row in rows),
+        )
+
+    def address_history(self, address: str, spans: int) -> list[Span]:
+        """What an address did from its first slot to its last, in at most so many equal stretches."""
+        with self.database.reading() as connection:
+            first, last = connection.exec_driver_sql(
+                "SELECT min(slot), max(slot) FROM address_slots WHERE source_ip = ?", (address,)
+            ).one()
+            if first is None:
+                return []
+            width = max(1, -(-(last + 1 - first) // spans))
+            rows = connection.exec_driver_sql(
+                "SELECT (slot - ?) / ?, sum(n), sum(failures), sum(successes) FROM address_slots"
+                " WHERE source_ip = ? GROUP BY 1",
+                (first, width, address),
+            )
+            seen = {row[0]: row[1:] for row in rows}
+        return [
+            Span((first + at * width) * SLOT_US, (first + (at + 1) * width) * SLOT_US, *seen.get(at, (0, 0, 0)))
+            for at in range(-(-(last + 1 - first) // width))
+        ]

@@ -1,0 +1,76 @@
+"""Pages of addresses, users and hosts: everything that is known about one of them, from its first event to its last."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+
+from flask import Blueprint, abort, redirect, render_template, url_for
+from werkzeug.wrappers import Response
+
+from threatlens.event import Event, EventFilter
+from threatlens.event_match import FieldTest
+from threatlens.web.auth import needs
+from threatlens.web.context import services
+from threatlens.web.event_filter import term
+from threatlens.web.overview import trust
+
+ROWS = 50
+SAMPLE = 300  # newest events that the breakdown is made of
+INCIDENTS = 20
+BARS = 72
+#: The word in the address, the field, the short name in a query.
+KINDS = {"address": ("source.ip", "src"), "user": ("user.name", "user"), "host": ("host.name", "host")}
+#: What else is counted of the sample: field, heading, kind of a page of its own.
+TOGETHER = (
+    ("source.ip", "Addresses", "address"), ("user.name", "Users", "user"), ("host.name", "Hosts", "host"),
+    ("event.action", "Actions", ""), ("url.original", "Paths", ""), ("process.name", "Processes", ""),
+)  # fmt: skip
+
+blueprint = Blueprint("entities", __name__)
+
+
+@blueprint.get("/entities/<kind>/<path:value>")
+@needs("viewer")
+def detail(kind: str, value: str) -> str | Response:
+    """One of them."""
+    if kind not in KINDS:
+        abort(404)
+    field, name = KINDS[kind]
+    if len(value) > 300 or not value.strip() or not value.isprintable():
+        abort(404)
+    if kind == "address":
+        try:
+            same = str(ipaddress.ip_address(value))
+        except ValueError:
+            abort(404)
+        if same != value:
+            return redirect(url_for("entities.detail", kind=kind, value=same), 301)
+    store = services().store
+    query = term(name, value)
+    where = EventFilter(tests=(FieldTest(name, ":", (value,)),))
+    newest = store.page(where, limit=SAMPLE)
+    oldest = store.page(where, after=0, limit=1)
+    outcomes = Counter(str(event.fields.get("event.outcome", "")) for event in newest)
+    incidents = store.incidents(text=value, limit=INCIDENTS)
+    return render_template(
+        "entities/detail.html",
+        kind=kind,
+        value=value,
+        query=query,
+        events=newest[:ROWS],
+        first=oldest[0] if oldest else None,
+        last=newest[0] if newest else None,
+        sampled=len(newest),
+        whole=len(newest) < SAMPLE and newest.stopped_at is None,
+        outcomes=outcomes,
+        slots=store.address_history(value, BARS) if kind == "address" else (),
+        totals=store.address_totals(value) if kind == "address" else None,
+        together=[(title, page, _counted(newest, other)) for other, title, page in TOGETHER if other != field],
+        incidents=incidents,
+        trust=trust(),
+    )
+
+
+def _counted(events: list[Event], field: str) -> list[tuple[str, int]]:
+    return Counter(str(event.fields[field]) for event in events if field in event.fields).most_common(8)
