@@ -16,6 +16,7 @@ from threatlens.config_values import EmailChannel, MonitoringConfig, ReportConfi
 from threatlens.errors import ReportError
 from threatlens.reports import Reporter, last_span, midnight_us, render_apart
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 EVIL = "<b>x</b> \x1b[31m \u202e 漢"
 
@@ -207,5 +208,5 @@ def test_a_pdf_that_cannot_be_made_says_why(tmp_path):
 
 def test_the_engine_does_not_load_the_drawing_library():
     code = "import sys, threatlens.reports; print('fpdf' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"

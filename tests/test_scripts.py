@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -286,7 +287,7 @@ def ci(project: Project, *, installed: int, lint: int = 0, test: int = 0) -> tup
     project.command("sudo", '#!/bin/sh\necho "sudo" >>"$CALLS"; shift; exec "$@"\n')
     project.command(
         "dpkg-query",
-        f"#!/bin/sh\nfor i in 1 2 3; do [ $i -le {installed} ] && echo 'install ok installed'; done; true\n",
+        f"#!/bin/sh\nfor i in $(seq 20); do [ $i -le {installed} ] && echo 'install ok installed'; done; true\n",
     )
     for name, status in (("lint", lint), ("test", test)):
         script = project.root / "script" / name
@@ -295,7 +296,8 @@ def ci(project: Project, *, installed: int, lint: int = 0, test: int = 0) -> tup
     return result, out + err, [call for call in project.calls if call != "sudo"]
 
 
-INSTALL = "apt-get install --quiet --yes --no-install-recommends chromium chromium-driver nginx"
+PACKAGES = re.search(r"^packages=\((.+)\)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)[1].split()
+INSTALL = f"apt-get install --quiet --yes --no-install-recommends {' '.join(PACKAGES)}"
 
 
 def test_ci_installs_what_tests_drive_then_lints_and_tests_without_skips(project: Project) -> None:
@@ -303,14 +305,14 @@ def test_ci_installs_what_tests_drive_then_lints_and_tests_without_skips(project
 
 
 def test_ci_installs_nothing_twice(project: Project) -> None:
-    assert ci(project, installed=3)[::2] == (0, ["lint ", "test --no-skips"])
+    assert ci(project, installed=len(PACKAGES))[::2] == (0, ["lint ", "test --no-skips"])
 
 
 @pytest.mark.parametrize(("lint", "test", "named"), [(1, 0, "script/lint"), (0, 1, "script/test")])
 def test_ci_fails_by_name_when_a_part_fails_and_still_runs_the_other(
     project: Project, lint: int, test: int, named: str
 ) -> None:
-    status, output, calls = ci(project, installed=3, lint=lint, test=test)
+    status, output, calls = ci(project, installed=len(PACKAGES), lint=lint, test=test)
 
     assert (status, calls) == (1, ["lint ", "test --no-skips"])
     assert f"FAILED: {named}" in output

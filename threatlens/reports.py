@@ -30,6 +30,8 @@ from threatlens.visible import visible
 #: Reports that are made up for after a time of being down, at the most.
 MISSED_DAYS = 31
 PDF_TIMEOUT_S = 120
+#: The program that draws; it needs nothing else of ours, and runs wherever we were started.
+DRAWING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "reports_pdf.py")
 HOURS_US = 3_600_000_000
 INCIDENTS, RULES, ADDRESSES = 25, 15, 10
 KINDS = ("daily", "weekly", "monthly")
@@ -355,7 +357,7 @@ def last_span(kind: str, today: dt.date) -> tuple[dt.date, dt.date]:
 
 def render_apart(data: Mapping[str, Any], path: str) -> None:
     """Make the PDF in a process of its own, whole or not at all. Raises ReportError."""
-    command = [sys.executable, "-m", "threatlens.reports_pdf", path]
+    command = [sys.executable, "-I", DRAWING, path]  # -I: nothing of this folder stands in for a library
     try:
         done = subprocess.run(  # noqa: S603  (our own module; nothing of the data is in the command)
             command, input=json.dumps(data).encode(), capture_output=True, timeout=PDF_TIMEOUT_S, check=False

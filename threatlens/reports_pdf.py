@@ -1,4 +1,4 @@
-"""The PDF of a report: `python -m threatlens.reports_pdf FILE` reads the document on standard input.
+"""The PDF of a report: `python -I threatlens/reports_pdf.py FILE` reads the document on standard input.
 
 It runs as a process of its own and knows neither database nor configuration. Text is drawn as text, so it can be
 searched and copied; what a font cannot show becomes its code point. The file appears whole or not at all.

@@ -95,9 +95,11 @@ def make_socket(path: str) -> None:
 
 @pytest.mark.parametrize(("row", "make"), [("F04", make_fifo), ("F05", make_socket), ("F05", os.mkdir)])
 @pytest.mark.parametrize("pattern", ["*.log", "app.log"])
-def test_f04_f05_what_is_no_regular_file_is_not_opened(bench: Bench, row: str, make, pattern: str) -> None:
+def test_f04_f05_what_is_no_regular_file_is_not_opened(
+    bench: Bench, row: str, make, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.source(pattern)
-    os.chdir(bench.root)
+    monkeypatch.chdir(bench.root)
     make("app.log")
     bench.write("other.log", b"fine\n")
     assert bench.read() == ([b"fine"] if pattern == "*.log" else [])

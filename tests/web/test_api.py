@@ -13,7 +13,10 @@ from threatlens.web.operations import Operation
 
 GOOD_SHAPE = "tl_" + "A" * 43
 #: Path variables for any route.
-VALUES = {"user_id": 99, "event_id": 1, "source_id": 1, "token_id": 1, "ingestion_id": "x"}
+VALUES = {
+    "user_id": 99, "event_id": 1, "source_id": 1, "token_id": 1, "ingestion_id": "x", "incident_id": 1, "rule_id": "x",
+    "mute_id": 1, "name": "x", "notification_id": 1, "report_id": 1,
+}  # fmt: skip
 
 
 def routes(app: Any) -> list[tuple[str, str, Any]]:
