@@ -114,6 +114,9 @@ def _lines() -> Iterator[bytes]:
         raise ProblemError(415, f"The body must be one of {', '.join(MEDIA)}.")
     if kind == "multipart/form-data":
         return _file(packed=encoding != "identity")
+    is_empty = not request.content_length and "Transfer-Encoding" not in request.headers
+    if is_empty and kind in TEXT | LINES and encoding == "identity":
+        raise ProblemError(422, "There is nothing in the body.", field="body")
     request.max_content_length = MAX_PACKED
     chunks = read_chunks(request.stream, request.content_length)
     if encoding != "identity" or kind in GZIP:

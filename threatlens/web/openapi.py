@@ -55,8 +55,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
         content = {kind: {"schema": schema} for kind, schema in operation.media.items()}
         described["requestBody"] = {"required": True, "content": content}
         described["parameters"] += [
-            _header("Idempotency-Key", "the same key again is the same ingestion"),
-            _header("Content-Encoding", "gzip"),
+            _header(
+                "Idempotency-Key",
+                "the same key again is the same ingestion",
+                {"minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
+            ),
+            _header("Content-Encoding", "how the body is packed", {"enum": ["gzip", "x-gzip", "identity"]}),
         ]
     return described
 
@@ -100,8 +104,14 @@ def _query_parameters(shape: type[Shape] | None) -> list[dict[str, Any]]:
     ]
 
 
-def _header(name: str, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": {"type": "string"}}
+def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
 
 
 def _ref(shape: type[BaseModel]) -> dict[str, str]:
