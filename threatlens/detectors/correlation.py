@@ -13,12 +13,11 @@ the same state. A snapshot replaces a journal that has grown longer than the sta
 from __future__ import annotations
 
 import bisect
-import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from threatlens.detectors.rule import Correlation, Tree
 
@@ -30,13 +29,10 @@ _AFTER = 1 << 60  # greater than the number of any rule: behind all entries of o
 _AT_ONCE = frozenset({"gt", "gte"})
 
 
-class Input(NamedTuple):
-    """One event for a correlation."""
-
-    group: tuple[str, ...]  # values of the group-by fields
-    time_us: int
-    rule: int  # which of the correlation's rules matched
-    value: str | None = None  # of the field that is counted
+#: One event for a correlation: values of the group-by fields, its time, which of the correlation's rules matched, and
+#: the value of the field that is counted. A plain tuple, as there are several per line.
+Input = tuple[tuple[str, ...], int, int, str | None]
+_Entry = tuple[int, int, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +49,11 @@ class Firing:
 class _Group:
     """What is kept of one group. Entries are (time_us, rule, value) in order of time."""
 
-    __slots__ = ("entries", "first_us", "met_us", "told", "told_us", "total")
+    __slots__ = ("entries", "first_us", "latest", "met_us", "told", "told_us", "total")
 
     def __init__(self) -> None:
-        self.entries: list[tuple[int, int, str | None]] = []
+        self.entries: list[_Entry] = []
+        self.latest: dict[int, int] | None = None  # where rules must come together: rule -> its newest event
         self.told = 0  # the count that was last told of; 0: the condition has not been met lately
         self.told_us = 0
         self.met_us = 0  # when the condition was last met
@@ -81,23 +78,28 @@ class Correlator:
         self.groups: OrderedDict[tuple[str, ...], _Group] = OrderedDict()
         self.at_once = spec.type.startswith("temporal") or spec.op in _AT_ONCE
         self._span_us = spec.timespan_s * 1_000_000
-        self._is_count = spec.type == "event_count"
+        self._is_count = spec.type in {"event_count", "value_count"}  # a value is kept once, so entries are values
+        self._is_values = spec.type == "value_count"
         self._is_temporal = spec.type.startswith("temporal")
         self._places = {reference: place for place, reference in enumerate(spec.rules)}
-        needed = math.ceil(max(1, spec.number)) if spec.number < _MAX_ENTRIES else _MAX_ENTRIES
+        limit = min(spec.number, _MAX_ENTRIES + 1)
+        needed = min(math.ceil(max(1, limit)), _MAX_ENTRIES)
         self._max_entries = min(_MAX_ENTRIES, max(64, 2 * needed))
-        if spec.type.startswith("value_") and spec.type != "value_count":
+        if spec.type.startswith("value_") and not self._is_values:
             self._max_entries = _MAX_ENTRIES
+        at_least = math.floor(limit) + 1 if spec.op == "gt" else math.ceil(limit)
+        self._needed = max(1, at_least)  # entries of a window, where they are counted
 
     def feed(self, given: Input) -> Firing | None:
         """Take in one event; a firing if its group is to be told of now."""
-        group = self.groups.get(given.group)
+        key = given[0]
+        group = self.groups.get(key)
         if group is None:
-            group = self.groups[given.group] = _Group()
+            group = self.groups[key] = _Group()
             if len(self.groups) > self.max_groups:
                 self.forget_oldest()
         elif self.at_once:
-            self.groups.move_to_end(given.group)
+            self.groups.move_to_end(key)
         place = self._insert(group, given)
         if place < 0 or not self.at_once:
             return None
@@ -131,33 +133,44 @@ class Correlator:
     def _insert(self, group: _Group, given: Input) -> int:
         """Put the event among the entries; its place, -1 if it adds nothing."""
         entries = group.entries
-        entry = (given.time_us, given.rule, given.value)
-        if self.spec.type == "value_count":
+        _, time_us, rule, value = given
+        if self._is_values:
             for place, known in enumerate(entries):
-                if known[2] == given.value:
-                    if known[0] > given.time_us:
+                if known[2] == value:
+                    if known[0] > time_us:
                         return -1
                     del entries[place]
                     break
-        in_order = not entries or entries[-1][0] <= given.time_us
-        place = len(entries) if in_order else bisect.bisect_right(entries, (given.time_us, _AFTER))
-        far_behind = not in_order and entries[-1][0] - given.time_us > 2 * self._span_us
-        if far_behind and len(entries) >= self._max_entries:
-            return -1  # another stream, or an old file: what the group holds is not lost for it
-        entries.insert(place, entry)
-        oldest = entries[-1][0] - 2 * self._span_us
-        if in_order and entries[0][0] < oldest and self.at_once:
-            old = bisect.bisect_left(entries, (oldest,))
-            del entries[:old]
-            place -= old
+        if not entries or entries[-1][0] <= time_us:
+            place = len(entries)
+            entries.append((time_us, rule, value))
+            oldest = time_us - 2 * self._span_us
+            if entries[0][0] < oldest and self.at_once:
+                old = bisect.bisect_left(entries, (oldest,))
+                del entries[:old]
+                place -= old
+        else:
+            place = bisect.bisect_right(entries, (time_us, _AFTER))
+            far_behind = entries[-1][0] - time_us > 2 * self._span_us
+            if far_behind and len(entries) >= self._max_entries:
+                return -1  # another stream, or an old file: what the group holds is not lost for it
+            entries.insert(place, (time_us, rule, value))
         if self._is_temporal:
-            place = self._thin(entries, given.rule, place)
+            latest = self._latest(group)
+            latest[rule] = max(latest.get(rule, time_us), time_us)
+            place = self._thin(entries, rule, place)
         elif len(entries) > self._max_entries:
             del entries[0]
             place -= 1
         return place
 
-    def _thin(self, entries: list[tuple[int, int, str | None]], rule: int, place: int) -> int:
+    @staticmethod
+    def _latest(group: _Group) -> dict[int, int]:
+        if group.latest is None:
+            group.latest = {rule: time_us for time_us, rule, _ in group.entries}
+        return group.latest
+
+    def _thin(self, entries: list[_Entry], rule: int, place: int) -> int:
         if len(entries) <= _MAX_PER_RULE:
             return place
         of_rule = [at for at, known in enumerate(entries) if known[1] == rule]
@@ -167,16 +180,18 @@ class Correlator:
         return place
 
     def _judge(self, given: Input, group: _Group, place: int) -> Firing | None:
-        window = self._met_window(group.entries, place)
-        now = given.time_us
+        entries = group.entries
+        window = self._met_window(group, place)
+        key, now, _, _ = given
         if group.told and abs(now - group.met_us) > self._span_us:
             group.told = 0
         if not group.told:
             if window is None:
                 return None
-            group.total = group.told = len(window)
-            group.first_us, group.told_us, group.met_us = window[0][0], now, now
-            return Firing(given.group, group.total, window[0][0], window[-1][0], again=False)
+            begin, end = window
+            group.total = group.told = end - begin
+            group.first_us, group.told_us, group.met_us = entries[begin][0], now, now
+            return Firing(key, group.total, entries[begin][0], entries[end - 1][0], again=False)
         group.total += 1
         if window is None:
             return None
@@ -184,34 +199,46 @@ class Correlator:
         if group.total < 2 * group.told and now - group.told_us < self._span_us:
             return None
         group.told, group.told_us = group.total, now
-        return Firing(given.group, group.total, group.first_us, window[-1][0], again=True)
+        return Firing(key, group.total, group.first_us, entries[window[1] - 1][0], again=True)
 
-    def _met_window(
-        self, entries: list[tuple[int, int, str | None]], place: int
-    ) -> list[tuple[int, int, str | None]] | None:
-        """A window that holds the entry at `place` and meets the condition."""
-        time_us = entries[place][0]
+    def _met_window(self, group: _Group, place: int) -> tuple[int, int] | None:
+        """Begin and end of a window that holds the entry at `place` and meets the condition."""
+        entries = group.entries
         last = len(entries) - 1
-        for end in itertools.islice(range(place, last + 1), _LATE_WINDOWS):
+        if place == last and not self._may_be_met(group):
+            return None
+        time_us = entries[place][0]
+        for end in range(place, min(last + 1, place + _LATE_WINDOWS)):
             if entries[end][0] - time_us >= self._span_us:
                 break
             if end < last and entries[end + 1][0] == entries[end][0]:
                 continue
             begin = bisect.bisect_right(entries, (entries[end][0] - self._span_us, _AFTER))
-            if self._is_count and not holds(end + 1 - begin, self.spec.op, self.spec.number):
-                continue
-            window = entries[begin : end + 1]
-            if self._met(window):
-                return window
+            if self._is_count:
+                if end + 1 - begin >= self._needed:
+                    return begin, end + 1
+            elif self._met(entries[begin : end + 1]):
+                return begin, end + 1
         return None
 
-    def _met(self, window: Sequence[tuple[int, int, str | None]]) -> bool:
+    def _may_be_met(self, group: _Group) -> bool:
+        """Whether the window that ends with the newest entry can meet the condition, told without looking into it."""
+        entries = group.entries
+        after_us = entries[-1][0] - self._span_us
+        if self._is_count:
+            return len(entries) >= self._needed and entries[-self._needed][0] > after_us
+        if not self._is_temporal:
+            return True
+        present = {rule for rule, time_us in self._latest(group).items() if time_us > after_us}
+        if self.spec.expression is None:
+            return len(present) == len(self.spec.rules)
+        return self._true(self.spec.expression, present)
+
+    def _met(self, window: Sequence[_Entry]) -> bool:
         spec = self.spec
         kind = spec.type
-        if kind == "event_count":
+        if self._is_count:
             return holds(len(window), spec.op, spec.number)
-        if kind == "value_count":
-            return holds(len({value for _, _, value in window}), spec.op, spec.number)
         if kind.startswith("temporal"):
             return self._together(window)
         numbers = sorted(float(value) for _, _, value in window if value is not None)
@@ -219,7 +246,7 @@ class Correlator:
             return False
         return holds(_measure(kind, numbers, spec.percentile), spec.op, spec.number)
 
-    def _together(self, window: Sequence[tuple[int, int, str | None]]) -> bool:
+    def _together(self, window: Sequence[_Entry]) -> bool:
         spec = self.spec
         present = {rule for _, rule, _ in window}
         if spec.expression is None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,13 +25,14 @@ from typing import Any, NamedTuple
 
 from threatlens.detectors.buckets import Bucket, Candidate
 from threatlens.detectors.correlation import Correlator, Firing, Input
+from threatlens.detectors.feeding import Feeder, field_names, first_value
 from threatlens.detectors.fields import FieldMap, View, searched_text
 from threatlens.detectors.journal import Journal
 from threatlens.detectors.linking import Linked, link
 from threatlens.detectors.literals import Rarity, required
 from threatlens.detectors.logsources import Kinds, LogSources
-from threatlens.detectors.predicates import Get, Predicate, each, make_predicate
-from threatlens.detectors.rule import Correlation, Problem, Rule, RuleSet
+from threatlens.detectors.predicates import Predicate, make_predicate
+from threatlens.detectors.rule import Problem, Rule, RuleSet
 from threatlens.detectors.threats import ThreatLists
 from threatlens.event import LEVEL_SEVERITIES, Decoded, RuleMatch, StateRow
 
@@ -70,7 +71,18 @@ class _Batch:
     matches: list[RuleMatch] = field(default_factory=list)
     disabled: list[Problem] = field(default_factory=list)
     per_rule: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # rule -> (place in matches, position)
-    places: dict[tuple[int, tuple[str, ...]], list[int]] = field(default_factory=dict)
+    #: Correlation -> group and position of each event that it was fed.
+    positions: dict[int, list[tuple[tuple[str, ...], int]]] = field(default_factory=lambda: defaultdict(list))
+    _read: dict[int, int] = field(default_factory=dict)  # correlation -> how many of those are in _places
+    _places: dict[tuple[int, tuple[str, ...]], list[int]] = field(default_factory=dict)
+
+    def places(self, place: int, group: tuple[str, ...]) -> tuple[int, ...]:
+        """The positions, in order, of the last thousand events of a group that a correlation was fed."""
+        fed = self.positions[place]
+        for one, position in fed[self._read.get(place, 0) :]:
+            self._places.setdefault((place, one), []).append(position)
+        self._read[place] = len(fed)
+        return tuple(self._places.get((place, group), ())[-1_000:])
 
 
 class DetectionEngine:
@@ -105,6 +117,8 @@ class DetectionEngine:
         self._journal = Journal()
         self._links: list[Linked] = []
         self._correlators: dict[int, Correlator] = {}
+        self._feeders: dict[int, tuple[Feeder, ...]] = {}  # of a rule: what its matches are for
+        self._group_keys: dict[tuple[tuple[str, ...], ...], int] = {}
         self._buckets: dict[Kinds, Bucket] = {}
         self._candidates: dict[int, Candidate] = {}
         self.problems: tuple[Problem, ...] = ()
@@ -126,6 +140,12 @@ class DetectionEngine:
                 known = kept.get((linked.rule.id, linked.rule.digest))
                 self._correlators[place] = known if known is not None and known.spec == spec else Correlator(spec)
         self._strikes.clear()
+        self._group_keys.clear()
+        self._feeders = {
+            place: tuple(self._feeder(linked, *feed) for feed in linked.feeds)
+            for place, linked in enumerate(self._links)
+            if linked.rule.kind == "rule"
+        }
         self._buckets = {}
         self._candidates = {
             place: Candidate(place, partial(self._literals, linked), partial(_make, linked))
@@ -167,11 +187,21 @@ class DetectionEngine:
     def groups_of(self, base: Linked, view: View) -> list[tuple[Rule, tuple[str, ...]]]:
         """The correlations that a rule's match is for, with the group that the event is of."""
         found = []
-        for place, _ in base.feeds:
+        for place, among in base.feeds:
             rule = self._links[place].rule
-            if rule.correlation is not None and (group := _group(rule.correlation, base, view)) is not None:
+            group = self._feeder(base, place, among).group(view)
+            if group is not None:
                 found.append((rule, group))
         return found
+
+    def _feeder(self, base: Linked, place: int, among: int) -> Feeder:
+        spec = self._links[place].rule.correlation
+        assert spec is not None  # noqa: S101 - feeds name correlations only
+        names = tuple(field_names(spec, name, base) for name in spec.group_by)
+        counted = tuple(field_names(spec, name, base) for name in spec.fields)
+        key = self._group_keys.setdefault(names, len(self._group_keys))
+        numeric = bool(counted) and spec.type != "value_count"
+        return Feeder(place, among, key, names, counted, numeric)
 
     # -- events
 
@@ -234,8 +264,9 @@ class DetectionEngine:
         matched = [place for place in candidates if all_candidates[place].predicate(g, o, text)]
         if self._clock() - started > BUDGET_S:
             self._find_slow(candidates, view, batch)
+        groups: dict[int, Any] = {}
         for place in matched:
-            self._matched(place, view, timestamp_us, position, batch)
+            self._matched(place, view, groups, timestamp_us, position, batch)
 
     def _find_slow(self, candidates: Sequence[int], view: View, batch: _Batch) -> None:
         """Something took too long on this event: measure each rule, switch one off that does it again and again."""
@@ -253,7 +284,9 @@ class DetectionEngine:
                     batch.disabled.append(problem)
                     candidate.predicate = _never
 
-    def _matched(self, place: int, view: View, timestamp_us: int, position: int, batch: _Batch) -> None:
+    def _matched(
+        self, place: int, view: View, groups: dict[int, Any], timestamp_us: int, position: int, batch: _Batch
+    ) -> None:
         linked = self._links[place]
         rule = linked.rule
         self.hits[rule.id] += 1
@@ -272,39 +305,30 @@ class DetectionEngine:
                     first_us=min(last.first_us, timestamp_us),
                     positions=(*last.positions, position),
                 )
-        for correlation, among in linked.feeds:
-            self._feed(correlation, among, linked, view, timestamp_us, position, batch)
+        for feeder in self._feeders[place]:
+            self._feed(feeder, groups, view, (timestamp_us, position), batch)
 
     # -- correlations
 
-    def _feed(
-        self, place: int, among: int, base: Linked, view: View, timestamp_us: int, position: int, batch: _Batch
-    ) -> None:
-        linked = self._links[place]
-        spec = linked.rule.correlation
-        assert spec is not None  # noqa: S101 - feeds name correlations only
-        group = _group(spec, base, view)
+    def _feed(self, feeder: Feeder, groups: dict[int, Any], view: View, at: tuple[int, int], batch: _Batch) -> None:
+        """An event of time and position `at` for one correlation. `groups`: its groups so far, by Feeder.key."""
+        key = feeder.key
+        group = groups.get(key)
         if group is None:
+            group = groups[key] = feeder.group(view) or ()
+        if not group and feeder.names:
             return
         value = None
-        if spec.fields:
-            counted = []
-            for name in spec.fields:
-                one = _field(spec, name, base, view)
-                if one is None:
-                    return
-                counted.append(one)
-            value = "\x1f".join(counted)
-            if spec.type != "value_count" and not _is_number(value):
+        if feeder.counted:
+            value = feeder.value(view)
+            if value is None:
                 return
-        self._put(place, Input(group, timestamp_us, among, value), view, position, batch)
+        self._put(feeder.place, (group, at[0], feeder.among, value), view, at[1], batch)
 
     def _put(self, place: int, given: Input, view: View | None, position: int, batch: _Batch) -> None:
-        self._journal.fed(place, given)
-        known = batch.places.setdefault((place, given.group), [])
-        if len(known) >= 1_000:
-            del known[0]
-        known.append(position)
+        inputs = self._journal.pending[place]
+        inputs.append(given)
+        batch.positions[place].append((given[0], position))
         firing = self._correlators[place].feed(given)
         if firing is not None:
             self._fired(place, firing, view, position, batch)
@@ -316,7 +340,7 @@ class DetectionEngine:
         self.hits[rule.id] += 1
         group = tuple(zip(spec.group_by, firing.group, strict=True))
         if linked.emits:
-            places = tuple(batch.places.get((place, firing.group), ())) or ((position,) if position >= 0 else ())
+            places = batch.places(place, firing.group) or ((position,) if position >= 0 else ())
             batch.matches.append(_of_correlation(rule, firing, group, view, places))
         if firing.again:
             return
@@ -327,7 +351,7 @@ class DetectionEngine:
             if all(name in fields for name in above.group_by):
                 values = tuple(fields[name] for name in above.group_by)
                 value = "\x1f".join(fields.get(name, "") for name in above.fields) if above.fields else None
-                self._put(correlation, Input(values, firing.last_us, among, value), view, position, batch)
+                self._put(correlation, (values, firing.last_us, among, value), view, position, batch)
 
     def _bound(self) -> None:
         """Keep the groups of all correlations within bounds."""
@@ -356,42 +380,15 @@ def _make(linked: Linked) -> Predicate:
     return make_predicate(json.loads(linked.tree), linked.names)
 
 
-def _group(spec: Correlation, base: Linked, view: View) -> tuple[str, ...] | None:
-    """The values of the group-by fields in an event that a rule matched; None if one is missing."""
-    values = [_field(spec, name, base, view) for name in spec.group_by]
-    return None if None in values else tuple(value for value in values if value is not None)
-
-
-def _field(spec: Correlation, name: str, base: Linked, view: View) -> str | None:
-    """The value of a correlation's field, by its alias for the rule that matched."""
-    renamed = (spec.aliases or {}).get(name, {})
-    wanted = renamed.get(base.rule.id) or renamed.get(base.rule.reference) or name
-    return _first(view.values, base.names(wanted.lower()))
-
-
 def _never(*_: object) -> bool:
     return False
-
-
-def _first(values: Get, names: Sequence[str]) -> str | None:
-    for name in names:
-        for value in each(values(name)):
-            return value
-    return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return abs(float(text)) < 1e300
-    except ValueError:
-        return False
 
 
 def _of_event(rule: Rule, view: View, timestamp_us: int, position: int) -> RuleMatch:
     values = view.values
     return RuleMatch(
         rule.id, rule.name, rule.level, LEVEL_SEVERITIES[rule.level], "rule", timestamp_us, timestamp_us, 1, (),
-        _first(values, _ADDRESS), _first(values, _USER), _first(values, _HOST), rule.tags, (position,),
+        first_value(values, _ADDRESS), first_value(values, _USER), first_value(values, _HOST), rule.tags, (position,),
     )  # fmt: skip
 
 
@@ -405,6 +402,6 @@ def _of_correlation(
 
     return RuleMatch(
         rule.id, rule.name, rule.level, LEVEL_SEVERITIES[rule.level], "correlation", firing.last_us, firing.first_us,
-        firing.count, group, _first(values, _ADDRESS), _first(values, _USER), _first(values, _HOST), rule.tags,
-        positions, firing.again,
+        firing.count, group, first_value(values, _ADDRESS), first_value(values, _USER), first_value(values, _HOST),
+        rule.tags, positions, firing.again,
     )  # fmt: skip

@@ -11,7 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from threatlens.detectors.correlation import Correlator, Input
+import orjson
+
+from threatlens.detectors.correlation import Correlator
 from threatlens.detectors.linking import Linked
 from threatlens.event import StateRow
 
@@ -27,25 +29,21 @@ class Journal:
         self._clear()
 
     def _clear(self) -> None:
-        self._pending: dict[int, list[Any]] = defaultdict(list)  # place -> inputs since changes() was asked
+        self.pending: dict[int, list[Any]] = defaultdict(list)  # place -> inputs since changes() was asked
         self._rows: dict[int, list[str]] = defaultdict(list)  # place -> keys of the rows since its snapshot
         self._inputs: dict[int, int] = defaultdict(int)  # place -> inputs in those rows
         self._numbers: dict[int, int] = defaultdict(int)
         self._stale: list[tuple[str, str]] = []  # rows of rules that have changed or gone
 
-    def fed(self, place: int, given: Input) -> None:
-        """Note an input."""
-        self._pending[place].append(given)
-
     def closed(self, place: int, now_us: int) -> None:
         """Note that windows were closed at that event time."""
-        self._pending[place].append([now_us])
+        self.pending[place].append([now_us])
 
     def rows(self, links: Sequence[Linked], correlators: Mapping[int, Correlator]) -> list[StateRow]:
         """The rows that bring what is stored up to now."""
         changed = [StateRow(rule_id, key, None) for rule_id, key in self._stale]
         self._stale = []
-        for place, inputs in self._pending.items():
+        for place, inputs in self.pending.items():
             rule = links[place].rule
             digest = rule.digest[:12]
             keys = self._rows[place]
@@ -60,7 +58,7 @@ class Journal:
                 self._numbers[place] += 1
                 keys.append(f"{digest}:{self._numbers[place]:012d}")
                 changed.append(StateRow(rule.id, keys[-1], _packed(inputs)))
-        self._pending.clear()
+        self.pending.clear()
         return changed
 
     def restore(self, rows: Iterable[StateRow], links: Sequence[Linked], correlators: Mapping[int, Correlator]) -> None:
@@ -89,8 +87,11 @@ class Journal:
                         correlators[place].close(one[0])
                     else:
                         group, time_us, rule, value = one
-                        correlators[place].feed(Input(tuple(group), time_us, rule, value))
+                        correlators[place].feed((tuple(group), time_us, rule, value))
 
 
 def _packed(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # half a character, or a number of more than 64 bits
+        return json.dumps(value, separators=(",", ":")).encode()
