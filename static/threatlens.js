@@ -222,6 +222,20 @@
     if (event.target.closest("[data-notify]")) Notification.requestPermission().then(() => { bell.hidden = true; });
   });
 
+  // Files are dropped, and one sees how much has been sent.
+  const drop = $("[data-drop]");
+  if (drop) {
+    for (const type of ["dragenter", "dragover"]) drop.addEventListener(type, (event) => { event.preventDefault(); drop.classList.add("over"); });
+    for (const type of ["dragleave", "drop"]) drop.addEventListener(type, () => drop.classList.remove("over"));
+    drop.addEventListener("drop", (event) => { event.preventDefault(); $("input", drop).files = event.dataTransfer.files; });
+    const form = drop.closest("form");
+    form.addEventListener("htmx:xhr:progress", (event) => {
+      const bar = $("progress", form);
+      bar.hidden = false;
+      if (event.detail.lengthComputable) bar.value = 100 * event.detail.loaded / event.detail.total;
+    });
+  }
+
   // The palette.
   const palette = $("#palette");
   const find = $("#palette-find");

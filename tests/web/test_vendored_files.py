@@ -21,6 +21,12 @@ def test_every_vendored_file_has_the_hash_that_its_readme_says() -> None:
     assert {name: row[3] for name, row in rows().items()} == files
 
 
+def test_what_only_tests_load_has_the_hash_that_its_readme_says() -> None:
+    folder = Path(__file__).parents[1] / "browser" / "vendor"
+    said = {row[0]: row[4] for row in ROW.findall((folder / "README").read_text())}
+    assert said == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.js")} != {}
+
+
 def test_htmx_stays_at_2() -> None:
     versions = {package: version for package, version, _, _ in rows().values()}
     assert versions["htmx.org"].startswith("2.")

@@ -35,6 +35,7 @@ from threatlens.web import (
     sources,
     traces,
     unknown,
+    upload,
 )
 
 #: Bytes of a form; the ingest interface has a limit of its own.
@@ -61,6 +62,7 @@ PAGES = (
     configuration,
     searches,
     entities,
+    upload,
 )
 
 

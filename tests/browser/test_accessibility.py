@@ -1,0 +1,89 @@
+"""Every page passes axe-core's rules of WCAG 2.2 AA, light and dark, and fits a phone and a wall."""
+
+# ruff: noqa: F811 - fixtures are called like what they are
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import Filler
+from test_browser import CHROMIUM, Watched, chromium, site  # noqa: F401 - fixtures
+
+from threatlens.models import now_us
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
+PAGES = (
+    "/", "/incidents", "/events", "/events?q=usr:root", "/events?q=has:user", "/events/1", "/rules", "/sources",
+    "/sources/add", "/notifications", "/reports", "/unknown", "/decode", "/dead-letters", "/health", "/upload",
+    "/settings", "/settings/users", "/settings/tokens", "/settings/audit", "/entities/address/203.0.113.9",
+    "/entities/user/root", "/nope",
+)  # fmt: skip
+LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2"
+RUN = """axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).then((result) =>
+  result.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.target} ${node.failureSummary}`)))"""
+
+
+@pytest.fixture
+def filled(services: Any) -> None:
+    filler = Filler(services.store)
+    for severity in range(1, 11):
+        filler.add(LINE, severity=severity, source_ip="203.0.113.9", user_name="root", outcome=2,
+                   timestamp_us=now_us() - severity * 900_000_000)  # fmt: skip
+    filler.add("nothing that anybody knows", source="app", log_format="unknown", timestamp_us=now_us())
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 2560)])
+def test_every_page_is_accessible_fits_and_complains_of_nothing(
+    chromium: Any,
+    site: str,
+    scheme: str,
+    width: int,
+) -> None:
+    watched = Watched(chromium, site, width, color_scheme=scheme, bypass_csp=False)
+    found: list[str] = []
+    for path in PAGES:
+        tab = watched.open(path, is_live=False)
+        tab.evaluate(AXE)
+        found += [f"{path}: {violation}" for violation in tab.evaluate(RUN)]
+        if tab.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            found.append(f"{path}: wider than the window")
+    complaints = [said for said in watched.complaints if "404" not in said]
+    watched.context.close()
+
+    assert not found, "\n".join(found)
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_rules_are_really_looked_at(chromium: Any, site: str) -> None:
+    watched = Watched(chromium, site)
+    tab = watched.open("/sources", is_live=False)
+    tab.evaluate(AXE)
+    tab.evaluate("document.querySelector('h1').replaceChildren(new Image())")
+    violations = tab.evaluate(RUN)
+    watched.context.close()
+
+    assert any("image-alt" in violation for violation in violations)
+
+
+@pytest.mark.usefixtures("filled")
+def test_searching_reading_and_narrowing_need_no_script(chromium: Any, site: str) -> None:
+    watched = Watched(chromium, site, java_script_enabled=False)
+    tab = watched.open("/events", is_live=False)
+    tab.fill("#q", "severity>=9 user:root")
+    tab.click("form.filter button.primary")
+    assert tab.locator("tr.event").count() == 2
+    tab.click("tr.event a >> nth=0")
+    assert "203.0.113.9" in tab.inner_text("main")
+    tab.goto(watched.site + "/events")
+    tab.click('.facet a[aria-label="Leave out app"]')
+    assert tab.locator("tr.event").count() == 10
+    tab.fill("#save-name", "without app")
+    tab.click(".save button")
+    assert "without app" in tab.inner_text(".facets")
+    watched.context.close()
