@@ -292,6 +292,14 @@ EVIL = [
     "<1>1 - - - - - [a" + ' b="c"' * 9000,
     "Nov 23 06:51:07 web1 su: pam_unix(su:auth): authentication failure; logname= uid= euid= tty= ruser="
     + " rhost=a" * 7000,
+    "2026-11-23 06:51:07 1tF3aB-0001xY-2c <= a@example.org H=(" + "a) [192.0.2.1] " * 4000,
+    "2026-11-23 06:51:07 <= a@example.org H=(" + "a) [192.0.2.1] A=" * 3500,
+    "2026-11-23 06:51:07 Warning: from (" + "a) [192.0.2.1]x from H=" * 2500,
+    "2026-11-23 06:51:07 SMTP protocol error " + " H=(a) [192.0.2.1]x" * 3000,
+    "2026-11-23T06:51:07.000001Z 8 [Note] Aborted connection 8 to db: '" + "' user: '" * 6000 + "' host: 'a b",
+    "2026-11-23T06:51:07.000001Z 8 [Note] Aborted connection 8 to db: '" + "a' user: 'b' host: 'c d" * 2500,
+    "2026-11-23T06:51:07.000+0000 I ACCESS   [conn7] " + "authentication: failed for a@a" * 2000 + " on",
+    "2026-11-23 06:51:07.00 Logon       Login failed for user '" + "'. Reason: x " * 5000,
 ]
 
 

@@ -29,8 +29,8 @@ _MYSQL = Table(
                 "failure",
             ),
             row(
-                rf"{_BEFORE}Aborted connection [0-9]+ to db: '(?P<database>.*)' user: '(?P<user>.*)' host: '"
-                rf"(?P<src>[^'\s]*)'.*",
+                rf"{_BEFORE}Aborted connection [0-9]+ to db: '(?P<database>.{{0,200}})' user: '(?P<user>.{{0,200}})'"
+                rf" host: '(?P<src>[^'\s]*)'.*",
                 "database_disconnect",
                 **_DB,
             ),
@@ -87,14 +87,14 @@ _MONGO = Table(
     {
         "": [
             row(
-                r"(?:ACCESS +)?\[\w+\] .*[Aa]uthentication failed for (?P<user>\S*?)(?:@\S*)? on "
+                r"(?:ACCESS +)?\[\w+\] .{0,200}[Aa]uthentication failed for (?P<user>[^\s@]{0,256})(?:@\S{0,256})? on "
                 r"(?P<database>\S+) from client (?P<src>[^\s;]+?)(?::(?P<sport>[0-9]{1,5}))?[ ;](?:.*)",
                 _LOGIN,
                 "failure",
             ),
             row(
                 r"(?:ACCESS +)?\[\w+\] (?:auth|authenticate"
-                r" db|.*[Aa]uthentication): ?.*(?:failed|fail).*",
+                r" db|.{0,200}[Aa]uthentication): ?.{0,2000}?fail.*",
                 _LOGIN,
                 "failure",
             ),
@@ -119,12 +119,16 @@ _MSSQL = Table(
     {
         "": [
             row(
-                r"Login failed for user '(?P<user>.*)'\. (?:Reason:"
-                r" (?P<reason>.*) )?\[CLIENT: (?P<src>[^\]\s]+)\]\s*",
+                r"Login failed for user '(?P<user>.{0,256})'\. (?:Reason:"
+                r" (?P<reason>.{0,1000}) )?\[CLIENT: (?P<src>[^\]\s]+)\]\s*",
                 _LOGIN,
                 "failure",
             ),
-            row(r"Login succeeded for user '(?P<user>.*)'\. .*\[CLIENT: (?P<src>[^\]\s]+)\]\s*", _LOGIN, "success"),
+            row(
+                r"Login succeeded for user '(?P<user>.{0,256})'\. .{0,1000}\[CLIENT: (?P<src>[^\]\s]+)\]\s*",
+                _LOGIN,
+                "success",
+            ),
             row(
                 r"Error: (?P<code>[0-9]{1,9}),"
                 r" Severity: (?P<reason>[0-9]+), State: .*",

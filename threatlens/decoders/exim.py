@@ -14,7 +14,7 @@ _MAIL: dict[str, Any] = {"category": "email"}
 _NET: dict[str, Any] = {"category": "network"}
 _ID = r"(?:\[[0-9]{1,10}\] )?(?:[0-9A-Za-z]{6}-[0-9A-Za-z]{6,11}-[0-9A-Za-z]{2,4} )?"
 _AT = r"\[(?P<src>[0-9A-Fa-f.:]+)\](?::(?P<sport>[0-9]{1,5}))?"
-_H = rf"(?:H=)?(?:[\w.-]+ )?(?:\(.*\) )?{_AT}(?: I=\[\S+)?(?: (?:X|CV|SNI|A|Ci|PRX|U|P|DN|TFO|DT)=\S+)*"
+_H = rf"(?:H=)?(?:[\w.-]{{1,255}} )?(?:\(.{{0,400}}\) )?{_AT}(?: I=\[\S+)?(?: (?:X|CV|SNI|A|Ci|PRX|U|P|DN|TFO|DT)=\S+)*"
 
 _TABLE = Table(
     {
@@ -47,22 +47,21 @@ _TABLE = Table(
                 **_MAIL,
             ),
             row(
-                rf"{_ID}(?:no host name found for IP address|rejected connection from|rejected connection in .*?"
-                rf" ACL:?) {_AT}.*",
+                rf"{_ID}(?:no host name found for IP address|rejected connection (?:from|in .{{0,100}}? ACL:?)) {_AT}.*",
                 "mail_rejected",
                 "failure",
                 **_MAIL,
             ),
             row(rf"{_ID}rejected (?P<method>[\w/ ]+) from {_H}: (?P<reason>.*)", "mail_rejected", "failure", **_MAIL),
             row(
-                rf"{_ID}SMTP (?:protocol synchronization error|protocol error).*"
+                rf"{_ID}SMTP (?:protocol synchronization error|protocol error).{{0,400}}"
                 rf" {_H}.*",
                 "mail_protocol_error",
                 "failure",
                 **_MAIL,
             ),
             row(rf"{_ID}SMTP call from {_H} dropped: (?P<reason>.*)", "mail_protocol_error", "failure", **_MAIL),
-            row(rf"{_ID}SMTP (?:command timeout|data timeout).* {_H}(?:\s.*)?", "mail_timeout", **_NET),
+            row(rf"{_ID}SMTP (?:command timeout|data timeout).{{0,400}} {_H}(?:\s.*)?", "mail_timeout", **_NET),
             row(
                 rf"{_ID}(?:SMTP connection from|no MAIL in"
                 rf" SMTP connection from|Connection from) {_H}.*",
@@ -70,18 +69,16 @@ _TABLE = Table(
                 **_NET,
             ),
             row(
-                rf"{_ID}(?P<reason>unqualified sender|unqualified recipient|syntactically invalid argument.*|too"
-                rf" many connections|unexpected"
-                rf" disconnection.*|dropped: .*|Warning: .*|TLS error.*?|login attempt.*?) (?:on connection from"
-                rf" |from |rejected: )?.*{_H}(?:\s.*)?",
+                rf"{_ID}(?P<reason>(?:unqualified sender|unqualified recipient|syntactically invalid argument|too many"
+                rf" connections|unexpected disconnection|dropped: |Warning: |TLS error|login attempt)"
+                rf"(?:(?! (?:H=|from |on connection))[^\[(]){{0,300}}+).{{0,400}}?{_H}(?:\s.*)?",
                 "mail_rejected",
                 "failure",
                 **_MAIL,
             ),
             row(rf"{_ID}(?P<reason>auth_\w+ authenticator failed|.{{1,60}}) for {_H}: 535 .*", "mail_login", "failure"),
             row(
-                rf"{_ID}<= (?P<sender>\S+) {_H}.* A=(?P<method>\w+):"
-                rf"(?P<user>\S+).*",
+                rf"{_ID}<= (?P<sender>\S+) {_H}(?:(?! A=).){{0,2000}}+ A=(?P<method>\w+):(?P<user>\S+).*",
                 "mail_received",
                 "success",
                 **_MAIL,
