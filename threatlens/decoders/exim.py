@@ -47,7 +47,8 @@ _TABLE = Table(
                 **_MAIL,
             ),
             row(
-                rf"{_ID}(?:no host name found for IP address|rejected connection (?:from|in .{{0,100}}? ACL:?)) {_AT}.*",
+                rf"{_ID}(?:no host name found for IP address|rejected connection (?:from|in .{{0,100}}? ACL:?))"
+                rf" {_AT}.*",
                 "mail_rejected",
                 "failure",
                 **_MAIL,

@@ -393,6 +393,8 @@ def _message(document: dict[str, Any], fields: Fields) -> tuple[str | None, str]
 
 def _time(document: dict[str, Any], clock: Clock, first: tuple[str, ...] = ()) -> Moment:
     for dotted in first:
+        if dotted not in document and "." not in dotted:
+            continue
         value: Any = document
         for name in (dotted,) if dotted in document else dotted.split("."):
             if isinstance(value, dict):

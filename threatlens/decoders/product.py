@@ -6,7 +6,7 @@ Members are named with dots for their nesting. What a row does not name stays un
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, ObjectDecoder, put_address, put_port
@@ -16,6 +16,7 @@ from threatlens.event import Fields
 Constants = Mapping[str, str]
 #: Dotted name of a member -> its value as text in lower case -> what is then true. "" stands for any other value.
 Cases = Mapping[str, Mapping[str, Constants]]
+Put = Callable[[Fields, str, str], None]
 _MAX_PLANS = 1_000
 _NOTHING = frozenset(("", "-", "--", "N/A", "n/a", "null", "<nil>", "None", "undefined"))
 
@@ -78,12 +79,13 @@ def product(
     wanted = [(names.split(), field) for field, names in (fields or {}).items()]
     conditions = [(member, tuple(begin)) for member, begin in (when or {}).items()]
     spoken = [(member, [row.read for row in rows]) for member, rows in (said or {}).items()]
+    decided = list((cases or {}).items())
     fixed = dict(constants or {})
     if web:
         fixed = {"event.category": "web", "event.action": "http_request", **fixed}
 
-    #: Names of an object's members -> which of the wanted ones can be among them.
-    plans: dict[tuple[str, ...], list[tuple[list[str], str]]] = {}
+    #: Names of an object's members -> how to find each field: its members, with their nesting, and how it is put.
+    plans: dict[tuple[str, ...], list[tuple[str, Put, list[tuple[str, bool, str]]]]] = {}
 
     def read(document: Mapping[str, Any], found: Fields) -> str | None:
         for member, begin in conditions:
@@ -102,19 +104,24 @@ def product(
         names = tuple(document)
         plan = plans.get(names)
         if plan is None:
-            here = [([name for name in members if name in document or name.partition(".")[0] in document], field)
-                    for members, field in wanted]  # fmt: skip
-            plan = [(members, field) for members, field in here if members]
+            plan = [
+                (field, _putting(field), here)
+                for members, field in wanted
+                if (here := [(name, name not in document, "json." + name) for name in members
+                             if name in document or name.partition(".")[0] in document])
+            ]  # fmt: skip
             if len(plans) >= _MAX_PLANS:
                 plans.clear()
             plans[names] = plan
-        for members, field in plan:
-            for member in members:
-                if text := text_of(at(document, member)):
-                    _put(found, field, text)
-                    found.pop("json." + member, None)
+        for field, put, members in plan:
+            for member, nested, foreign in members:
+                value = at(document, member) if nested else document[member]
+                if text := text_of(value):
+                    put(found, field, text)
+                    if foreign in found:
+                        del found[foreign]
                     break
-        for member, values in (cases or {}).items():
+        for member, values in decided:
             value = text_of(at(document, member)).lower()
             if value:
                 found.update(values.get(value) or values.get("", {}))
@@ -132,20 +139,29 @@ def product(
     return ObjectDecoder(name=name, about=about, keys=tuple(keys.split()), read=read, times=tuple(times.split()))
 
 
-def _put(found: Fields, field: str, text: str) -> None:
-    """Put a member's text where it belongs, as what it should be."""
+def _putting(field: str) -> Put:
+    """How a member's text gets into this field, as what it should be."""
     if field in {"source", "destination"}:
-        put_endpoint(found, field, text)
-    elif field.endswith(".port"):
-        put_port(found, field, text)
-    elif field in _NUMBERS:
-        whole = text.partition(".")[0]
-        if whole.isdecimal() and len(whole) <= 18:
-            found[field] = int(whole)
-    elif field == "http.version":
-        found[field] = text.removeprefix("HTTP/")
-    else:
-        found[field] = text
+        return put_endpoint
+    if field.endswith(".port"):
+        return put_port
+    if field in _NUMBERS:
+        return _put_number
+    return _put_version if field == "http.version" else _put_text
+
+
+def _put_number(found: Fields, field: str, text: str) -> None:
+    whole = text if text.isdecimal() else text.partition(".")[0]
+    if len(whole) <= 18 and whole.isdecimal():
+        found[field] = int(whole)
+
+
+def _put_version(found: Fields, field: str, text: str) -> None:
+    found[field] = text.removeprefix("HTTP/")
+
+
+def _put_text(found: Fields, field: str, text: str) -> None:
+    found[field] = text
 
 
 _NUMBERS = frozenset(

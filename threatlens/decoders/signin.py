@@ -26,7 +26,7 @@ _WHO = (
     r"(?:user|account|username|login))?[:=]? ?(?:user(?:name)?=)?['\"<\[(]?(?P<user>.*?)['\">\])]?,? "
 )
 
-_FAILED = [
+_REFUSED = [
     row(
         r"(?:[Aa]uthentication|[Ll]ogin|[Ll]ogon|[Ss]ign-?in|AUTH|[Aa]uth)(?: (?:attempt|error|request))? ?(?:has"
         r" )?(?:failed|failure|rejected|denied|refused|error)"
@@ -48,7 +48,7 @@ _BEGINNINGS = (
     " invalid Bad bad Incorrect incorrect Wrong wrong Rejected"
     " rejected Unauthorized unauthorized Unsuccessful unsuccessful"
 )
-_SENTENCES = Table(dict.fromkeys(_BEGINNINGS.split(), _FAILED))
+_SENTENCES = Table(dict.fromkeys(_BEGINNINGS.split(), _REFUSED))
 
 _MAX_READ = 2000
 _FAILED = compiled(

@@ -103,13 +103,21 @@ class Registry:
             self._by_shape[shape] = found
         if len(found) < 2:
             return [member for member, _ in found]
-        long = lead_shape(line, LONG_LEAD_CHARS)
-        return [
-            member
-            for member, leads in found
-            if (not leads or long.startswith(leads))
-            and (not member.marks or any(mark in line for mark in member.marks))
-        ]
+        long = ""
+        kept = []
+        for member, leads in found:  # as loops: a generator for each member would cost more than the texts
+            for mark in member.marks:
+                if mark in line:
+                    break
+            else:
+                if member.marks:
+                    continue
+            if leads:
+                long = long or lead_shape(line, LONG_LEAD_CHARS)
+                if not long.startswith(leads):
+                    continue
+            kept.append(member)
+        return kept
 
     def _beginning_like(self, shape: str) -> tuple[tuple[LineDecoder, tuple[str, ...]], ...]:
         """Decoders that have a lead of which this is the beginning, or the other way round; with their long leads."""
