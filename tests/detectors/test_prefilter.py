@@ -39,6 +39,67 @@ def test_what_is_found_with_the_prefilter_is_what_is_found_without(tables):
     assert found == slow.detect(events).matches
 
 
+def test_what_is_found_with_plans_is_what_is_found_without(tables, monkeypatch):
+    monkeypatch.setattr("threatlens.detectors.plans.BUILD_AFTER", 1)
+    monkeypatch.setattr("threatlens.detectors.plans.PER_RULE", 0)
+    monkeypatch.setattr("threatlens.detectors.plans.MAX_PLANS", 1_000)
+    rules = load_rules([BUILTIN])
+    decoder = SourceDecoder()
+    decoded = [decoder.decode(line, READ_AT_S) for line in sample_lines()[::6]]
+    events = [(one, one.timestamp_us or int(READ_AT_S * 1e6)) for one in decoded]
+    quick = DetectionEngine(rules, tables, digest_above=1 << 30)
+    slow = DetectionEngine(rules, tables, digest_above=1 << 30, prefilter=False)
+
+    for _ in range(2):  # the second time values are known
+        found = quick.detect(events).matches
+        assert len(found) > 50
+        assert found == slow.detect(events).matches
+    assert quick.plan_count > 50
+
+
+def test_a_log_that_invents_kinds_of_events_gets_no_plans(tables):
+    engine = DetectionEngine(load_rules([BUILTIN]), tables)
+    for number in range(200):
+        line = f'{{"event": {{"action": "a{number}"}}, "http": {{"request": {{"method": "M{number}"}}}}}}'
+        engine.detect([(SourceDecoder(format="json").decode(line, READ_AT_S), int(READ_AT_S * 1e6))])
+
+    assert engine.plan_count == 0
+
+
+def test_values_of_every_kind_are_told_apart(engine):
+    made = engine(NUMBERS)
+    values = ["1", 1, True, ["1", "x"], "1\x1fx", 1.0, ["true"], False, "1", 1, True, ["1", "x"]]
+    found = [
+        (repr(value), [match.rule_name for match in made.detect([rule_texts.event({"a.b": value})]).matches])
+        for _ in range(120)
+        for value in values
+    ]
+
+    assert made.plan_count == 1
+    assert found == found[: len(values)] * 120
+    assert dict(found) == {
+        "'1'": ["One"], "1": ["One"], "True": ["Truth"], "['1', 'x']": ["One"], "'1\\x1fx'": [], "1.0": [],
+        "['true']": ["Truth"], "False": [],
+    }  # fmt: skip
+
+
+NUMBERS = """
+title: One
+id: 11111111-1111-4111-8111-111111111111
+logsource: {category: test}
+detection:
+  selection: {a.b: '1'}
+  condition: selection
+---
+title: Truth
+id: 22222222-2222-4222-8222-222222222222
+logsource: {category: test}
+detection:
+  selection: {a.b: 'true'}
+  condition: selection
+"""
+
+
 def rule(condition: str, **selections: str) -> list:
     import json
 

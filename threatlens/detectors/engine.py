@@ -31,6 +31,7 @@ from threatlens.detectors.journal import Journal
 from threatlens.detectors.linking import Linked, link
 from threatlens.detectors.literals import Rarity, required
 from threatlens.detectors.logsources import Kinds, LogSources
+from threatlens.detectors.plans import Plans
 from threatlens.detectors.predicates import Predicate, make_predicate
 from threatlens.detectors.rule import Problem, Rule, RuleSet
 from threatlens.detectors.threats import ThreatLists
@@ -152,6 +153,9 @@ class DetectionEngine:
             for place, linked in enumerate(self._links)
             if linked.rule.kind == "rule"
         }
+        self._plans = Plans(
+            self._links, self._candidates, self._rarity, lambda place: self._candidates[place].predicate is _never
+        )
 
     def _literals(self, linked: Linked) -> frozenset[str] | None:
         return required(json.loads(linked.tree), self._rarity) if self._prefilter else None
@@ -169,6 +173,11 @@ class DetectionEngine:
     def group_count(self) -> int:
         """Groups that all correlations keep now."""
         return sum(len(correlator.groups) for correlator in self._correlators.values())
+
+    @property
+    def plan_count(self) -> int:
+        """Kinds of events that there are plans for."""
+        return self._plans.count
 
     @property
     def evicted(self) -> int:
@@ -250,23 +259,32 @@ class DetectionEngine:
 
     def _look_at(self, decoded: Decoded, timestamp_us: int, position: int, batch: _Batch) -> None:
         self._latest_us = max(self._latest_us, timestamp_us)
-        bucket = self._bucket(self._sources.of(decoded))
-        if not bucket.rules:
-            return
-        text = searched_text(decoded)
-        candidates = bucket.candidates(text)
-        if not candidates:
-            return
-        view = View(decoded, text, timestamp_us)
-        g, o = view.get, view.values
-        all_candidates = self._candidates
         started = self._clock()
-        matched = [place for place in candidates if all_candidates[place].predicate(g, o, text)]
+        plan = self._plans.find(decoded, timestamp_us, self._rules_of) if self._prefilter else None
+        if plan is not None:
+            asked: Sequence[int] = plan.asked
+            matched, view = plan.matching(decoded, timestamp_us, self._candidates)
+        else:
+            bucket = self._bucket(self._sources.of(decoded))
+            text = searched_text(decoded) if bucket.rules else ""
+            asked = bucket.candidates(text)
+            if not asked:
+                return
+            view = View(decoded, text, timestamp_us)
+            get, values, candidates = view.get, view.values, self._candidates
+            started = self._clock()
+            matched = [place for place in asked if candidates[place].predicate(get, values, text)]
         if self._clock() - started > BUDGET_S:
-            self._find_slow(candidates, view, batch)
-        groups: dict[int, Any] = {}
-        for place in matched:
-            self._matched(place, view, groups, timestamp_us, position, batch)
+            self._find_slow(asked, View(decoded, searched_text(decoded), timestamp_us), batch)
+        if matched:
+            if view is None:
+                view = View(decoded, "", timestamp_us)
+            groups: dict[int, Any] = {}
+            for place in matched:
+                self._matched(place, view, groups, timestamp_us, position, batch)
+
+    def _rules_of(self, decoded: Decoded) -> tuple[Candidate, ...]:
+        return self._bucket(self._sources.of(decoded)).rules
 
     def _find_slow(self, candidates: Sequence[int], view: View, batch: _Batch) -> None:
         """Something took too long on this event: measure each rule, switch one off that does it again and again."""
@@ -283,6 +301,7 @@ class DetectionEngine:
                     self.off[rule.id] = problem
                     batch.disabled.append(problem)
                     candidate.predicate = _never
+                    self._plans.clear()
 
     def _matched(
         self, place: int, view: View, groups: dict[int, Any], timestamp_us: int, position: int, batch: _Batch

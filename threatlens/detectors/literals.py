@@ -39,13 +39,23 @@ class Rarity:
         return cost
 
 
+#: Texts with the field in which each stands; None: anywhere.
+_Placed = frozenset[tuple[str | None, str]]
+
+
 def required(tree: Tree, rarity: Rarity) -> frozenset[str] | None:
     """Texts of which one stands, lower case, in every event that meets the tree. None: nothing is certain."""
+    found = placed(tree, rarity)
+    return None if found is None else frozenset(text for _, text in _shortest_of((None, text) for _, text in found))
+
+
+def placed(tree: Tree, rarity: Rarity) -> _Placed | None:
+    """The same with the field of the rule that each text stands in, None for a keyword."""
     found = _required(tree, rarity)
     return None if found is None else found[0]
 
 
-def _required(tree: Tree, rarity: Rarity) -> tuple[frozenset[str], float] | None:
+def _required(tree: Tree, rarity: Rarity) -> tuple[_Placed, float] | None:
     op = tree[0]
     if op == "sel":
         return _required(tree[2], rarity)
@@ -53,7 +63,7 @@ def _required(tree: Tree, rarity: Rarity) -> tuple[frozenset[str], float] | None
         parts = [part for item in tree[1] if (part := _required(item, rarity)) is not None]
         return min(parts, key=lambda part: part[1], default=None)
     if op == "or":
-        union: frozenset[str] = frozenset()
+        union: _Placed = frozenset()
         for item in tree[1]:
             part = _required(item, rarity)
             if part is None:
@@ -62,10 +72,10 @@ def _required(tree: Tree, rarity: Rarity) -> tuple[frozenset[str], float] | None
         return _priced(union, rarity)
     if op == "re":
         sets = [_of_pattern(pattern, flags, rarity) for pattern, flags in tree[3]]
-        return None if not all(sets) else _priced(frozenset().union(*sets), rarity)
+        return None if not all(sets) else _priced(((tree[1], text) for text in frozenset().union(*sets)), rarity)
     if op in {"eq", "pre", "suf", "in", "glob"}:
         texts = [_fragment(op, value, rarity) for value in tree[3]]
-        return None if not all(texts) else _priced(frozenset(texts), rarity)
+        return None if not all(texts) else _priced(((tree[1], text) for text in texts), rarity)
     return None
 
 
@@ -81,14 +91,22 @@ def _of_pattern(pattern: str, flags: str, rarity: Rarity) -> frozenset[str]:
     return best[0]
 
 
-def _priced(literals: frozenset[str], rarity: Rarity) -> tuple[frozenset[str], float] | None:
+def _priced(literals: Iterable[tuple[str | None, str]], rarity: Rarity) -> tuple[_Placed, float] | None:
+    literals = frozenset(literals)
     if not literals or len(literals) > _MAX_LITERALS:
         return None
-    # A text that holds another adds nothing: the shorter one is found wherever the longer one is.
-    kept = frozenset(
-        text for text in literals if not any(other in text for other in literals if len(other) < len(text))
+    kept = _shortest_of(literals)
+    return kept, sum(rarity.cost(text) for _, text in kept)
+
+
+def _shortest_of(literals: Iterable[tuple[str | None, str]]) -> _Placed:
+    """A text that holds another of its field adds nothing: the shorter one is found wherever the longer one is."""
+    literals = frozenset(literals)
+    return frozenset(
+        (field, text)
+        for field, text in literals
+        if not any(field == other and part in text for other, part in literals if len(part) < len(text))
     )
-    return kept, sum(map(rarity.cost, kept))
 
 
 def _fragment(op: str, value: Any, rarity: Rarity) -> str:

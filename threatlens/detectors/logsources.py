@@ -21,6 +21,8 @@ _NUMBERS = (
     "json.Event.System.EventID", "event.code", "winlog.event_id", "json.winlog.event_id", "json.EventID",
     "json.System.EventID", "json.Event.System.EventID.#text", "json.event_id", "json.event.System.EventID",
 )  # fmt: skip
+#: Fields whose values decide of which log sources an event is; besides them only its format and its fields' names do.
+DECIDING = ("event.category", "process.name", *_CHANNELS, *_NUMBERS)
 
 
 class Kinds(NamedTuple):

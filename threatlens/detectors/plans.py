@@ -1,0 +1,337 @@
+"""Plans: what is left of the rules for events of one shape.
+
+Most events of a log are alike: they have the same fields, and the same values of those that tell kinds of events apart
+(action, outcome, method, status, ...). For such a kind all that rules say about those fields is settled once. A plan
+keeps what is left: rules that match for certain, texts to look for in single fields, and what is known about values of
+a field that were met before. A plan is made when a kind has been met often enough to be worth it, so a log that
+invents kinds costs no more than one that has none. Plans change what is asked, never what is found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ahocorasick_rs import AhoCorasick
+
+from threatlens.detectors.buckets import Candidate
+from threatlens.detectors.fields import SHAPES, View, message_of, searched_text, text_of
+from threatlens.detectors.linking import Linked
+from threatlens.detectors.literals import Rarity, placed
+from threatlens.detectors.logsources import DECIDING
+from threatlens.detectors.predicates import SEPARATOR, Predicate, make_predicate
+from threatlens.detectors.rule import Tree
+from threatlens.event import Decoded, Fields, FieldValue
+
+#: Fields with few values, that tell kinds of events apart.
+STEADY = frozenset(
+    {
+        *DECIDING, "event.type", "event.kind", "event.module", "event.dataset", "event.provider", "event.action",
+        "event.outcome", "event.reason", "http.request.method", "http.response.status_code", "http.version",
+        "log.level", "network.transport", "network.protocol", "log.syslog.severity.name", "log.syslog.facility.name",
+    }
+)  # fmt: skip
+#: Events of a kind before there is a plan for it, and as many more per rule that might be asked.
+BUILD_AFTER, PER_RULE = 64, 1
+MAX_SHAPES, MAX_KINDS, MAX_PLANS = 1_000, 5_000, 200
+#: Values that are remembered, of all plans together, and the longest of them, in characters.
+MAX_VALUES, MAX_VALUE = 20_000, 200
+_MESSAGE, _ALL = "", None  # places that are no field: the message, everything
+_Key = tuple[object, ...]
+_Verdict = tuple[tuple[int, ...], tuple[int, ...]]  # rules that match, rules that may
+_NOTHING: _Verdict = ((), ())
+
+
+class _Text:
+    """One field in which rules look for something."""
+
+    __slots__ = ("_alone", "_always", "_find", "_orders", "known", "place")
+
+    def __init__(
+        self, place: str | None, always: Sequence[int], wanted: Mapping[str, Sequence[int]], alone: frozenset[int]
+    ) -> None:
+        """`always`: rules to ask about every value; `wanted`: text -> rules; `alone`: those that need only this."""
+        self.place = place
+        self.known: dict[object, _Verdict] = {}
+        self._always = tuple(always)
+        self._alone = alone
+        self._orders = [tuple(orders) for orders in wanted.values()]
+        self._find = AhoCorasick(list(wanted)).find_matches_as_indexes if wanted else None
+
+    def verdict(self, text: str, holds: Callable[[int], object]) -> _Verdict:
+        """What a value says, `text` in lower case; `holds` asks a rule."""
+        found = set(self._always)
+        if self._find is not None:
+            for literal in {hit[0] for hit in self._find(text, overlapping=True)}:
+                found.update(self._orders[literal])
+        if not found:
+            return _NOTHING
+        sure = tuple(order for order in found if order in self._alone and holds(order))
+        return sure, tuple(found - self._alone)
+
+
+class Plan:
+    """The rules about one kind of event, as far as they are not settled."""
+
+    def __init__(
+        self, sure: Sequence[int], each: Sequence[int], texts: Sequence[_Text], asked: Sequence[int], needs_text: bool
+    ) -> None:
+        self.asked = tuple(asked)  # rules that are not settled
+        self.texts = tuple(texts)
+        self.misses = 0  # values that were not known
+        self._sure = tuple(sure)
+        self._each = tuple(each)  # rules of which no text is certain: asked about every event
+        self._needs_text = needs_text
+
+    def view(self, decoded: Decoded, timestamp_us: int) -> View:
+        """The event as these rules ask for it."""
+        return View(decoded, searched_text(decoded) if self._needs_text else "", timestamp_us)
+
+    def matching(
+        self, decoded: Decoded, timestamp_us: int, candidates: Mapping[int, Candidate]
+    ) -> tuple[Sequence[int], View | None]:
+        """The rules that match, in order, and the view if one was needed."""
+        fields = decoded.fields
+        view: View | None = None
+        found = self._sure
+        ask = self._each
+        for text in self.texts:
+            place = text.place
+            if place:
+                value = fields[place]
+                key: object = value
+                if type(value) is not str:
+                    key = tuple(value) if type(value) is list else text_of(value)
+                known = text.known.get(key)
+            else:
+                key = known = None
+            if known is None:
+                view = view or self.view(decoded, timestamp_us)
+                get, values, whole = view.get, view.values, view.text
+
+                def holds(order: int, get: Any = get, values: Any = values, whole: str = whole) -> object:
+                    return candidates[order].predicate(get, values, whole)
+
+                known = text.verdict(_read(decoded, place), holds)
+                if key is not None and len(key) <= MAX_VALUE:  # type: ignore[arg-type]
+                    text.known[key] = known
+                    self.misses += 1
+            if known is not _NOTHING:
+                found += known[0]
+                ask += known[1]
+        if ask:
+            view = view or self.view(decoded, timestamp_us)
+            get, values, whole = view.get, view.values, view.text
+            found += tuple(order for order in set(ask) if candidates[order].predicate(get, values, whole))
+        return (sorted(found) if len(found) > 1 else found), view
+
+
+def _read(decoded: Decoded, place: str | None) -> str:
+    """What stands at a place, lower case."""
+    if place is _ALL:
+        return searched_text(decoded)
+    value: FieldValue = message_of(decoded) if place == _MESSAGE else decoded.fields[place]
+    if type(value) is str:
+        return value.lower()
+    return SEPARATOR.join(value).lower() if type(value) is list else text_of(value).lower()
+
+
+class _Shape(NamedTuple):
+    steady: tuple[str, ...]
+    plans: dict[_Key, Plan]
+    seen: dict[_Key, int]
+
+
+class Plans:
+    """The plans of an engine, made as events come."""
+
+    def __init__(
+        self, links: Sequence[Linked], candidates: Mapping[int, Candidate], rarity: Rarity, off: Callable[[int], bool]
+    ) -> None:
+        """`off`: whether the rule at a place is switched off."""
+        self._links = links
+        self._candidates = candidates
+        self._rarity = rarity
+        self._off = off
+        self._tests: dict[str, Predicate] = {}
+        self.clear()
+
+    @property
+    def count(self) -> int:
+        """Plans that there are."""
+        return len(self._plans)
+
+    def clear(self) -> None:
+        """Forget all plans."""
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._kinds = 0
+        self._plans: list[Plan] = []
+
+    def find(
+        self, decoded: Decoded, timestamp_us: int, rules_of: Callable[[Decoded], Iterable[Candidate]]
+    ) -> Plan | None:
+        """The plan for events like this one; None: they are too few, or of no kind."""
+        fields = decoded.fields
+        names = tuple(fields)
+        shape = self._shapes.get(names)
+        if shape is None:
+            if len(self._shapes) >= MAX_SHAPES:
+                self.clear()
+            shape = self._shapes[names] = _Shape(tuple(name for name in names if name in STEADY), {}, {})
+        values = [fields[name] for name in shape.steady]
+        key = (decoded.format, *values, *map(type, values))
+        try:
+            plan = shape.plans.get(key)
+        except TypeError:  # a list, from a JSON document
+            return None
+        if plan is not None:
+            if plan.misses >= 500:
+                self._forget_values()
+            return plan
+        seen = shape.seen.get(key, 0) + 1
+        if seen == 1:
+            self._kinds += 1
+            if self._kinds > MAX_KINDS:
+                self.clear()
+                return None
+        shape.seen[key] = seen
+        if seen < BUILD_AFTER:
+            return None
+        rules = [rule for rule in rules_of(decoded) if not self._off(rule.order)]
+        if seen < BUILD_AFTER + PER_RULE * len(rules):
+            return None
+        if len(self._plans) >= MAX_PLANS:
+            self.clear()
+            return None
+        plan = shape.plans[key] = self._make(rules, View(decoded, searched_text(decoded), timestamp_us), fields)
+        self._plans.append(plan)
+        return plan
+
+    def _forget_values(self) -> None:
+        """Keep the values that are remembered within bounds."""
+        for plan in self._plans:
+            plan.misses = 0
+        if sum(len(text.known) for plan in self._plans for text in plan.texts) > MAX_VALUES:
+            for plan in self._plans:
+                for text in plan.texts:
+                    text.known.clear()
+
+    def _make(self, rules: Iterable[Candidate], view: View, fields: Fields) -> Plan:
+        sure, each, asked = [], [], []
+        always: dict[str | None, list[int]] = {}
+        wanted: dict[str | None, dict[str, list[int]]] = {}
+        alone: dict[str | None, set[int]] = {}
+        needs_text = False
+        for rule in rules:
+            kind = _Kind(self._links[rule.order], fields, view, self._tests)
+            left = kind.settle(json.loads(self._links[rule.order].tree))
+            if left is False:
+                continue
+            if left is True:
+                sure.append(rule.order)
+                continue
+            asked.append(rule.order)
+            places = kind.places(left)
+            needs_text = needs_text or _ALL in places
+            only = next(iter(places)) if len(places) == 1 else None
+            literals = placed(left, self._rarity)
+            if only:
+                alone.setdefault(only, set()).add(rule.order)
+            if literals is None:
+                if only:
+                    always.setdefault(only, []).append(rule.order)
+                else:
+                    each.append(rule.order)
+                continue
+            for field, literal in literals:
+                for place in {_ALL} if field is None else kind.places_of(field):
+                    wanted.setdefault(place, {}).setdefault(literal, []).append(rule.order)
+        texts = [
+            _Text(place, always.get(place, ()), wanted.get(place, {}), frozenset(alone.get(place, ())))
+            for place in dict.fromkeys((*always, *wanted))
+        ]
+        return Plan(sure, each, texts, asked, needs_text)
+
+
+class _Kind:
+    """One rule over one kind of event."""
+
+    def __init__(self, linked: Linked, fields: Fields, view: View, tests: dict[str, Predicate]) -> None:
+        self._names = linked.names
+        self._places = SHAPES[tuple(fields)]
+        self._view = view
+        self._tests = tests
+
+    def places_of(self, field: str) -> set[str | None]:
+        """The fields of the event under which a rule's field is looked up."""
+        found: set[str | None] = set()
+        for name in self._names(field):
+            if name in self._places:
+                found.add(self._places[name])
+            elif name == "message":
+                found.add(_MESSAGE)
+            elif name in {"log.format", "@timestamp"}:
+                found.add(_ALL)
+        return found
+
+    def places(self, tree: Tree) -> set[str | None]:
+        """All fields of the event that a tree is about."""
+        op = tree[0]
+        if op in {"and", "or"}:
+            return set().union(*map(self.places, tree[1]))
+        if op in {"not", "sel"}:
+            return self.places(tree[-1])
+        if tree[1] is None:
+            return {_ALL}
+        found = self.places_of(tree[1])
+        if op == "ref":
+            found = found.union(*(self.places_of(other) for other, _ in tree[3]))
+        return found
+
+    def settle(self, tree: Tree) -> Tree | bool:
+        """What is left of a tree, or what it says."""
+        op = tree[0]
+        if op in {"and", "or"}:
+            left = []
+            for item in tree[1]:
+                one = self.settle(item)
+                if isinstance(one, list):
+                    left.append(one)
+                elif one is (op == "or"):
+                    return bool(one)
+            if not left:
+                return bool(tree[1]) and op == "and"
+            return [op, left] if len(left) > 1 else list(left[0])
+        if op == "not":
+            one = self.settle(tree[1])
+            return not one if isinstance(one, bool) else ["not", one]
+        if op == "sel":
+            return self.settle(tree[2])
+        said = None if tree[1] is None else self._said(tree)
+        if said is None:
+            return tree
+        return said
+
+    def _said(self, test: Tree) -> bool | None:
+        """What a test says about every event of the kind; None: that differs."""
+        op, field, cased, values = test
+        names = self._names(field)
+        places = self.places(test)
+        if op in {"exists", "any"} and _MESSAGE not in places and (op == "exists" or len(names) == 1):
+            there = any(name in self._places or name in {"log.format", "@timestamp"} for name in names)
+            return there is bool(values) if op == "exists" else there
+        if not places:
+            return op == "null" or (op in {"pre", "suf", "in"} and "" in values)
+        fixed = (place in STEADY or (place is _ALL and self._is_format(test)) for place in places)
+        if not all(fixed):
+            return None
+        key = repr((op, cased, values, field, tuple(names)))
+        known = self._tests.get(key)
+        if known is None or op == "ref":
+            known = self._tests[key] = make_predicate(test, self._names)
+        return bool(known(self._view.get, self._view.values, self._view.text))
+
+    def _is_format(self, test: Tree) -> bool:
+        """Whether what is no field is the format, which all events of a kind share."""
+        return test[0] != "ref" and "@timestamp" not in self._names(test[1])
