@@ -22,12 +22,12 @@ PACKAGE = ROOT / "threatlens"
 #: Who may know whom: a module imports from its own layer and those below. A word is a module or a family (folder);
 #: config_file.py is a part of config and so on, unless it has a word of its own.
 LAYERS = {
-    0: "errors event visible",
+    0: "errors event redaction visible",
     1: "analyzers attack broadcaster channels decoders demo detectors discovery ingestion_queue logs outbound "
-    "passwords query redaction rulebook settings sources vault",
+    "passwords query rulebook settings sources vault",
     2: "config migrations models own_decoders store",
-    3: "analysis backup detection doctor health incidents ingestions metrics notifications processor reports "
-    "rule_library",
+    3: "analysis backup detection doctor health incidents ingestions language_model metrics notifications processor "
+    "redteam reports rule_library",
     4: "background web",
     5: "__init__",  # create_app()
     6: "__main__ cli",  # like wsgi.py, they start what create_app() has built

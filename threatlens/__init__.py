@@ -28,6 +28,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.decoders import FORMATS
     from threatlens.health import HealthMonitor
     from threatlens.ingestions import Ingestions
+    from threatlens.language_model import LanguageModel
     from threatlens.models import db
     from threatlens.notifications import NotificationManager
     from threatlens.outbound import OutboundClient
@@ -75,9 +76,20 @@ def create_app(settings: Settings | None = None) -> Flask:
         store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url, report=reporter.pdf
     )
     rules = RuleLibrary(settings, store)
+    language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)
     health = HealthMonitor(settings, store, config, rules)
     background = BackgroundProcessor(
-        settings, store, config, broadcaster, ingestions, notifications, reporter, rules, own_decoders, health
+        settings,
+        store,
+        config,
+        broadcaster,
+        ingestions,
+        notifications,
+        reporter,
+        rules,
+        own_decoders,
+        health,
+        language_model,
     )
     app.extensions["threatlens"] = Services(
         settings,
@@ -93,6 +105,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         LoginLimits(),
         rules,
         own_decoders,
+        language_model,
     )
     web.register(app, settings.hosts)
     return app

@@ -34,6 +34,7 @@ from threatlens.health_disk import DiskGuard
 from threatlens.health_status import measurements, status_document
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.ingestions import Ingestions
+from threatlens.language_model import LanguageModel
 from threatlens.models import now_us
 from threatlens.notifications import NotificationManager
 from threatlens.own_decoders import OwnDecoders
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two requests for the lease, and between two looks at a database that another process writes.
 LEASE_S, FOLLOW_S = 1.0, 0.1
 STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
+MODEL_S = 5.0  # between two looks whether a language model has something to explain
 #: Seconds that threads are given to end when the process stops.
 STOP_S = 4.0
 
@@ -87,6 +89,7 @@ class BackgroundProcessor:
         rules: RuleLibrary,
         own_decoders: OwnDecoders,
         health: HealthMonitor,
+        language_model: LanguageModel,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -96,6 +99,7 @@ class BackgroundProcessor:
         self._notifications = notifications
         self._reporter = reporter
         self._rules = rules
+        self._language_model = language_model
         self._own_decoders = own_decoders
         self._health = health
         self.status: dict[str, Any] = {}  # what the engine last said about itself, if it runs here
@@ -222,6 +226,7 @@ class BackgroundProcessor:
         self._every(METRICS_S, self._write_metrics)
         self._every(OUTBOX_S, self._empty_outbox)
         self._every(REPORTS_S, self._make_reports)
+        self._every(MODEL_S, self._ask_model)
 
     def _consume(self, engine: _Engine, step: Callable[[Callable[[float], bool]], None]) -> None:
         """One step of the processor, for as long as we run; after a failure that nothing foresaw it begins again."""
@@ -342,6 +347,9 @@ class BackgroundProcessor:
         """When sessions and tokens were last used; every process knows its own."""
         self._store.write_token_use()
         self._store.write_session_use(now_us(), **self._settings.session_limits)
+
+    def _ask_model(self) -> None:
+        self._language_model.run(self._stopping.is_set)
 
     def _make_reports(self) -> None:
         self._reporter.make_due()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from threatlens import __version__, cli_detection, cli_upkeep
+from threatlens import __version__, cli_analysis, cli_detection, cli_upkeep
 from threatlens.cli_accounts import make_groups
 from threatlens.cli_files import (
     check_format,
@@ -348,5 +348,5 @@ def doctor() -> None:
         sys.exit(1)
 
 
-for _command in (*cli_detection.COMMANDS, *cli_upkeep.COMMANDS):
+for _command in (*cli_analysis.COMMANDS, *cli_detection.COMMANDS, *cli_upkeep.COMMANDS):
     main.add_command(_command)

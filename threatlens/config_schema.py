@@ -273,6 +273,7 @@ _LLM_KEYS: Mapping[str, Kind] = {
     "base_url": text(2000),
     "model": text(),
     "api_key": _secret,
+    "hourly_budget": whole(1, 10_000),
 }
 
 

@@ -173,6 +173,7 @@ class LlmConfig:
     base_url: str = ""
     model: str = ""
     api_key: Secret | None = None
+    hourly_budget: int = 30  # requests
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from threatlens.decoders import decode_stored
 from threatlens.errors import NotOurs
 from threatlens.models import now_us
 from threatlens.store_accounts import AccountBook
+from threatlens.store_analyses import AnalysisBook
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 from threatlens.store_detections import DetectionBook
@@ -101,6 +102,7 @@ class DeadLetter(NamedTuple):
 
 class EventStore(
     EventReading,
+    AnalysisBook,
     SourceBook,
     DetectionBook,
     IncidentBook,

@@ -84,6 +84,25 @@ class AnalysisShape(Shape):
     source: Annotated[Literal["rules", "model"], Field(description="who wrote the explanation")]
 
 
+class ModelShape(Shape):
+    """What a language model adds; it changes nothing. Plain text that was checked against the evidence."""
+
+    state: Literal["done", "failed"]
+    provider: str
+    model: str
+    prompt_version: str
+    explanation: str
+    recommendations: list[str]
+    severity: Annotated[int | None, Field(description="the model's opinion; used for nothing")]
+    confidence: str
+    dropped_sentences: int
+    contains_instructions: Annotated[bool, Field(description="the evidence talks to a model")]
+    input_tokens: int
+    output_tokens: int
+    error: str
+    created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
 class EventShape(Shape):
     """One event."""
 

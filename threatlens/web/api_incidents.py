@@ -13,7 +13,7 @@ from threatlens.incidents import incident_stages, summary, timeline
 from threatlens.models import now_us
 from threatlens.store_detections import RuleNumbers
 from threatlens.store_incidents import Incident
-from threatlens.web.api_events import LAST_ID, AnalysisShape, EventId
+from threatlens.web.api_events import LAST_ID, AnalysisShape, EventId, ModelShape
 from threatlens.web.auth import actor, doer
 from threatlens.web.context import services
 from threatlens.web.operations import DIGITS, Shape, operation
@@ -100,6 +100,7 @@ class WholeIncident(IncidentShape):
     entities: list[Subject]
     notes: list[NoteShape]
     analysis: AnalysisShape
+    model_analysis: ModelShape | None
 
 
 class IncidentChange(Shape):
@@ -249,6 +250,11 @@ def _incident(incident_id: int) -> Incident:
     return incident
 
 
+def _model_analysis(incident_id: int) -> dict[str, Any] | None:
+    found = services().store.analysis_of(incident_id)
+    return found.as_json() if found else None
+
+
 def _whole(incident: Incident) -> dict[str, Any]:
     return {
         **summary(incident),
@@ -275,5 +281,6 @@ def _whole(incident: Incident) -> dict[str, Any]:
             {"kind": note.kind, "author": note.author, "text": note.text, "created_at": rfc3339(note.created_at)}
             for note in services().store.incident_notes(incident.id)
         ],
+        "model_analysis": _model_analysis(incident.id),
         "analysis": of_incident(incident, told(incident, services().rules.advice, services().store.event)).as_json(),
     }

@@ -13,6 +13,7 @@ from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.errors import ThreatLensError
 from threatlens.ingestions import Ingestions
+from threatlens.language_model import LanguageModel
 from threatlens.notifications import NotificationManager
 from threatlens.outbound import OutboundClient
 from threatlens.own_decoders import OwnDecoders
@@ -62,6 +63,7 @@ class Services:
     limits: LoginLimits
     rules: RuleLibrary
     own_decoders: OwnDecoders
+    language_model: LanguageModel
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""

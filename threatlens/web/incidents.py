@@ -117,6 +117,7 @@ def _story(incident: Incident) -> dict[str, Any]:
         "stages": [(TACTICS[name], name in present) for name in TACTICS if name in present or name in _USUAL],
         "told": told(incident, services().rules.advice, services().store.event),
         "analysis": of_incident(incident),
+        "model_says": services().store.analysis_of(incident.id),
         "STATUS_WORDS": STATUS_WORDS,
     }
 
