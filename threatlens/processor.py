@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from threatlens.analyzers.heuristic import category, severity
@@ -25,12 +26,13 @@ from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.decoders import SourceDecoder
 from threatlens.decoders.skew import ClockSkew
-from threatlens.detection import Detector, Item, updates
+from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
 from threatlens.event import PARSE_ERROR, Decoded, LogEntry
 from threatlens.health_disk import DiskGuard
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.models import now_us
+from threatlens.notices import incident_happenings, quiet_places
 from threatlens.notifications import NotificationManager
 from threatlens.own_decoders import OwnDecoders
 from threatlens.processor_batch import Prepared
@@ -350,16 +352,21 @@ class QueueProcessor:
         self._learned.update((source_id, self._decoders[source_id].learned) for source_id, _ in learned)
         return first_id
 
-    def _occurrences(self, prepared: Prepared, rows: Sequence[EventRow]) -> list[Occurrence]:
-        """What the batch gives to tell."""
+    def _occurrences(
+        self, prepared: Prepared, rows: Sequence[EventRow], verdict: Verdict | None = None
+    ) -> list[Occurrence]:
+        """What the batch gives to tell; an incident of the verdict, which is written, speaks for its events."""
         if self._notifications is None:
             return []
         lowest = self._notifications.lowest_severity()
+        quiet = quiet_places(verdict) if verdict is not None else set()
         happenings = [
             happening(row, prepared.decoded[place], prepared.origins[place], place)
             for place, row in enumerate(rows)
-            if row.severity >= lowest
+            if row.severity >= lowest and place not in quiet
         ]
+        if verdict is not None:
+            happenings += incident_happenings(verdict)
         return self._notifications.plan(happenings) if happenings else []
 
     def _detect_and_commit(self, prepared: Prepared, not_text: Sequence[tuple[int, str]], **more: Any) -> int:
@@ -381,10 +388,12 @@ class QueueProcessor:
             for place, raised in verdict.severities().items():
                 if raised > rows[place].severity:
                     rows[place] = rows[place]._replace(severity=raised)
-            first_id = self._store.commit(
-                rows, not_text, prepared.moves, occurrences=self._occurrences(prepared, rows),
-                also=lambda connection, first_id: detector.write(connection, first_id, verdict), **more,
-            )  # fmt: skip
+
+            def write(connection: Connection, first_id: int) -> list[Occurrence]:
+                detector.write(connection, first_id, verdict)
+                return self._occurrences(prepared, rows, verdict)
+
+            first_id = self._store.commit(rows, not_text, prepared.moves, also=write, **more)
             detector.committed()
         prepared.rows, prepared.verdict = rows, verdict
         return first_id

@@ -138,15 +138,16 @@ class EventStore(
         learned: Iterable[tuple[int, str]] = (),
         replayed: Sequence[int] = (),
         occurrences: Sequence[Occurrence] = (),
-        also: Callable[[Connection, int], None] | None = None,
+        also: Callable[[Connection, int], Sequence[Occurrence]] | None = None,
     ) -> int:
         """Store a batch and return the id of its first event; the others follow consecutively.
 
         rows, in the order of the moves, one per event; texts: (index, text) of the rows whose raw line is not text, for
         the full-text index; templates: (id, how many more); learned: (source id, JSON list of decoders); replayed: the
         dead letters that the rows come from, one each; occurrences: what is to be told about the batch; also: called
-        with the transaction and the first id, to write what belongs to the batch beside its events. Raises NotOurs
-        naming the streams whose position is not where the batch begins (nothing is stored then) and StoreUnavailable.
+        with the transaction and the first id, to write what belongs to the batch beside its events, and returns what is
+        to be told of that. Raises NotOurs naming the streams whose position is not where the batch begins (nothing is
+        stored then) and StoreUnavailable.
         """
         with self.database.writing() as connection:
             first_id = (connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0) + 1
@@ -174,9 +175,8 @@ class EventStore(
                 connection.exec_driver_sql(
                     "UPDATE dead_letters SET replayed_at = ?, event_id = ? WHERE id = ?", (seen, event_id, letter_id)
                 )
-            write_occurrences(connection, occurrences, first_id, seen)
-            if also is not None:
-                also(connection, first_id)
+            told = occurrences if also is None else [*occurrences, *also(connection, first_id)]
+            write_occurrences(connection, told, first_id, seen)
         return first_id
 
     @staticmethod

@@ -14,6 +14,7 @@ from threatlens.detection import muted_by
 from threatlens.errors import StaleChange
 from threatlens.incidents import incident_stages, timeline
 from threatlens.models import now_us
+from threatlens.notices import of_incident as of_incident_to_tell
 from threatlens.store_detections import Mute
 from threatlens.store_incidents import STATUSES, Incident
 from threatlens.web.auth import actor, doer, needs
@@ -137,7 +138,16 @@ def _people(incident: Incident) -> dict[str, Any]:
         "may_act": actor().may("analyst"),
         "asked_by": getattr(actor().user, "name", ""),
         "previous": store.incident(incident.previous_id) if incident.previous_id else None,
+        "recipients": _recipients(incident),
     }
+
+
+def _recipients(incident: Incident) -> list[tuple[str, str, str]]:
+    """Who would be told of it now: (rule, channel, why not at once)."""
+    latest = max(incident.members.values(), key=lambda member: member.last_us, default=None)
+    event = services().store.event(latest.last_event_id) if latest is not None else None
+    kind, source = (event.category, event.source) if event is not None else ("", "")
+    return services().notifications.recipients(of_incident_to_tell(incident, kind, source, timestamp_us=now_us()))
 
 
 @blueprint.post("/incidents/<int:incident_id>")
