@@ -63,6 +63,7 @@ from threatlens.decoders import (
     security_events,
     security_tools,
     sensor_products,
+    server_products,
     shippers,
     signin,
     softether,
@@ -89,6 +90,7 @@ from threatlens.decoders import (
     windows_events,
     wuftpd,
     xrdp,
+    zeek,
 )
 from threatlens.decoders import explaining as _explaining
 from threatlens.decoders import source as _source
@@ -102,6 +104,7 @@ OBJECTS: tuple[ObjectDecoder, ...] = (
     *windows_events.OBJECTS,
     *shippers.OBJECTS,
     *web_products.DECODERS,
+    *server_products.DECODERS,
     *app_products.DECODERS,
     *sensor_products.DECODERS,
     *cloud_products.DECODERS,
@@ -126,6 +129,7 @@ DECODERS: tuple[Decoder, ...] = (
     apache_error.DECODER,
     vsftpd.DECODER,
     xrdp.DECODER,
+    zeek.DECODER,
     portsentry.DECODER,
     openwebmail.DECODER,
     oracle_ims.DECODER,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from threatlens.decoders.application import IP, Application, accepted, failed
 from threatlens.decoders.tables import row
 
@@ -9,11 +11,26 @@ from threatlens.decoders.tables import row
 _BARE = IP.removeprefix(r"\[?").removesuffix(r"\]?")
 _CISCO = r"(?P<src>[0-9a-fA-F:.]{2,64})"
 
+_NET: dict[str, Any] = {"category": "network"}
+#: A packet in RouterOS' firewall log; the prefix is the rule's own.
+_PACKET = (
+    r"(?:(?P<host>[\w.-]{{1,255}}) )?(?:[a-z]{{2,20}}(?:,[a-z]{{2,20}}){{1,4}} )?{rule}"
+    r"(?:input|forward|output|srcnat|dstnat|prerouting|postrouting): in:(?P<interface>[^,]{{1,60}}) "
+    r"out:(?P<observer__egress__interface__name>[^,]{{1,60}}), (?:connection-state:[\w,]{{1,60}} )?"
+    r"(?:src-mac [0-9a-fA-F:]{{17}}, )?proto (?P<transport>[A-Z0-9]{{2,12}})(?: \([^)]{{0,60}}\))?, "
+    r"\[?(?P<src>[0-9a-fA-F:.]{{2,64}}?)\]?:(?P<sport>[0-9]{{1,5}})->"
+    r"\[?(?P<dst>[0-9a-fA-F:.]{{2,64}}?)\]?:(?P<dport>[0-9]{{1,5}})(?:, .*)?"
+)
+
 DEVICES = (
     Application(
         "mikrotik",
-        "MikroTik RouterOS: sign-ins.",
+        "MikroTik RouterOS: sign-ins, packets.",
         {
+            "proto": [
+                row(_PACKET.format(rule=r"(?P<rule>(?i:drop|reject)[^:]{0,100}) "), "firewall_deny", "failure", **_NET),
+                row(_PACKET.format(rule=r"(?:(?P<rule>[^:]{1,100}) )?"), "firewall_log", **_NET),
+            ],
             "login": [
                 failed(
                     r"(?:[\w,]{1,60} )?login failure for user (?P<user>.*) from "
