@@ -99,6 +99,13 @@ def test_facets_count_include_and_leave_out(client: Any, filled: Filler) -> None
     assert "q=source:office" in page
 
 
+def test_an_event_leads_to_what_stood_around_it(client: Any, filled: Filler) -> None:
+    page = client.get("/events/1").text
+    assert "same address" in page
+    address = page.partition("same user")[0].rpartition('href="')[2].partition('"')[0]
+    assert client.get(address.replace("&amp;", "&")).text.count("Failed password for root") == 6
+
+
 def test_an_address_has_a_page_with_its_whole_life(client: Any, filled: Filler) -> None:
     page = client.get("/entities/address/203.0.113.9").text
     assert "<dd>6</dd>" in page

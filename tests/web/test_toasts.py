@@ -43,6 +43,12 @@ def test_what_is_not_urgent_or_not_open_is_no_toast(in_request: Any) -> None:
     assert toasts.html((incident(6), incident(9, status="closed"), EventUpdate("system_status", {}, 1))) == ""
 
 
+def test_the_incident_that_is_being_read_needs_no_telling(in_request: Any) -> None:
+    toasts = Toasts(is_analyst=True, reading=1)
+    assert toasts.html((incident(),)) == ""
+    assert toasts.html((incident(number=2),)) != ""
+
+
 def test_notifications_are_for_analysts(in_request: Any) -> None:
     update = EventUpdate("notification", {"id": 4, "channel": "mail", "status": "sent", "title": "t", "severity": 8}, 1)
     failed = EventUpdate(

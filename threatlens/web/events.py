@@ -8,12 +8,12 @@ from flask import Blueprint, abort, render_template, request
 
 from threatlens import analysis
 from threatlens.decoders.spans import pieces
-from threatlens.event import Event, EventFilter
+from threatlens.event import Event, EventFilter, rfc3339
 from threatlens.models import now_us
 from threatlens.store_search import Found
 from threatlens.web.auth import needs
 from threatlens.web.context import services
-from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view
+from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view, term
 from threatlens.web.facets import facets
 from threatlens.web.overview import fitting_range, histogram_bars, trust
 from threatlens.web.searches import saved_searches
@@ -22,6 +22,9 @@ PAGE_ROWS = 50
 CONTEXT_LINES = 6  # of the same source, before and after
 #: Fields whose value is worth a search of its own.
 SEARCHED = ("source.ip", "source.address", "user.name", "host.name", "process.name", "url.original", "event.action")
+#: What is looked for around an event: the name in the query and the field.
+NEARBY = {"ip": "source.ip", "user": "user.name", "host": "host.name", "session": "session.id"}
+NEARBY_US = 300_000_000
 BARS = 90
 MAX_CHART_US = 30 * 86_400_000_000
 
@@ -72,10 +75,19 @@ def detail(event_id: int) -> str:
         pieces=pieces(event.raw, event.fields),
         fields=_fields(event),
         around=[*reversed(behind), event, *before],
+        nearby=_nearby(event),
         older=next(iter(store.page(EventFilter(), before=event.id, limit=1)), None),
         newer=next(iter(store.page(EventFilter(), after=event.id, limit=1)), None),
         trust=trust(),
     )
+
+
+def _nearby(event: Event) -> list[tuple[str, str]]:
+    """What was of the same file, host, address and so on within minutes: words and the query."""
+    span = f"after:{rfc3339(event.timestamp_us - NEARBY_US)} before:{rfc3339(event.timestamp_us + NEARBY_US)}"
+    values = {"file": event.path, **{name: str(event.fields.get(field, "")) for name, field in NEARBY.items()}}
+    asked = [(name, term(name, value)) for name, value in values.items() if value]
+    return [("everything", span), *((name, f"{query} {span}") for name, query in asked if query)]
 
 
 def panels() -> dict[str, str]:

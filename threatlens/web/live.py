@@ -202,7 +202,7 @@ class _Feed:
         self.has_rows = self.page in ("dashboard", "events")
         self.sent: dict[str, int] = {}  # panel: hash of its HTML
         self.looked_s = float("-inf")
-        self.toasts = Toasts(is_analyst=who.may("analyst"))
+        self.toasts = Toasts(is_analyst=who.may("analyst"), reading=request.args.get("incident", 0, type=int))
         self.update_seq = 0
 
     def run(self) -> NoReturn:

@@ -16,7 +16,9 @@ MOST = 3  # in one frame
 class Toasts:
     """What one browser has been told; an incident is told of again only when it has become worse."""
 
-    def __init__(self, *, is_analyst: bool) -> None:
+    def __init__(self, *, is_analyst: bool, reading: int = 0) -> None:
+        """reading: the incident whose page it is, which needs no telling; 0: none."""
+        self._reading = reading
         self._is_analyst = is_analyst
         self._told: OrderedDict[object, tuple[int, bool]] = OrderedDict()
 
@@ -29,6 +31,8 @@ class Toasts:
         data = update.data
         severity = int(data.get("severity") or 0)
         if update.event_type == "incident" and severity >= URGENT and data.get("status") == "open":
+            if data["id"] == self._reading:
+                return ""
             worth = (severity, data.get("outcome") == "success")
             if not self._is_news(("incident", data["id"]), worth):
                 return ""
