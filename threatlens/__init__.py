@@ -23,10 +23,13 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     from threatlens import web
     from threatlens.background import BackgroundProcessor
+    from threatlens.backup_schedule import BackupSchedule
     from threatlens.broadcaster import EventBroadcaster
     from threatlens.config import ConfigManager
     from threatlens.decoders import FORMATS
-    from threatlens.health import HealthMonitor
+    from threatlens.health import ClockWatch, HealthMonitor
+    from threatlens.health_heartbeat import Heartbeat
+    from threatlens.health_upkeep import Upkeep
     from threatlens.ingestions import Ingestions
     from threatlens.language_model import LanguageModel
     from threatlens.models import db
@@ -35,6 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.own_decoders import OwnDecoders
     from threatlens.passwords import Passwords
     from threatlens.reports import Reporter
+    from threatlens.retention import RetentionKeeper
     from threatlens.rule_library import RuleLibrary
     from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key, secret_keys
     from threatlens.store import EventStore
@@ -77,7 +81,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     rules = RuleLibrary(settings, store)
     language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)
-    health = HealthMonitor(settings, store, config, rules)
+    clock = ClockWatch()
+    upkeep = Upkeep(
+        RetentionKeeper(
+            store,
+            lambda: config.config.retention,
+            os.path.dirname(settings.database_path),
+            steady=lambda: clock.steady,
+        ),
+        Heartbeat(lambda: config.config.heartbeat, outbound),
+        BackupSchedule(settings, lambda: config.config.backup, version=__version__),
+    )
+    health = HealthMonitor(settings, store, config, rules, parts=upkeep.parts, clock=clock)
     background = BackgroundProcessor(
         settings,
         store,
@@ -90,6 +105,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         own_decoders,
         health,
         language_model,
+        upkeep,
     )
     app.extensions["threatlens"] = Services(
         settings,

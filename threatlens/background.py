@@ -29,9 +29,10 @@ from threatlens.demo import DEMO_SOURCES, DemoWriter
 from threatlens.detection import Decisions, Detector
 from threatlens.errors import StoreUnavailable, ThreatLensError
 from threatlens.event import EventFilter, EventUpdate, SourceStatus
-from threatlens.health import Facts, HealthMonitor
+from threatlens.health import Facts, HealthMonitor, is_well
 from threatlens.health_disk import DiskGuard
 from threatlens.health_status import measurements, status_document
+from threatlens.health_upkeep import Upkeep
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.ingestions import Ingestions
 from threatlens.language_model import LanguageModel
@@ -90,6 +91,7 @@ class BackgroundProcessor:
         own_decoders: OwnDecoders,
         health: HealthMonitor,
         language_model: LanguageModel,
+        upkeep: Upkeep,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -102,6 +104,7 @@ class BackgroundProcessor:
         self._language_model = language_model
         self._own_decoders = own_decoders
         self._health = health
+        self._upkeep = upkeep
         self.status: dict[str, Any] = {}  # what the engine last said about itself, if it runs here
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
@@ -224,6 +227,9 @@ class BackgroundProcessor:
         self._scheduler.add_job(_guarded(self._health.look), id="first look")
         self._every(HOUSEKEEPING_S, self._keep_house, engine)
         self._every(METRICS_S, self._write_metrics)
+        self._every(HOUSEKEEPING_S, self._forget_old)
+        self._every(HOUSEKEEPING_S, self._call_home)
+        self._every(METRICS_S, self._upkeep.backups.make_due)
         self._every(OUTBOX_S, self._empty_outbox)
         self._every(REPORTS_S, self._make_reports)
         self._every(MODEL_S, self._ask_model)
@@ -354,12 +360,19 @@ class BackgroundProcessor:
     def _make_reports(self) -> None:
         self._reporter.make_due()
 
+    def _forget_old(self) -> None:
+        self._upkeep.retention.work(self.stopped)
+
+    def _call_home(self) -> None:
+        """The dead man's switch: no call unless everything is well."""
+        self._upkeep.heartbeat.beat(well=is_well(self.status.get("components", ())))
+
     def _write_metrics(self) -> None:
         self._store.write_metrics(measurements(self.status, self._store, self._settings.database_path))
 
     # -- plumbing
 
-    def _every(self, seconds: float, job: Callable[..., None], *args: object) -> None:
+    def _every(self, seconds: float, job: Callable[..., object], *args: object) -> None:
         self._scheduler.add_job(_guarded(job), "interval", seconds=seconds, args=args, id=job.__name__)
 
     def _thread(self, name: str, target: Callable[..., object], *args: object) -> None:

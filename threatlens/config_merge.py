@@ -11,7 +11,15 @@ from typing import Any
 
 from threatlens.config_book import SavedSource
 from threatlens.config_schema import LIMIT_KEYS, SETTING_KEYS
-from threatlens.config_values import LlmConfig, MonitoringConfig, ReportConfig, Retention, plain
+from threatlens.config_values import (
+    BackupConfig,
+    HeartbeatConfig,
+    LlmConfig,
+    MonitoringConfig,
+    ReportConfig,
+    Retention,
+    plain,
+)
 from threatlens.errors import ConfigError
 from threatlens.sources.base import LogSourceConfig
 
@@ -131,7 +139,13 @@ def with_imported(key: str, saved: Any, value: Any, declared: Any) -> Any:
 
 
 def config_of(values: Mapping[str, Any], sources: tuple[LogSourceConfig, ...]) -> MonitoringConfig:
-    kinds = {"retention": Retention, "reports": ReportConfig, "llm": LlmConfig}
+    kinds = {
+        "retention": Retention,
+        "reports": ReportConfig,
+        "llm": LlmConfig,
+        "heartbeat": HeartbeatConfig,
+        "backup": BackupConfig,
+    }
     sections = {name: kind(**values.get(name, {})) for name, kind in kinds.items()}
     return MonitoringConfig(**{**values, **sections, "sources": sources})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import ipaddress
+import os
 import re
 import zoneinfo
 from collections.abc import Collection, Mapping
@@ -295,6 +296,30 @@ def _reports(node: Node, key: str, reading: Reading) -> dict[str, Any]:
     return values
 
 
+_HEARTBEAT_KEYS: Mapping[str, Kind] = {"url": _url, "minutes": whole(1, 1440)}
+
+
+def _folder(value: str) -> str:
+    if not os.path.isabs(value) or ".." in value.split("/"):
+        raise ConfigError(f"{value[:60]!r} is not a whole path, from '/' on")
+    return value
+
+
+_BACKUP_KEYS: Mapping[str, Kind] = {
+    "folder": text(1000, _folder),
+    "every_hours": whole(1, 8760),
+    "keep": whole(1, 1000),
+}
+
+
+def _heartbeat(node: Node, key: str, reading: Reading) -> dict[str, Any]:
+    return read_section(node, key, reading, _HEARTBEAT_KEYS)
+
+
+def _backup(node: Node, key: str, reading: Reading) -> dict[str, Any]:
+    return read_section(node, key, reading, _BACKUP_KEYS)
+
+
 def _retention(node: Node, key: str, reading: Reading) -> dict[str, Any]:
     return read_section(node, key, reading, _RETENTION_KEYS)
 
@@ -330,6 +355,8 @@ SETTING_KEYS: Mapping[str, Kind] = {
     "reports": _reports,
     "channels": named(_channel, "channels"),
     "llm": _llm,
+    "heartbeat": _heartbeat,
+    "backup": _backup,
     "notification_rules": named(_rule, "notification rules"),
 }
 DOCUMENT_KEYS: Mapping[str, Kind] = {

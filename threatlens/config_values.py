@@ -177,6 +177,23 @@ class LlmConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HeartbeatConfig:
+    """The address that is called while all is well; when the calls stop, whoever answers there raises an alarm."""
+
+    url: str = ""  # empty: none is called
+    minutes: int = 5  # between two calls
+
+
+@dataclass(frozen=True, slots=True)
+class BackupConfig:
+    """Backups that are made by themselves."""
+
+    folder: str = ""  # absolute; empty: none is made
+    every_hours: int = 24
+    keep: int = 7  # of the newest
+
+
+@dataclass(frozen=True, slots=True)
 class MonitoringConfig:
     """Everything an operator may change while ThreatLens runs."""
 
@@ -191,6 +208,8 @@ class MonitoringConfig:
     notification_rules: tuple[NotificationRule, ...] = ()
     reports: ReportConfig = field(default_factory=ReportConfig)
     llm: LlmConfig = field(default_factory=LlmConfig)
+    heartbeat: HeartbeatConfig = field(default_factory=HeartbeatConfig)
+    backup: BackupConfig = field(default_factory=BackupConfig)
     allowed_private_networks: tuple[Network, ...] = ()
     allowed_ports: tuple[int, ...] = ()  # of public addresses, beside the web's own
 

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -34,6 +34,8 @@ STEP_S, STEP_SHOWN_S = 30.0, 3_600.0
 MEMORY_SHARE = 0.9
 #: States of a source in which lines may go unseen.
 BLIND = frozenset({"missing", "no_permission", "refused", "error"})
+#: Parts that must be well, or the dead man's switch is let go; of others a failure alone counts.
+ESSENTIAL = frozenset({"engine", "database", "queue", "rules", "sources"})
 #: Findings of the doctor that are components of their own; the others belong to the one that is named.
 _COMPONENT_OF = {"data folder": "disk", "secrets": "configuration"}
 
@@ -71,6 +73,13 @@ def worst(components: Iterable[Component]) -> str:
     """ok, degraded or failed: the state of all of them together."""
     states = [component.state for component in components]
     return max((state for state in states if state != "off"), key=STATES.index, default="ok")
+
+
+def is_well(components: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether lines are seen, stored and held against the rules; components as as_json() has them, none: it is not."""
+    return bool(components) and not any(
+        each["state"] == "failed" or (each["state"] == "degraded" and each["name"] in ESSENTIAL) for each in components
+    )
 
 
 def memory_bytes(pid: str = "self") -> int:

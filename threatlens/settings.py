@@ -38,6 +38,7 @@ class Settings:
     session_max_s: int = 43_200  # and after so long in any case
     argon2_memory_kib: int = 65_536  # what hashing a password costs
     argon2_time: int = 3
+    backup_passphrase: str = field(default="", repr=False)  # of backups that are made by themselves; "": none
 
     @property
     def yaml_path(self) -> str:
@@ -140,6 +141,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         session_max_s=_number(environ, "THREATLENS_SESSION_MAX_S", 43_200, 60, 31_536_000),
         argon2_memory_kib=_number(environ, "THREATLENS_ARGON2_MEMORY_KIB", 65_536, 8, 4_194_304),
         argon2_time=_number(environ, "THREATLENS_ARGON2_TIME", 3, 1, 100),
+        backup_passphrase=environ.get("THREATLENS_BACKUP_PASSPHRASE", ""),
     )
 
 

@@ -30,6 +30,7 @@ from threatlens.store_incidents import IncidentBook
 from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
 from threatlens.store_reading import SLOT_US, Decode, EventReading
 from threatlens.store_reports import ReportBook
+from threatlens.store_retention import RetentionBook
 from threatlens.store_search import MINUTE_US
 from threatlens.store_searches import SearchBook
 from threatlens.store_sources import SourceBook
@@ -114,6 +115,7 @@ class EventStore(
     SearchBook,
     HealthBook,
     EntityBook,
+    RetentionBook,
 ):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 

@@ -118,6 +118,7 @@ def _upgrade(path: str) -> None:
     config.set_main_option("script_location", os.path.join(os.path.dirname(__file__), "migrations").replace("%", "%%"))
     engine = create_engine("sqlite:///" + path)
     with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file: it can become smaller again
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()

@@ -1,0 +1,22 @@
+"""What looks after ThreatLens while it runs, as the engine starts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from threatlens.backup_schedule import BackupSchedule
+from threatlens.health_heartbeat import Heartbeat
+from threatlens.retention import RetentionKeeper
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """Each has a job of its own, and a component on the page."""
+
+    retention: RetentionKeeper
+    heartbeat: Heartbeat
+    backups: BackupSchedule
+
+    @property
+    def parts(self) -> tuple[RetentionKeeper, Heartbeat, BackupSchedule]:
+        return self.retention, self.heartbeat, self.backups

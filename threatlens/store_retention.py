@@ -1,0 +1,183 @@
+"""Forgetting: the oldest events go, a few at a time, and with them every row that exists because of them.
+
+Events go in the order of their ids, which is the order of arrival; so an old log that was handed in yesterday stays
+as long as everything else of yesterday. The newest are never touched: ids continue from the highest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from threatlens.store_database import Database, unavailable
+from threatlens.store_reading import SLOT_US
+from threatlens.store_search import MINUTE_US
+
+#: Events that are never forgotten, whatever the limits say.
+KEPT_NEWEST = 1_000
+#: Events of one step: the database is locked for some milliseconds.
+STEP_EVENTS = 500
+STEP_ROWS = 2_000
+STEP_PAGES = 256
+#: As the write transaction has it (store.INDEXED_CHARACTERS); a test holds the two together.
+INDEXED_CHARACTERS = 8_192
+SUCCESS, FAILURE = 1, 2
+_DAY_US = 86_400_000_000
+#: Measurements older than this are kept for every tenth minute only.
+_THINNED_US = 2 * _DAY_US
+#: Detections of incidents that somebody still works on; their events stay as long as age alone decides.
+_EVIDENCE = (
+    "SELECT d.event_id FROM detections d JOIN incidents i ON i.id = d.incident_id"
+    " WHERE i.status IN ('open', 'acknowledged') AND d.event_id BETWEEN ? AND ?"
+    " UNION SELECT l.event_id FROM detection_events l JOIN detections d ON d.id = l.detection_id"
+    " JOIN incidents i ON i.id = d.incident_id"
+    " WHERE i.status IN ('open', 'acknowledged') AND l.event_id BETWEEN ? AND ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is stored, and how old it is."""
+
+    events: int  # an upper bound: highest id - lowest id + 1
+    oldest_us: int  # when the oldest event was stored; 0: there is none
+    used_bytes: int  # of the database
+    free_bytes: int  # inside its file
+
+
+class RetentionBook:
+    """Deleting what is older than wanted."""
+
+    database: Database
+
+    def extent(self) -> Extent:
+        """What there is."""
+        with self.database.reading() as connection:
+            low, high = connection.exec_driver_sql("SELECT min(id), max(id) FROM events").one()
+            oldest = connection.exec_driver_sql("SELECT ingested_at FROM events ORDER BY id LIMIT 1").scalar() or 0
+            size, pages, free = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("page_size", "page_count", "freelist_count")
+            )
+        return Extent(high - low + 1 if high else 0, int(oldest) * 1000, (pages - free) * size, free * size)
+
+    def forget_events(
+        self, after_id: int, *, stored_before_us: int | None, keep_evidence: bool, limit: int = STEP_EVENTS
+    ) -> tuple[int, int]:
+        """Forget some of the oldest events above after_id; (how many, up to which id). (0, after_id): nothing to do.
+
+        stored_before_us: only those stored before; None: any. The newest are kept in any case.
+        """
+        with self.database.writing() as connection:
+            newest = connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0
+            rows: Sequence[Any] = connection.exec_driver_sql(
+                "SELECT id, timestamp, ingested_at, source_id, category_id, severity, outcome, source_ip, encoding,"
+                " CASE WHEN typeof(raw) = 'text' THEN substr(raw, 1, ?) ELSE raw END"
+                " FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                (INDEXED_CHARACTERS, after_id, newest - KEPT_NEWEST, limit),
+            ).all()
+            if stored_before_us is not None:
+                rows = [row for row in rows if row[2] * 1000 < stored_before_us]
+            if not rows:
+                return 0, after_id
+            first, last = rows[0][0], rows[-1][0]
+            if keep_evidence:
+                evidence = {row[0] for row in connection.exec_driver_sql(_EVIDENCE, (first, last, first, last))}
+                rows = [row for row in rows if row[0] not in evidence]
+            self._forget(connection, rows)
+            if not keep_evidence or len(rows) == last - first + 1:
+                self._forget_ledger(connection, last)
+        return len(rows), last
+
+    @staticmethod
+    def _forget(connection: Connection, rows: Sequence[Any]) -> None:
+        """Delete these events and take them out of every index and sum."""
+        ids = [(row[0],) for row in rows]
+        if not ids:
+            return
+        connection.exec_driver_sql(
+            "INSERT INTO events_fts (events_fts, rowid, raw) VALUES ('delete', ?, ?)",
+            [(row[0], _indexed(row[9], row[8])) for row in rows],
+        )
+        kinds = Counter((row[1] // MINUTE_US, row[3], row[4], row[5]) for row in rows)
+        connection.exec_driver_sql(
+            "UPDATE event_minutes SET n = n - ? WHERE minute = ? AND source_id = ? AND category_id = ?"
+            " AND severity = ?",
+            [(n, *kind) for kind, n in kinds.items()],
+        )
+        connection.exec_driver_sql(
+            "DELETE FROM event_minutes WHERE minute = ? AND source_id = ? AND category_id = ? AND severity = ?"
+            " AND n <= 0",
+            list(kinds),
+        )
+        slots = Counter((row[1] // SLOT_US, row[7], row[4], row[6]) for row in rows if row[7] is not None)
+        if slots:
+            connection.exec_driver_sql(
+                "UPDATE address_slots SET n = n - ?, failures = failures - ?, successes = successes - ?"
+                " WHERE slot = ? AND source_ip = ? AND category_id = ?",
+                [
+                    (n, n if outcome == FAILURE else 0, n if outcome == SUCCESS else 0, slot, address, category_id)
+                    for (slot, address, category_id, outcome), n in slots.items()
+                ],
+            )
+            connection.exec_driver_sql(
+                "DELETE FROM address_slots WHERE slot = ? AND source_ip = ? AND category_id = ? AND n <= 0",
+                list({kind[:3] for kind in slots}),
+            )
+        connection.exec_driver_sql(
+            "DELETE FROM detection_events WHERE detection_id IN (SELECT id FROM detections WHERE event_id = ?)", ids
+        )
+        connection.exec_driver_sql("DELETE FROM detection_events WHERE event_id = ?", ids)
+        connection.exec_driver_sql("DELETE FROM detections WHERE event_id = ?", ids)
+        connection.exec_driver_sql("DELETE FROM events WHERE id = ?", ids)
+
+    @staticmethod
+    def _forget_ledger(connection: Connection, last_id: int) -> None:
+        """Runs of bytes whose events are all gone; the newest run of a stream stays, as the next one joins it."""
+        connection.exec_driver_sql(
+            "DELETE FROM raw_logs WHERE id IN (SELECT id FROM raw_logs WHERE last_event_id BETWEEN 1 AND ?"
+            " ORDER BY id LIMIT ?) AND id NOT IN (SELECT max(id) FROM raw_logs GROUP BY stream_id)",
+            (last_id, STEP_ROWS),
+        )
+
+    def forget_measurements(self, now_us: int, before_us: int, limit: int = STEP_ROWS) -> int:
+        """Some of the old measurements, and of those that are too many; how many. What is usual stays."""
+        with self.database.writing() as connection:
+            return int(
+                connection.exec_driver_sql(
+                    "DELETE FROM processing_metrics WHERE id IN (SELECT id FROM processing_metrics"
+                    " WHERE metric_type NOT GLOB 'baseline.*' AND (timestamp < ? OR (timestamp < ?"
+                    " AND metric_type NOT GLOB 'state.*' AND timestamp / 60000000 % 10 <> 0)) LIMIT ?)",
+                    (before_us, now_us - _THINNED_US, limit),
+                ).rowcount
+            )
+
+    def return_space(self, pages: int = STEP_PAGES) -> int:
+        """Give some free pages back to the disk; how many bytes are free inside the file now."""
+        try:
+            with self.database.engine.connect() as connection:
+                dbapi: Any = connection.connection.dbapi_connection
+                # Every row of this statement frees a page: it must be read to its end.
+                dbapi.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+        with self.database.reading() as connection:
+            size = int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
+            return size * int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
+
+    def shrinks(self) -> bool:
+        """Whether the file of the database can become smaller; one made by an early version only reuses its pages."""
+        with self.database.reading() as connection:
+            return int(connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one()) != 0
+
+
+def _indexed(raw: str | bytes, encoding: str | None) -> str:
+    """What of a line stands in the full-text index: it must be given to the letter to be taken out."""
+    if isinstance(raw, str):
+        return raw
+    return raw.decode(encoding or "utf-8", "replace").removeprefix("\ufeff")[:INDEXED_CHARACTERS]
