@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.decode import READ_AT_S, nginx, sshd
+from benchmarks.decode import READ_AT_S, json_line, nginx, sshd
 from benchmarks.product import ROOT
 from benchmarks.table import Table, times
 from threatlens.decoders import SourceDecoder
@@ -59,7 +59,7 @@ def windows(dice: random.Random, number: int) -> str:
     return json.dumps({"Event": {"System": system, "EventData": data}})
 
 
-KINDS = {"sshd": sshd, "nginx": nginx, "Windows processes": windows}
+KINDS = {"sshd": sshd, "nginx": nginx, "JSON": json_line, "Windows processes": windows}
 
 
 def events_of(kind: str, count: int) -> list[tuple[Decoded, int]]:

@@ -23,6 +23,7 @@ from threatlens.detectors.rule import Correlation, Tree
 
 MAX_GROUPS = 100_000  # of one correlation
 _MAX_ENTRIES = 4_096  # of one group
+_FEW = 12  # entries that are looked through one by one
 _MAX_PER_RULE = 32  # of one group and rule, where only their order counts
 _LATE_WINDOWS = 64  # how many windows a late event is tried in
 _AFTER = 1 << 60  # greater than the number of any rule: behind all entries of one time
@@ -49,11 +50,12 @@ class Firing:
 class _Group:
     """What is kept of one group. Entries are (time_us, rule, value) in order of time."""
 
-    __slots__ = ("entries", "first_us", "latest", "met_us", "told", "told_us", "total")
+    __slots__ = ("entries", "first_us", "latest", "met_us", "told", "told_us", "total", "values")
 
     def __init__(self) -> None:
         self.entries: list[_Entry] = []
         self.latest: dict[int, int] | None = None  # where rules must come together: rule -> its newest event
+        self.values: dict[str | None, int] | None = None  # of many entries: value -> its time
         self.told = 0  # the count that was last told of; 0: the condition has not been met lately
         self.told_us = 0
         self.met_us = 0  # when the condition was last met
@@ -122,6 +124,7 @@ class Correlator:
             start = group.entries[0][0]
             inside = [entry for entry in group.entries if entry[0] < start + self._span_us]
             later = group.entries[len(inside) :]
+            group.values = None
             del self.groups[key]
             if later:
                 group.entries = later
@@ -135,12 +138,19 @@ class Correlator:
         entries = group.entries
         _, time_us, rule, value = given
         if self._is_values:
-            for place, known in enumerate(entries):
-                if known[2] == value:
-                    if known[0] > time_us:
-                        return -1
-                    del entries[place]
-                    break
+            if len(entries) > _FEW:  # most values of a busy group are new or long known: look where it stands
+                known_us = self._values(group).pop(value, None)
+                place = len(entries) if known_us is None else bisect.bisect_left(entries, (known_us,))
+            else:
+                group.values = None
+                place = 0
+            while place < len(entries) and entries[place][2] != value:
+                place += 1
+            if place < len(entries):
+                if entries[place][0] > time_us:
+                    group.values = None
+                    return -1
+                del entries[place]
         if not entries or entries[-1][0] <= time_us:
             place = len(entries)
             entries.append((time_us, rule, value))
@@ -148,6 +158,7 @@ class Correlator:
             if entries[0][0] < oldest and self.at_once:
                 old = bisect.bisect_left(entries, (oldest,))
                 del entries[:old]
+                group.values = None
                 place -= old
         else:
             place = bisect.bisect_right(entries, (time_us, _AFTER))
@@ -160,9 +171,19 @@ class Correlator:
             latest[rule] = max(latest.get(rule, time_us), time_us)
             place = self._thin(entries, rule, place)
         elif len(entries) > self._max_entries:
+            if group.values is not None:
+                group.values.pop(entries[0][2], None)
             del entries[0]
             place -= 1
+        if group.values is not None and place >= 0:
+            group.values[value] = time_us
         return place
+
+    @staticmethod
+    def _values(group: _Group) -> dict[str | None, int]:
+        if group.values is None:
+            group.values = {value: time_us for time_us, _, value in group.entries}
+        return group.values
 
     @staticmethod
     def _latest(group: _Group) -> dict[int, int]:
