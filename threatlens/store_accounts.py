@@ -247,12 +247,17 @@ class AccountBook:
         found = self._holding(id_hash, now, idle_us, absolute_us)
         return None if found is None else found[0]
 
-    def confirm_session(self, id_hash: str, now: int, doer: Doer) -> None:
-        """The password was given again."""
+    def confirm_session(self, id_hash: str, now: int, doer: Doer) -> str:
+        """The password was given again: the session goes on under a new secret, which is returned."""
+        secret = secrets.token_urlsafe(32)
         with self.database.writing() as connection:
-            connection.exec_driver_sql("UPDATE sessions SET confirmed_at = ? WHERE id_hash = ?", (now, id_hash))
+            connection.exec_driver_sql(
+                "UPDATE sessions SET confirmed_at = ?, id_hash = ? WHERE id_hash = ?",
+                (now, hash_secret(secret), id_hash),
+            )
             self._audit(connection, doer, "login.confirmed")
         self._forget_people()
+        return secret
 
     def sessions_of(self, user_id: int) -> list[Session]:
         """The sessions of an account, the last used first."""

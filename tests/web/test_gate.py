@@ -128,6 +128,17 @@ def test_what_matters_asks_for_the_password_again(app: Any, monkeypatch: pytest.
     assert client.get(path).status_code == 200
 
 
+def test_the_password_given_again_makes_a_new_secret_and_the_old_one_is_dead(app: Any) -> None:
+    app.config["WTF_CSRF_ENABLED"] = False
+    client, copy = log_in(app), app.test_client()
+    before = client.get_cookie("threatlens").value
+    copy.set_cookie("threatlens", before)
+    assert client.post("/confirm", data={"password": PASSWORD, "next": "/events"}).status_code == 303
+    assert client.get_cookie("threatlens").value != before
+    assert client.get("/events").status_code == 200
+    assert copy.get("/events").status_code == 303
+
+
 @pytest.mark.parametrize("deed", ["log out", "role", "disable", "remove"])
 def test_the_cookie_of_somebody_who_lost_their_rights_is_worth_nothing(app: Any, services: Any, deed: str) -> None:
     person(app, "admin", "root")

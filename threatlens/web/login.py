@@ -85,7 +85,7 @@ def confirm() -> Response:
     refused = try_password(who.user, request.form.get("password", ""), action="login.confirmation")
     if refused is not None:
         return _again("login/confirm.html", refused, next=target)
-    services().store.confirm_session(who.session.id_hash, now_us(), doer())
+    session["id"] = services().store.confirm_session(who.session.id_hash, now_us(), doer())
     return redirect(target, 303)
 
 
