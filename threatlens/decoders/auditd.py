@@ -139,6 +139,8 @@ def _put_rest(kind: str, pairs: Mapping[str, str], fields: Fields) -> None:
         put_address(fields, "source", pairs["addr"])
     if "pid" in pairs and pairs["pid"].isdecimal() and len(pairs["pid"]) <= 10:
         fields["process.pid"] = int(pairs["pid"])
+    if "ppid" in pairs and pairs["ppid"].isdecimal() and len(pairs["ppid"]) <= 10:
+        fields["process.parent.pid"] = int(pairs["ppid"])
     if pairs.get("name", "(null)") != "(null)":
         fields["file.path"] = pairs["name"]
     put_port(fields, "destination.port", pairs.get("dest", ""))
