@@ -28,6 +28,7 @@ TIME_ERROR = 16  # the line's own time is absent or impossible; the time of read
 TIME_CLAMPED = 32  # the line's time lies outside what can be; clamped
 DUPLICATE_KEY = 64  # a JSON object named a key twice; the last one won
 FIELDS_CUT = 128  # more fields than are extracted; the rest is in the raw line only
+FROM_EXPORT = 256  # read in from an export of ThreatLens, with the line and the time that stand there
 FLAG_NAMES = {
     TRUNCATED: "truncated",
     UNTERMINATED: "unterminated",
@@ -37,6 +38,7 @@ FLAG_NAMES = {
     TIME_CLAMPED: "time_clamped",
     DUPLICATE_KEY: "duplicate_key",
     FIELDS_CUT: "fields_cut",
+    FROM_EXPORT: "from_export",
 }
 
 #: Every state a source can be in; what each means for a person is in the sources page.

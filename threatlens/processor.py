@@ -28,7 +28,7 @@ from threatlens.decoders import SourceDecoder
 from threatlens.decoders.skew import ClockSkew
 from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
-from threatlens.event import PARSE_ERROR, Decoded, LogEntry
+from threatlens.event import FROM_EXPORT, PARSE_ERROR, Decoded, LogEntry
 from threatlens.health_disk import DiskGuard
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.models import now_us
@@ -249,8 +249,11 @@ class QueueProcessor:
                 decoded = Decoded("unknown", None, text, {}, PARSE_ERROR)
             name, timestamp, message, fields, decoded_flags = decoded
             template_id = 0
+            if decoded_flags & FROM_EXPORT:
+                raw = text = str(fields.pop("event.original"))  # noqa: PLW2901
+                encoding = None  # noqa: PLW2901
             if name == "unknown":
-                if len(rows) > first_row and prepared.join(text, raw, decoded):
+                if len(rows) > first_row and not decoded_flags & FROM_EXPORT and prepared.join(text, raw, decoded):
                     blank += 1  # it carries no event of its own
                     continue
                 unknown += 1

@@ -30,6 +30,7 @@ from threatlens.decoders import (
     dovecot,
     dropbear,
     exim,
+    exported,
     filterlog,
     fortinet,
     freeswitch,
@@ -109,6 +110,7 @@ OBJECTS: tuple[ObjectDecoder, ...] = (
     *sensor_products.DECODERS,
     *cloud_products.DECODERS,
     access_json.DECODER,
+    exported.DECODER,
 )
 
 #: Every member of the family. Envelopes first, then whole lines, habits last; then the programs.
@@ -226,14 +228,7 @@ def explain(line: str, read_at_s: float, taken: str, registry: _source.Registry 
 
 def decode_stored(raw: str, format: str, registry: _source.Registry | None = None) -> Decoded:  # noqa: A002
     """Read the fields of a stored line again. The time is not read: the event has it already."""
-    registry = registry or _REGISTRY
-    raw, more, rest = raw.partition("\n")
-    decoded = SourceDecoder(learned=(format,), registry=registry).decode(raw, 0.0)
-    if decoded.format != format and format in registry.by_name:
-        decoded = SourceDecoder(format=format, registry=registry).decode(raw, 0.0)
-    if more:
-        decoded = joined(decoded, rest, rest)
-    return decoded._replace(timestamp_us=None)
+    return _source.decode_again(registry or _REGISTRY, raw, format)._replace(timestamp_us=None)
 
 
 __all__ = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from threatlens.decoders import exported
 from threatlens.decoders.base import (
     ANY_PROGRAM,
     LEAD_CHARS,
@@ -25,8 +26,9 @@ from threatlens.decoders.base import (
     Read,
     lead_shape,
 )
+from threatlens.decoders.continuations import joined
 from threatlens.decoders.times import Clock
-from threatlens.event import FIELDS_CUT, TIME_CLAMPED, TIME_ERROR, Decoded, Fields
+from threatlens.event import FIELDS_CUT, FROM_EXPORT, TIME_CLAMPED, TIME_ERROR, Decoded, Fields
 
 _MAX_SHAPES = 10_000
 _ENVELOPE_DEPTH = 3  # JSON in syslog in a container's JSON is the deepest that occurs
@@ -199,7 +201,7 @@ class SourceDecoder:
             self._last_seen[name] = self._changes
             if joined := self._registry.joined.get(opened[0]):
                 self._favourite_open = joined.get(name) or joined[""]
-        if chars > VALUE_CHARS:
+        if chars > VALUE_CHARS and not flags & FROM_EXPORT:
             fields, cut = _bounded(fields)
             if cut or chars > MATCHED_CHARS:
                 flags |= FIELDS_CUT
@@ -232,6 +234,8 @@ class SourceDecoder:
 
     def _look_inside(self, opened: Opened) -> Opened:
         """Read the message of an envelope whose program is not in the registry, or is not to be asked."""
+        if (whole := exported.inside(opened)) is not None:
+            return self._read_again(opened, *whole)
         if self._fixed_message is not None:
             return self._read_fixed(opened, "")
         name, timestamp_us, flags, program, message, fields = opened
@@ -260,6 +264,13 @@ class SourceDecoder:
             fields, _ = _bounded(fields)
             flags |= FIELDS_CUT
         return name, timestamp_us, flags, "", message, fields
+
+    def _read_again(self, opened: Opened, line: str, log_format: str) -> Opened:
+        """The event that was exported: its line, which goes into event.original, decoded anew at the exported time."""
+        again = decode_again(self._registry, line, log_format)
+        flags = again.flags & ~(TIME_ERROR | TIME_CLAMPED) | opened[2] | FROM_EXPORT
+        fields = {**again.fields, exported.LINE: line}
+        return again.format, opened[1], flags, "", again.message, fields
 
     def _read_fixed(self, opened: Opened, line: str) -> Opened:
         """Read with the one decoder of messages that is configured, in whatever envelope there is."""
@@ -299,6 +310,15 @@ class SourceDecoder:
                 if opened is not None and opened[0] != UNKNOWN:
                     return opened
         return None
+
+
+def decode_again(registry: Registry, line: str, log_format: str) -> Decoded:
+    """Read a line, with those that continue it, of which the format is known. Its time is not to be used."""
+    line, more, rest = line.partition("\n")
+    decoded = SourceDecoder(registry, learned=(log_format,)).decode(line, 0.0)
+    if decoded.format != log_format and log_format in registry.by_name:
+        decoded = SourceDecoder(registry, format=log_format).decode(line, 0.0)
+    return joined(decoded, rest, rest) if more else decoded
 
 
 def _image(fields: Fields) -> str:

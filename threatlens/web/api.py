@@ -39,6 +39,7 @@ def get_openapi() -> dict[str, Any]:
 
 OPERATIONS: tuple[Operation, ...] = (
     api_events.list_events,
+    api_events.export_events,
     api_events.get_event,
     api_events.get_stats,
     api_incidents.list_incidents,

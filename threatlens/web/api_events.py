@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from flask import current_app
 from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import Field
+from werkzeug.wrappers import Response
 
 from threatlens.analysis import of_event
 from threatlens.errors import QueryError
@@ -21,6 +22,7 @@ from threatlens.models import now_us
 from threatlens.query import MAX_LENGTH, both, parse_query, parse_time
 from threatlens.web.auth import actor, within
 from threatlens.web.context import services
+from threatlens.web.exporting import stream
 from threatlens.web.operations import DIGITS, Shape, operation
 from threatlens.web.problems import ProblemError
 
@@ -33,8 +35,8 @@ Severity = Annotated[int, Field(ge=1, le=10), DIGITS]
 Names = Annotated[str, Field(max_length=1_000)]
 
 
-class EventsQuery(Shape):
-    """Which events, and how many at a time."""
+class FilterQuery(Shape):
+    """Which events."""
 
     q: Annotated[str, Field(max_length=MAX_LENGTH, description="words, phrases and fields: docs/api.md")] = ""
     min_severity: Severity = 1
@@ -43,10 +45,6 @@ class EventsQuery(Shape):
     source: Annotated[Names, Field(description="the name of one source, or several with commas")] = ""
     start: Annotated[str, Field(description="event time from then on: ISO 8601 or relative (-2h)")] = ""
     end: Annotated[str, Field(description="event time before then")] = ""
-    after: Annotated[EventId | None, Field(description="ids above this, oldest first: insertion order")] = None
-    before: Annotated[EventId | None, Field(description="ids below this, newest first")] = None
-    cursor: Annotated[str, Field(description="`next` of the page before; the filter stays the same")] = ""
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE), DIGITS] = 100
 
     def where(self, now: int) -> EventFilter:
         """The filter, with relative times counted from `now` (microseconds since the epoch); raises QueryError."""
@@ -59,6 +57,15 @@ class EventsQuery(Shape):
             end_us=_time("end", self.end, now),
         )
         return both(parse_query(self.q, now_us=now), named)
+
+
+class EventsQuery(FilterQuery):
+    """Which events, and how many at a time."""
+
+    after: Annotated[EventId | None, Field(description="ids above this, oldest first: insertion order")] = None
+    before: Annotated[EventId | None, Field(description="ids below this, newest first")] = None
+    cursor: Annotated[str, Field(description="`next` of the page before; the filter stays the same")] = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE), DIGITS] = 100
 
     def listing(self) -> str:
         """What a cursor must belong to: a hash of everything but the place in the listing."""
@@ -101,6 +108,13 @@ class ModelShape(Shape):
     output_tokens: int
     error: str
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+class ExportQuery(FilterQuery):
+    """Which events, and in which form they leave."""
+
+    format: Annotated[Literal["csv", "ndjson", "json"], Field(description="docs/exports.md")]
+    bom: Annotated[Literal["0", "1"], Field(description="1: a CSV file begins with a byte order mark")] = "0"
 
 
 class EventShape(Shape):
@@ -196,6 +210,14 @@ def list_events(query: EventsQuery) -> dict[str, Any]:
         ],
         "next": None if reached is None else _write_cursor(query, reached, now, forward=after is not None),
     }
+
+
+@operation("GET", "/events/export", role="viewer", summary="All events that fit as a file, in insertion order",
+           query=ExportQuery, file="application/octet-stream", problems=(503,), confined=True)  # fmt: skip
+def export_events(query: ExportQuery) -> Response:
+    """Streamed; whoever closes the connection ends it. 503: as many as there may be at once are under way."""
+    where = within(query.where(now_us()), actor().sources)
+    return stream(where, query.format, bom=query.bom == "1", asked=query.model_dump_json(exclude_defaults=True))
 
 
 @operation(

@@ -55,6 +55,10 @@ class View:
         """This view with some things changed; None takes one away."""
         return url_for("events.index", **_without_none({**self.params, **changes}))
 
+    def export_url(self, form: str, **more: Any) -> str:
+        """All events of this view, whatever page of it is shown, as a file of this form."""
+        return url_for("events.export", **_without_none({**self.params, "format": form, **more}))
+
     def narrowed(self, word: object) -> str:
         """This view's URL with a text added to what is searched; a text no query can hold leads to the view itself."""
         query = f"{self.params.get('q', '')} {quoted(word)}".strip()

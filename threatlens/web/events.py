@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, abort, render_template, request
+from werkzeug.wrappers import Response
 
 from threatlens import analysis
 from threatlens.decoders.spans import pieces
 from threatlens.event import Event, EventFilter, rfc3339
+from threatlens.exports import FORMS
 from threatlens.models import now_us
 from threatlens.store_search import Found
 from threatlens.web.auth import needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view, term
+from threatlens.web.exporting import stream
 from threatlens.web.facets import facets
 from threatlens.web.overview import fitting_range, histogram_bars, trust
+from threatlens.web.problems import ProblemError
 from threatlens.web.searches import saved_searches
 
 PAGE_ROWS = 50
@@ -50,10 +54,26 @@ def index() -> str:
         last_id=last_id,
         **summary,
         ranges=RANGES,
+        forms=FORMS.values(),
         times={name: field_value(view.params, name) for name in ("start", "end")},
         sources=sorted(source.source_name for source in services().store.sources()),
         trust=trust(),
     )
+
+
+@blueprint.get("/events/export")
+@needs("viewer")
+def export() -> Response:
+    """All events that the URL's filter finds, as a file; a filter that cannot be read exports nothing."""
+    form = request.args.get("format", "")
+    view = read_view(request.args, now_us())
+    if form not in FORMS or view.errors:
+        abort(400, " ".join(view.errors) or f"A format is one of {', '.join(FORMS)}.")
+    asked = request.query_string.decode("utf-8", "replace")
+    try:
+        return stream(view.where, form, bom=request.args.get("bom") == "1", asked=asked)
+    except ProblemError as problem:
+        abort(problem.status, str(problem))
 
 
 @blueprint.get("/events/<int:event_id>")

@@ -29,6 +29,7 @@ FLAG_WORDS = {
     "time_clamped": "The line's time cannot be true; it was moved to the nearest time that can.",
     "duplicate_key": "The line names a key twice; the last value won.",
     "fields_cut": "The line has more fields than are taken out of it; the rest is in the raw line.",
+    "from_export": "This event was read in from an export of ThreatLens, with the line and the time that stand there.",
 }
 
 #: What each state of a source means (threatlens.event.SOURCE_STATES), and how its dot looks.

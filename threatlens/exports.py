@@ -1,0 +1,168 @@
+"""Events on their way out: CSV for spreadsheets, NDJSON in ECS that can be read in again, JSON as the API shows it.
+
+An export is written page by page in the order of arrival, so it takes the same memory at any size. What log lines say
+stays text: a cell that a spreadsheet would calculate begins with an apostrophe.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from threatlens.decoders.exported import FORMAT, LINE, MARK, VERSION
+from threatlens.event import Event, EventFilter, rfc3339
+from threatlens.store import EventStore
+
+PAGE_EVENTS = 250
+#: What a spreadsheet takes for the beginning of a formula, or skips in front of one; the wide forms count as well.
+_CALCULATED = frozenset("=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20")
+BOM = b"\xef\xbb\xbf"
+#: Columns of a CSV file that hold one field each.
+FIELD_COLUMNS = (
+    "event.action", "event.outcome", "source.ip", "source.port", "destination.ip", "user.name", "host.name",
+    "process.name", "url.original", "http.response.status_code",
+)  # fmt: skip
+COLUMNS = (
+    "id", "@timestamp", "source", "category", "severity", "format", *FIELD_COLUMNS, "rules", "flags", "message",
+    "raw", "fields",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form that events can leave in."""
+
+    name: str
+    media: str  # content type
+    about: str
+    write: Callable[[Iterable[Sequence[Event]]], Iterator[bytes]]  # pages of events -> pieces of the file
+
+
+def events_of(store: EventStore, where: EventFilter) -> Iterator[Sequence[Event]]:
+    """The events that are stored now and fit, page by page in the order of arrival.
+
+    Raises QueryTimeout and StoreUnavailable between pages."""
+    last_id, after = store.last_id(), 0
+    while after < last_id:
+        found = store.page(where, after=after, before=last_id + 1, limit=PAGE_EVENTS)
+        if found:
+            yield found
+        if len(found) < PAGE_EVENTS and found.stopped_at is None:
+            return
+        after = found[-1].id if len(found) == PAGE_EVENTS or found.stopped_at is None else found.stopped_at
+
+
+def inert(text: str) -> str:
+    """A cell that no spreadsheet calculates."""
+    return "'" + text if text[:1] in _CALCULATED and text else text
+
+
+class _Lines:
+    """A file for csv.writer whose lines are taken away as they are written."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def write(self, line: str) -> None:
+        self.taken.append(line)
+
+    def take(self) -> bytes:
+        text = "".join(self.taken)
+        self.taken.clear()
+        return text.encode("utf-8", "replace")
+
+
+def _csv(pages: Iterable[Sequence[Event]]) -> Iterator[bytes]:
+    lines = _Lines()
+    writer = csv.writer(lines, quoting=csv.QUOTE_ALL)
+    writer.writerow(map(inert, COLUMNS))
+    yield lines.take()
+    for events in pages:
+        for event in events:
+            writer.writerow(inert(_cell(value)) for value in _row(event))
+        yield lines.take()
+
+
+def _row(event: Event) -> Iterator[object]:
+    get = event.fields.get
+    yield from (event.id, rfc3339(event.timestamp_us), event.source, event.category, event.severity, event.format)
+    yield from map(get, FIELD_COLUMNS)
+    yield [match["rule.name"] for match in event.detections]
+    yield event.flag_names
+    yield event.message
+    yield event.raw
+    yield json.dumps(event.fields, ensure_ascii=False)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def as_ecs(event: Event) -> dict[str, Any]:
+    """The event as one flat ECS document; decoders.exported reads it again, from the first four members alone."""
+    own = {
+        MARK: VERSION,
+        "@timestamp": rfc3339(event.timestamp_us),
+        FORMAT: event.format,
+        LINE: event.raw,
+        "message": event.message,
+        "event.id": str(event.id),
+        "event.ingested": rfc3339(event.ingested_us),
+        "event.severity": event.severity,
+        "threatlens.category": event.category,
+        "threatlens.source": event.source,
+        "log.file.path": event.path,
+        "threatlens.flags": event.flag_names,
+        "threatlens.rules": [match["rule.name"] for match in event.detections],
+    }
+    return {**own, **{name: value for name, value in event.fields.items() if name not in own}}
+
+
+def _ndjson(pages: Iterable[Sequence[Event]]) -> Iterator[bytes]:
+    for events in pages:
+        yield b"".join(_json(as_ecs(event)) + b"\n" for event in events)
+
+
+def _array(pages: Iterable[Sequence[Event]]) -> Iterator[bytes]:
+    before = b"[\n"
+    for events in pages:
+        for event in events:
+            yield before + _json(event.as_json())
+            before = b",\n"
+    yield b"[]\n" if before == b"[\n" else b"\n]\n"
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {
+        form.name: form
+        for form in (
+            Form("csv", "text/csv; charset=utf-8; header=present", "CSV, for spreadsheets", _csv),
+            Form("ndjson", "application/x-ndjson", "NDJSON in ECS, can be read in again", _ndjson),
+            Form("json", "application/json", "JSON, as the API shows events", _array),
+        )
+    }
+)
+
+
+def pieces(store: EventStore, where: EventFilter, form: str, *, bom: bool = False) -> Iterator[bytes]:
+    """The file, piece by piece. bom: a CSV file begins with the mark that some spreadsheets know UTF-8 by."""
+    if bom and form == "csv":
+        yield BOM
+    yield from FORMS[form].write(events_of(store, where))
+
+
+def file_name(form: str, now_us: int) -> str:
+    """What the file is called: letters, digits, "-" and "." only."""
+    moment = dt.datetime.fromtimestamp(now_us / 1e6, dt.UTC)
+    return f"threatlens-events-{moment:%Y%m%dT%H%M%SZ}.{form}"
