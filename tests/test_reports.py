@@ -184,6 +184,9 @@ def test_a_report_on_demand_is_there_at_once_and_the_same_again(bench, filler, s
     found = store.report(first)
     assert found is not None
     assert found[1]["total"] == 1
+    shorter = bench.reporter.make_range(dt.date(2026, 11, 20), dt.date(2026, 11, 24))
+    assert shorter != first
+    assert bench.reporter.make_range(dt.date(2026, 11, 20), dt.date(2026, 11, 24)) == shorter
 
 
 def test_the_pdf_holds_its_text_and_what_strangers_wrote_does_no_harm(bench, filler, tmp_path):

@@ -94,7 +94,8 @@ class Reporter:
             raise ReportError(msg)
         made = self._make("range", start, end, zone_of(self._config().reports))
         if made is None:
-            found = self._store.report_of_day("range", start.isoformat())
+            end_us = midnight_us(end, zone_of(self._config().reports))
+            found = self._store.report_of_day("range", start.isoformat(), end_us)
             if found is None or found.state != "done":
                 msg = "this report could not be made"
                 raise ReportError(msg)

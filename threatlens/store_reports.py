@@ -92,9 +92,14 @@ class ReportBook:
             ).one_or_none()
         return None if row is None else (ReportView(*row[:-1]), json.loads(row[-1]))
 
-    def report_of_day(self, kind: str, day: str) -> ReportView | None:
-        """The newest report of this kind that begins on this day."""
-        return next((view for view in self.reports(kind, limit=4_000) if view.day == day), None)
+    def report_of_day(self, kind: str, day: str, end_us: int = 0) -> ReportView | None:
+        """The newest report of this kind that begins on this day, and ends then unless `end_us` is 0."""
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(
+                f"SELECT {_VIEW} FROM reports WHERE kind = ? AND day = ? AND ? IN (0, end_us) ORDER BY id DESC LIMIT 1",
+                (kind, day, end_us),
+            ).one_or_none()
+        return None if row is None else ReportView(*row)
 
     def last_reported_us(self, kind: str) -> int:
         """Where the newest report of this kind ends, whatever became of it; 0: there is none."""
