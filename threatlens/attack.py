@@ -6,6 +6,7 @@ The table is rules/attack.json, trimmed from the Enterprise matrix; its notice s
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -58,3 +59,34 @@ def tactic_of(tag: str) -> str | None:
     """The short name of the tactic that a tag names ("attack.initial-access"); None for any other tag."""
     short = tag.removeprefix("attack.").replace("_", "-")
     return short if tag.startswith("attack.") and short in tactics() else None
+
+
+def navigator_layer(rules: Iterable[tuple[str, Sequence[str], int]]) -> dict[str, Any]:
+    """A layer for MITRE's ATT&CK Navigator (layer format 4.5) of rules as (name, tags, matches).
+
+    The score of a technique is the number of rules that look for it; which they are and how often they matched stands
+    in its comment.
+    """
+    found: dict[str, list[tuple[str, int]]] = {}
+    for name, tags, matches in rules:
+        for technique in {known.id for known in map(technique_of, tags) if known is not None}:
+            found.setdefault(technique, []).append((name, matches))
+    techniques = [
+        {
+            "techniqueID": technique,
+            "score": len(those),
+            "comment": "; ".join(f"{name} (matched {n} times)" if n else name for name, n in sorted(those)),
+            "enabled": True,
+        }
+        for technique, those in sorted(found.items())
+    ]
+    highest = max((len(those) for those in found.values()), default=1)
+    return {
+        "name": "ThreatLens",
+        "versions": {"attack": "17", "navigator": "5.1.0", "layer": "4.5"},
+        "domain": "enterprise-attack",
+        "description": "Techniques that the rules in force look for. Score: how many rules.",
+        "techniques": techniques,
+        "gradient": {"colors": ["#cfe2ff", "#1f52cc"], "minValue": 0, "maxValue": highest},
+        "legendItems": [],
+    }

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from threatlens.analyzers.novelty import LEARNING_US
+from threatlens.attack import navigator_layer
 from threatlens.detectors import Rule, backtest
 from threatlens.errors import RuleFileError
 from threatlens.event import Decoded, EventFilter
@@ -307,6 +308,22 @@ def _members(content: bytes) -> Iterator[tuple[str, str]]:
             if len(data) > MAX_FILE_BYTES:
                 continue
             yield name, data.decode("utf-8", "replace")
+
+
+@blueprint.get("/rules/coverage.json")
+@needs("viewer")
+def coverage() -> Response:
+    """What the rules in force look for, as a layer for the ATT&CK Navigator."""
+    store = services().store
+    states, numbers = store.rule_states(), store.rule_numbers(now_us() - SHOWN_DAYS * DAY_US)
+    layer = navigator_layer(
+        (rule.name, rule.tags, numbers.get(rule.id, NO_NUMBERS).hits)
+        for rule in services().rules.loaded().rules
+        if rule.kind != "filter" and states.get(rule.id, "on") != "off"
+    )
+    answer = jsonify(layer)
+    answer.headers["Content-Disposition"] = 'attachment; filename="threatlens-attack-layer.json"'
+    return answer
 
 
 @blueprint.route("/rules/lists", methods=["GET", "POST"])
