@@ -131,6 +131,17 @@ def test_a_file_is_ingested_once(tmp_path, log):
     assert b"1 lines, 1 events" in threatlens(tmp_path / "data", "ingest", str(packed)).stdout
 
 
+def test_the_summary_counts_what_the_rules_found(tmp_path):
+    guesses = "".join(
+        f"Nov 23 06:51:{second:02} web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2\n"
+        for second in range(30)
+    )
+    (tmp_path / "auth.log").write_text(guesses)
+    summary = threatlens(tmp_path / "data", "ingest", str(tmp_path / "auth.log")).stdout.decode()
+    assert "30 lines, 30 events" in summary
+    assert int(summary.split(" detections")[0].rpartition(" ")[2]) > 0
+
+
 def test_tokens_come_alone_on_standard_output(tmp_path):
     result = threatlens(tmp_path / "data", "token", "create", "--name", "cron", "--role", "viewer")
     assert result.stdout.startswith(b"tl_")

@@ -192,6 +192,7 @@ def _ingest_one(services: Services, path: str, name: str, log_format: str) -> No
     else:
         source_id = store.put_cli_source(name, path, log_format)
         before = store.source(source_id)
+    detections = store.detections_of_source(source_id)
     started = time.monotonic()
     services.background.start(only_sources=frozenset({source_id}))
     try:
@@ -204,9 +205,10 @@ def _ingest_one(services: Services, path: str, name: str, log_format: str) -> No
     seconds = time.monotonic() - started
     after = store.source(source_id)
     lines, events = after.lines - before.lines, after.events - before.events
+    found = store.detections_of_source(source_id) - detections
     click.echo(
         f"{click.format_filename(path)}: {lines} lines, {events} events, {after.unknown - before.unknown} unknown,"
-        f" 0 detections, {lines / seconds:,.0f} lines/s"
+        f" {found} detections, {lines / seconds:,.0f} lines/s"
     )
 
 
@@ -220,19 +222,29 @@ def _wait_until_ingested(services: Services, ingestion_id: str) -> None:
 def _wait_until_stored(services: Services, source_id: int, label: str) -> None:
     """Wait for the last byte, with a progress bar on a terminal; raises ClickException when it cannot be read."""
     with click.progressbar(length=1000, label=label, file=sys.stderr) as bar:
-        shown = 0
+        shown = read_us = 0
         while True:
             source, progress = services.store.source(source_id), services.store.stream_progress(source_id)
             if source.state in {"no_permission", "refused", "error", "missing"}:
                 raise click.ClickException(source.state_reason or source.state)
             if progress is not None:
-                stored, complete = progress
+                stored, complete, compressed = progress
+                if complete and compressed:
+                    read_us = read_us or time.time_ns() // 1000
+                    complete = _nothing_waits(services, read_us)
                 share = 1000 if complete else min(999, stored * 1000 // max(1, source.file_size))
                 bar.update(share - shown)
                 shown = share
                 if complete:
                     return
             time.sleep(0.02)
+
+
+def _nothing_waits(services: Services, since_us: int) -> bool:
+    """Whether the engine said since then that all it had read is stored."""
+    status = services.engine_status()
+    is_new = bool(status) and status["at_us"] > since_us
+    return is_new and not status["queue"]["lines"] and not status["in_work"]
 
 
 # -- sources

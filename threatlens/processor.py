@@ -77,6 +77,8 @@ class ProcessorState:
     retries: int = 0
     unavailable: str = ""  # why the database cannot be written now; "" while it can
     last_batch: ProcessingResult | None = None
+    taken: int = 0  # entries taken from the queue; written by prepare()
+    finished: int = 0  # of those, stored or given up; written by finish()
 
 
 class QueueProcessor:
@@ -146,6 +148,7 @@ class QueueProcessor:
         """Decode batches until `stopped(0)`; stopped(s) waits s seconds or until stopping, and says whether we are."""
         while not stopped(0):
             entries = self._queue.take(self.batch_lines, timeout_s=0.5)
+            self.state.taken += len(entries)
             prepared = self._prepare(entries) if entries else None
             while prepared is not None and not stopped(0):
                 with contextlib.suppress(Full):
@@ -161,7 +164,9 @@ class QueueProcessor:
                 with contextlib.suppress(Empty):  # behind a backlog: one transaction for all that is ready
                     while True:
                         prepared.add(self._prepared.get_nowait())
+                taken = len(prepared.entries)
                 self._finish(prepared, stopped)
+                self.state.finished += taken
 
     def _await_rules(self, stopped: Callable[[float], bool]) -> None:
         """No line is stored before the rules can be asked about it, unless they take for ever."""

@@ -270,6 +270,15 @@ class DetectionBook:
             )
             return [_view(row) for row in rows]
 
+    def detections_of_source(self, source_id: int) -> int:
+        """How many matches this source has given, but for those that were held back."""
+        with self.database.reading() as connection:
+            return int(
+                connection.exec_driver_sql(
+                    "SELECT count(*) FROM detections WHERE source_id = ? AND suppressed = ''", (source_id,)
+                ).scalar_one()
+            )
+
     def rule_numbers(self, since_us: int) -> dict[str, RuleNumbers]:
         """How often each rule matched since then (whole days)."""
         days: dict[str, dict[int, tuple[int, int, int]]] = {}

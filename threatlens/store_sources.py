@@ -96,8 +96,9 @@ class SourceBook:
         """One source; raises KeyError for an unknown one."""
         return {view.id: view for view in self.sources()}[source_id]
 
-    def stream_progress(self, source_id: int) -> tuple[int, bool] | None:
-        """(bytes stored, whether that is all) of a source that is one file; None: not opened yet."""
+    def stream_progress(self, source_id: int) -> tuple[int, bool, bool] | None:
+        """(bytes stored, whether that is all, whether it is compressed) of a source that is one file; None: not opened
+        yet. Of a compressed one "all" means read to its end: what was read may still wait to be stored."""
         with self.database.reading() as connection:
             row = connection.exec_driver_sql(
                 "SELECT t.position, t.compressed, s.state, s.path FROM log_streams t JOIN log_sources s"
@@ -107,7 +108,7 @@ class SourceBook:
         if row is None:
             return None
         complete = row[2] == "flowing" if row[1] else row[0] >= os.path.getsize(row[3])
-        return int(row[0]), complete
+        return int(row[0]), complete, bool(row[1])
 
     def learned(self) -> dict[int, tuple[str, ...]]:
         """Which decoders each source is known to speak."""
