@@ -213,9 +213,10 @@ def list_events(query: EventsQuery) -> dict[str, Any]:
 
 
 @operation("GET", "/events/export", role="viewer", summary="All events that fit as a file, in insertion order",
-           query=ExportQuery, file="application/octet-stream", problems=(503,), confined=True)  # fmt: skip
+           query=ExportQuery, file="text/csv, application/x-ndjson, application/json", problems=(429,),
+           confined=True)  # fmt: skip
 def export_events(query: ExportQuery) -> Response:
-    """Streamed; whoever closes the connection ends it. 503: as many as there may be at once are under way."""
+    """Streamed; whoever closes the connection ends it. 429: as many as there may be at once are under way."""
     where = within(query.where(now_us()), actor().sources)
     return stream(where, query.format, bom=query.bom == "1", asked=query.model_dump_json(exclude_defaults=True))
 

@@ -19,12 +19,12 @@ MAX_AT_ONCE = 4
 
 
 def stream(where: EventFilter, form: str, *, bom: bool, asked: str) -> Response:
-    """The events as a file. `asked` is what was asked for, for the audit log. Raises ProblemError (503)."""
+    """The events as a file. `asked` is what was asked for, for the audit log. Raises ProblemError (429)."""
     places: threading.Semaphore = current_app.extensions.setdefault(
         "threatlens_exports", threading.BoundedSemaphore(MAX_AT_ONCE)
     )
     if not places.acquire(blocking=False):
-        raise ProblemError(503, f"{MAX_AT_ONCE} exports are under way; ask again when one has ended.",
+        raise ProblemError(429, f"{MAX_AT_ONCE} exports are under way; ask again when one has ended.",
                            code="busy", headers={"Retry-After": "10"})  # fmt: skip
     try:
         record("events.export", form, {"filter": asked[:2_000]})

@@ -70,7 +70,9 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.answer is not None:
         success["content"] = {"application/json": {"schema": _ref(operation.answer)}}
     if operation.file:
-        success["content"] = {operation.file: {"schema": {"type": "string", "format": "binary"}}}
+        success["content"] = {
+            kind: {"schema": {"type": "string", "format": "binary"}} for kind in operation.file.split(", ")
+        }
     refusals = {400, 401, 403, 405, 500, 503, *operation.problems, *({413, 415, 422} if operation.body else ())}
     return {str(operation.status): success} | {
         str(status): {

@@ -67,7 +67,7 @@ class Operation:
     body: type[Shape] | None
     media: Mapping[str, Any] | None  # content types of a body that the view reads itself, with their schemas
     answer: type[BaseModel] | None  # None: no content, or a file
-    file: str  # content type of an answer that is a file; "": it is none
+    file: str  # content types, with ", " between, of an answer that is a file; "": it is none
     problems: tuple[int, ...]  # beside those that any operation may have
     scope: str  # what a token must be for
     confined: bool  # it keeps to the sources of a token that is for some only
