@@ -70,8 +70,10 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.answer is not None:
         success["content"] = {"application/json": {"schema": _ref(operation.answer)}}
     if operation.file:
+        binary = {"type": "string", "format": "binary"}
         success["content"] = {
-            kind: {"schema": {"type": "string", "format": "binary"}} for kind in operation.file.split(", ")
+            kind: {"schema": {"type": "array"} if kind == "application/json" else binary}
+            for kind in operation.file.split(", ")
         }
     refusals = {400, 401, 403, 405, 500, 503, *operation.problems, *({413, 415, 422} if operation.body else ())}
     return {str(operation.status): success} | {
