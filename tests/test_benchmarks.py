@@ -10,6 +10,7 @@ import pytest
 from benchmarks import corpus
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.feed import WRITTEN, line
+from benchmarks.soak import Sample, slope
 from benchmarks.table import Table, percentile
 from threatlens.decoders import SourceDecoder
 
@@ -56,6 +57,14 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
     values = [float(number) for number in range(1, 101)]
 
     assert (percentile(values, 50), percentile(values, 99), percentile(values, 100)) == (51.0, 100.0, 100.0)
+
+
+def test_a_slope_is_what_an_hour_adds() -> None:
+    samples = [Sample(60.0 * minute, 100.0 + minute / 10, 30, 12, 0, 0, 1.0) for minute in range(30)]
+
+    assert slope(samples, "rss_mb") == pytest.approx(6.0)
+    assert slope(samples, "threads") == 0.0
+    assert slope(samples[:1], "rss_mb") == 0.0
 
 
 def test_a_row_has_a_cell_for_every_column(capsys: pytest.CaptureFixture[str]) -> None:

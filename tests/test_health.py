@@ -11,7 +11,17 @@ import pytest
 
 from threatlens.doctor import Probes
 from threatlens.event import SourceStatus
-from threatlens.health import STEP_SHOWN_S, ClockWatch, Component, Facts, HealthMonitor, worst
+from threatlens.health import (
+    RULES_PATIENCE_S,
+    STEP_SHOWN_S,
+    ClockWatch,
+    Component,
+    Facts,
+    HealthMonitor,
+    as_json,
+    is_well,
+    worst,
+)
 from threatlens.health_disk import ENOUGH_BYTES, LOW_BYTES, RESERVE_BYTES, DiskGuard
 from threatlens.ingestion_queue import QueueStats
 from threatlens.store import EventStore
@@ -65,7 +75,6 @@ def test_a_machine_that_is_well_has_no_part_that_is_not(monitor: HealthMonitor) 
         ({"unavailable": "busy"}, "database", "locked by another program"),
         ({"unavailable": "away"}, "database", "does not answer"),
         ({"disk_full": True}, "disk", "disk_full"),
-        ({"rules_ready": False}, "rules", "not loaded"),
         ({"rule_failures": 2}, "rules", "failed on 2 batches"),
         (
             {"statuses": (SourceStatus(1, "auth", "no_permission", remedy="sudo usermod -aG adm lena"),)},
@@ -88,6 +97,21 @@ def test_what_keeps_lines_away_is_shown_at_once_and_heals_by_itself(
     assert found[part].state in ("degraded", "failed")
     assert words in found[part].reason
     assert worst(states(monitor).values()) == "ok"
+
+
+def test_rules_that_are_still_being_loaded_are_starting_and_degraded_only_when_that_takes_too_long(
+    monitor: HealthMonitor, hands: Hands
+) -> None:
+    monitor.look()
+    loading = dataclasses.replace(WELL, rules_ready=False)
+
+    found = states(monitor, loading)
+    assert (found["rules"].state, worst(found.values())) == ("starting", "ok")
+    assert is_well(as_json(found.values()))
+    hands.now += RULES_PATIENCE_S
+    late = states(monitor, loading)
+    assert (late["rules"].state, worst(late.values())) == ("degraded", "degraded")
+    assert states(monitor)["rules"].state == "ok"
 
 
 def test_a_queue_is_called_full_once_reading_has_waited_for_it(monitor: HealthMonitor, hands: Hands) -> None:

@@ -26,7 +26,11 @@ from threatlens.store import EventStore
 from threatlens.store_health import StateChange
 
 #: From well to worst.
-STATES = ("off", "ok", "degraded", "failed")
+STATES = ("off", "ok", "starting", "degraded", "failed")
+#: Of them, those that are as it should be.
+FINE = frozenset({"off", "ok", "starting"})
+#: Seconds that the rules may take to be loaded; so long, lines wait for them.
+RULES_PATIENCE_S = 60.0
 #: Seconds that reading may wait for the queue before it is said to be full.
 QUEUE_PATIENCE_S = 5.0
 #: Seconds by which the wall clock may differ from the monotonic one between two looks, and how long a step is shown.
@@ -71,8 +75,7 @@ class Part(Protocol):
 
 def worst(components: Iterable[Component]) -> str:
     """ok, degraded or failed: the state of all of them together."""
-    states = [component.state for component in components]
-    return max((state for state in states if state != "off"), key=STATES.index, default="ok")
+    return max((each.state for each in components if each.state not in FINE), key=STATES.index, default="ok")
 
 
 def is_well(components: Sequence[Mapping[str, Any]]) -> bool:
@@ -160,6 +163,7 @@ class HealthMonitor:
         self._changes: deque[StateChange] = deque(maxlen=1_000)
         self._lock = threading.Lock()
         self._waiting_since: float | None = None
+        self._rules_due: float | None = None
         self._failures_seen = 0
 
     # -- every second
@@ -176,7 +180,7 @@ class HealthMonitor:
             before = self._states.get(component.name)
             if before != component.state:
                 self._states[component.name] = component.state
-                if before is not None or component.state in ("degraded", "failed"):
+                if before is not None or component.state not in FINE:
                     change = StateChange(now_us, component.name, component.state, component.reason)
                     with self._lock:
                         self._changes.append(change)
@@ -211,7 +215,12 @@ class HealthMonitor:
 
     def _rule_state(self, facts: Facts) -> Component:
         if not facts.rules_ready:
-            return Component("rules", "degraded", "not loaded yet")
+            now = self._monotonic()
+            if self._rules_due is None:
+                self._rules_due = now + RULES_PATIENCE_S
+            if now < self._rules_due:
+                return Component("rules", "starting", "being loaded; lines wait for them")
+            return Component("rules", "degraded", "not loaded yet; lines are stored without them", "look into the log")
         if facts.rule_failures > self._failures_seen:
             reason = f"failed on {facts.rule_failures} batches, which are stored without them; the log has the details"
             return Component("rules", "degraded", reason, "look at what changed in your own rules last")

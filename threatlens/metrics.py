@@ -152,7 +152,7 @@ def collect(
             "component_healthy",
             "1 where a part of ThreatLens is well or not used.",
             *[
-                ({"component": each["name"]}, 1 if each["state"] in ("ok", "off") else 0)
+                ({"component": each["name"]}, 1 if each["state"] in ("ok", "off", "starting") else 0)
                 for each in status.get("components", ())
             ],
         ),

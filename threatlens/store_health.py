@@ -12,7 +12,7 @@ from threatlens.store_database import Database
 #: processing_metrics.metric_type of a change of state, before the component's name.
 STATE = "state."
 #: The number that stands for a state in processing_metrics.
-STATE_VALUES = {"ok": 0.0, "off": 0.0, "degraded": 1.0, "failed": 2.0}
+STATE_VALUES = {"ok": 0.0, "off": 0.0, "starting": 0.0, "degraded": 1.0, "failed": 2.0}
 
 
 @dataclass(frozen=True, slots=True)

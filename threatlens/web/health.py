@@ -130,7 +130,7 @@ def _values() -> dict[str, object]:
 
 
 def _worst_first(component: dict[str, str]) -> tuple[int, str]:
-    order = ("failed", "degraded", "ok", "off")
+    order = ("failed", "degraded", "starting", "ok", "off")
     return order.index(component["state"]), component["name"]
 
 
