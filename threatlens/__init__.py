@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.store import EventStore
     from threatlens.store_config import ConfigTable
     from threatlens.store_database import connect
+    from threatlens.store_logins import LoginFailures
     from threatlens.store_schema import migrate
     from threatlens.vault import Vault
     from threatlens.web.context import Services
@@ -118,7 +119,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         background,
         outbound,
         Passwords(settings.argon2_memory_kib, settings.argon2_time),
-        LoginLimits(),
+        LoginLimits(LoginFailures(store.database), secret_key(settings)),
         rules,
         own_decoders,
         language_model,

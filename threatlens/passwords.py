@@ -59,8 +59,7 @@ class Passwords:
         """Whether this is the password; takes as long for an account that does not exist (None)."""
         if len(password) > MAX_LENGTH:
             return False
-        if kept is None:
-            self._nobody = self._nobody or self.hash("nobody has this password")
+        self._nobody = self._nobody or self.hash("nobody has this password")  # whoever asks first waits for it
         with self._turns:
             try:
                 self._hasher.verify(self._nobody if kept is None else kept, password)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from accounts import PASSWORD, log_in, person
 
 from threatlens.passwords import Passwords
 from threatlens.store_accounts import COMMAND_LINE
+from threatlens.store_database import Database, connect
+from threatlens.store_logins import LoginFailures
 from threatlens.web.limits import FREE, LONGEST_S, LoginLimits, keys_for, network
 
 
@@ -19,7 +22,7 @@ def forms(app: Any) -> None:
 
 
 def try_in(
-    client: Any, password: str = PASSWORD, name: str = "an-admin", address: str = "192.0.2.9", **more: Any
+    client: Any, password: str | bytes = PASSWORD, name: str = "an-admin", address: str = "192.0.2.9", **more: Any
 ) -> Any:
     return client.post(
         "/login", data={"name": name, "password": password, **more}, environ_base={"REMOTE_ADDR": address}
@@ -144,25 +147,83 @@ def test_what_a_client_says_about_its_address_does_not_reset_the_limit(app: Any)
     assert statuses[-1] == 429
 
 
-def test_limits_double_forget_and_stay_bounded() -> None:
-    now = [0.0]
-    limits = LoginLimits(lambda: now[0])
+def test_limits_double_forget_and_stay_bounded(services: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000_000]
+    failures = LoginFailures(services.store.database)
+    limits = LoginLimits(failures, "secret", lambda: now[0])
     keys = keys_for("anna", "192.0.2.1", known=False)
     for _ in range(FREE["account"]):
         assert limits.begin(keys) == 0
     waits = []
     for _ in range(15):
         waits.append(limits.wait_s(keys))
-        now[0] += waits[-1]
+        assert limits.begin(keys) == waits[-1]
+        now[0] += int(waits[-1] * 1e6)
         assert limits.begin(keys) == 0
     assert waits[:4] == [1, 2, 4, 8]
     assert waits[-1] == LONGEST_S
-    now[0] += 3_601
+    now[0] -= 86_400_000_000  # the clock was set back
+    assert limits.wait_s(keys) == LONGEST_S
+    now[0] += 86_400_000_000 + 3_601_000_000
     assert limits.begin(keys) == 0
     assert limits.wait_s(keys) == 0
-    for number in range(30_000):
+    monkeypatch.setattr("threatlens.store_logins.MAX_KEYS", 20)
+    for number in range(30):
+        now[0] += 1
         limits.begin([("address", str(number))])
-    assert len(limits._failures) <= 20_000
+    with services.store.database.reading() as connection:
+        kept = connection.exec_driver_sql("SELECT key_hash, count FROM login_failures").all()
+    assert len(kept) == 20
+    assert not any("anna" in key or "192.0.2.1" in key for key, _ in kept)
+
+
+def test_processes_count_tries_together(services: Any) -> None:
+    """As many as one process allows, however the tries are spread and whoever comes at the same time."""
+    keys = keys_for("anna", "192.0.2.1", known=False)
+    processes = [
+        LoginLimits(LoginFailures(Database(connect(services.settings.database_url))), "secret", lambda: 10**15)
+        for _ in range(4)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        waits = list(pool.map(lambda number: processes[number % 4].begin(keys), range(40)))
+    assert waits.count(0) == FREE["account"]
+    assert set(waits) == {0, 1}
+    processes[0].succeeded(keys)
+    assert processes[3].begin(keys) == 0
+
+
+class CountingHasher:
+    """Argon2id as it is, and at which cost it was asked for."""
+
+    def __init__(self, hasher: Any) -> None:
+        self.hasher, self.asked = hasher, []  # type: ignore[var-annotated]
+
+    def verify(self, kept: str, password: str) -> bool:
+        self.asked.append(kept.split("$")[3])
+        return bool(self.hasher.verify(kept, password))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.hasher, name)
+
+
+def test_every_login_that_fails_costs_one_verification_whoever_it_is_for(app: Any, services: Any) -> None:
+    """What tells an account that exists from one that does not is the time of Argon2id, so that is counted."""
+    person(app)
+    services.store.set_enabled(person(app, "viewer", "disabled").id, False, COMMAND_LINE)
+    client = app.test_client()
+    try_in(client, "wrong", name="whoever asks first")
+    hasher = services.passwords._hasher = CountingHasher(services.passwords._hasher)
+    for name, password in (
+        ("an-admin", "wrong"), ("nobody", "wrong"), ("disabled", "wrong"), ("disabled", PASSWORD),
+        ("an-admin", "\ud800"), ("nobody", "\ud800"), ("<b>", "wrong"), ("", "wrong"),
+    ):  # fmt: skip
+        hasher.asked.clear()
+        assert try_in(client, password.encode("utf-8", "surrogatepass"), name=name).status_code == 401
+        assert hasher.asked == ["m=8,t=1,p=1"], name
+    for name in ("an-admin", "nobody"):  # too long to be a password of anybody
+        hasher.asked.clear()
+        assert try_in(client, "x" * 129, name=name).status_code == 401
+        assert hasher.asked == []
 
 
 def test_an_ipv6_host_is_its_network() -> None:

@@ -1,61 +1,63 @@
 """How often a password may be tried: for an account from anywhere, and from an address for any account.
 
 A few mistakes are free; then every further one doubles the wait, up to a quarter of an hour. Nobody is locked out for
-ever, and who logged in from an address before is not locked out there by what others try elsewhere.
+ever, and who logged in from an address before is not locked out there by what others try elsewhere. The counts are in
+the database: more processes are no more tries, and a restart forgets nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
-import threading
-import time
 from collections.abc import Callable, Sequence
+
+from threatlens.models import now_us
+from threatlens.store_logins import Failures, LoginFailures
 
 FREE = {"account": 10, "address": 20}
 LONGEST_S = 900.0
-FORGET_S = 3_600.0
-MAX_KEYS = 20_000
+FORGET_US = 3_600_000_000
 
 
 class LoginLimits:
-    """Failures by key, in memory, the least recent forgotten first."""
+    """Failures by key, which is a kind and a name or address."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._failures: dict[tuple[str, str], tuple[int, float]] = {}
-        self._lock = threading.Lock()
+    def __init__(self, failures: LoginFailures, secret: str, clock: Callable[[], int] = now_us) -> None:
+        self._failures = failures
+        self._secret = hashlib.sha256(b"login limits\0" + secret.encode()).digest()
+        self._clock = clock  # microseconds since the epoch
 
     def wait_s(self, keys: Sequence[tuple[str, str]]) -> float:
         """Seconds until one more try is allowed; 0: now."""
-        now = self._clock()
-        with self._lock:
-            return max((self._wait(key, now) for key in keys), default=0.0)
+        return self._wait(keys, self._failures.read(self._hashed(keys)), self._clock())
 
     def begin(self, keys: Sequence[tuple[str, str]]) -> float:
         """Count a try as failed until it succeeds, so that tries at once are counted too; the wait if it may not be."""
-        now = self._clock()
-        with self._lock:
-            wait = max((self._wait(key, now) for key in keys), default=0.0)
-            if wait <= 0:
-                for key in keys:
-                    count, at = self._failures.pop(key, (0, now))
-                    self._failures[key] = (1 if now - at > FORGET_S else count + 1, now)
-                while len(self._failures) > MAX_KEYS:
-                    self._failures.pop(next(iter(self._failures)))
+        if (wait := self.wait_s(keys)) > 0:  # who has to wait writes nothing
             return wait
+        now = self._clock()
+        hashed = self._hashed(keys)
+        counted = self._failures.add(hashed, now, FORGET_US, lambda known: self._wait(keys, known, now) <= 0)
+        return 0.0 if counted else self._wait(keys, self._failures.read(hashed), now)
 
     def succeeded(self, keys: Sequence[tuple[str, str]]) -> None:
         """The password was right: these begin anew."""
-        with self._lock:
-            for key in keys:
-                self._failures.pop(key, None)
+        self._failures.forget(self._hashed(keys))
 
-    def _wait(self, key: tuple[str, str], now: float) -> float:
-        count, at = self._failures.get(key, (0, 0.0))
-        beyond = count - FREE[key[0]]
-        if beyond < 0:
-            return 0.0
-        return max(0.0, at + min(LONGEST_S, 2.0 ** min(beyond, 20)) - now)
+    def _hashed(self, keys: Sequence[tuple[str, str]]) -> list[str]:
+        texts = ("\0".join(key).encode("utf-8", "surrogatepass") for key in keys)
+        return [hashlib.blake2b(text, key=self._secret, digest_size=16).hexdigest() for text in texts]
+
+    def _wait(self, keys: Sequence[tuple[str, str]], known: Sequence[Failures], now: int) -> float:
+        return max((_wait_s(kind, *failures, now) for (kind, _), failures in zip(keys, known, strict=True)), default=0)
+
+
+def _wait_s(kind: str, count: int, at: int, now: int) -> float:
+    beyond = count - FREE[kind]
+    if beyond < 0:
+        return 0.0
+    whole = min(LONGEST_S, 2.0 ** min(beyond, 20))
+    return max(0.0, min(whole, (at - now) / 1e6 + whole))  # a clock that was set back makes nobody wait longer
 
 
 def keys_for(name: str, address: str, *, known: bool) -> list[tuple[str, str]]:
