@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from typing import Any
 
 from threatlens.event import LogEntry
@@ -74,3 +75,35 @@ def entry(content: bytes, *, stream_id: int = 1, source_id: int = 1, start: int 
         stream_id, source_id, "auth", "/var/log/auth.log", content, start, start + len(content),
         content.count(b"\n"), 5, NOW_US / 1e6, "utf-8", 0, 0, b"print",
     )._replace(**changes)  # fmt: skip
+
+
+def encode(value) -> bytes:
+    """A value in MaxMind's data format; an integer is given with its type and size in bytes."""
+    if isinstance(value, dict):
+        return bytes([0xE0 | len(value)]) + b"".join(encode(key) + encode(item) for key, item in value.items())
+    if isinstance(value, str):
+        head = bytes([0x40 | len(value)]) if len(value) < 29 else bytes([0x40 | 29, len(value) - 29])
+        return head + value.encode()
+    if isinstance(value, float):
+        return bytes([0x68]) + struct.pack(">d", value)
+    if isinstance(value, list):
+        return bytes([len(value), 0x04]) + b"".join(map(encode, value))
+    number, kind, size = value
+    return (bytes([kind << 5 | size]) if kind < 8 else bytes([size, kind - 7])) + number.to_bytes(size)
+
+
+def mmdb(first_octet: int, record: dict) -> bytes:
+    """A file in MaxMind's format in which all addresses that begin with that octet have this record."""
+    nodes, empty = 8, 8
+    tree = b""
+    for bit in range(8):
+        ahead = bit + 1 if bit < 7 else nodes + 16
+        sides = (ahead, empty) if not first_octet >> (7 - bit) & 1 else (empty, ahead)
+        tree += b"".join(side.to_bytes(3) for side in sides)
+    about = {
+        "node_count": (nodes, 6, 4), "record_size": (24, 5, 2), "ip_version": (4, 5, 2), "database_type": "Test",
+        "languages": ["en"], "binary_format_major_version": (2, 5, 2), "binary_format_minor_version": (0, 5, 2),
+        "build_epoch": (1_795_420_000, 9, 8),
+        "description": {"en": "test"},
+    }  # fmt: skip
+    return tree + b"\0" * 16 + encode(record) + b"\xab\xcd\xefMaxMind.com" + encode(about)

@@ -27,6 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.broadcaster import EventBroadcaster
     from threatlens.config import ConfigManager
     from threatlens.decoders import FORMATS
+    from threatlens.detectors.geo import GeoFolder
     from threatlens.health import ClockWatch, HealthMonitor
     from threatlens.health_heartbeat import Heartbeat
     from threatlens.health_upkeep import Upkeep
@@ -65,7 +66,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     db.init_app(app)
     own_decoders = OwnDecoders(settings.decoders_folder)
-    store = EventStore(connect(settings.database_url), own_decoders.decode_stored)
+    geo = GeoFolder(os.path.join(settings.data, "geo"))
+    store = EventStore(
+        connect(settings.database_url), lambda raw, name: geo.enrich(own_decoders.decode_stored(raw, name))
+    )
     config = ConfigManager(
         settings.yaml_path,
         book=ConfigTable(store.database),
@@ -80,7 +84,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     notifications = NotificationManager(
         store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url, report=reporter.pdf
     )
-    rules = RuleLibrary(settings, store)
+    rules = RuleLibrary(settings, store, geo=geo)
     language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)
     clock = ClockWatch()
     upkeep = Upkeep(

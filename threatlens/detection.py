@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection
@@ -22,10 +22,12 @@ from threatlens.event import Decoded, EventUpdate, RuleMatch, StateRow
 from threatlens.incidents import Finding, fold, summary
 from threatlens.store import EventStore
 from threatlens.store_detections import (
+    CASE,
     DetectionRow,
     DetectionView,
     Mute,
     RuleException,
+    case_prefix,
     write_detections,
     write_novelties,
     write_states,
@@ -54,6 +56,8 @@ class Engine(Protocol):
 
     def restore(self, rows: Iterable[StateRow]) -> None: ...
 
+    def twin(self) -> Engine: ...
+
 
 class Item(NamedTuple):
     """One event of a batch, as rules see it."""
@@ -63,6 +67,7 @@ class Item(NamedTuple):
     template_id: int
     source_id: int
     source: str
+    case: bool = False  # of a case: see LogSourceConfig
 
 
 @dataclass
@@ -82,7 +87,7 @@ class Verdict:
         """Place of an event -> its severity, of those that have matches."""
         of_place: dict[int, list[Raised]] = {}
         for match, suppressed in self.matches:
-            if not suppressed and match.positions:
+            if suppressed in ("", CASE) and match.positions:
                 places = match.positions if match.kind == "rule" else match.positions[-1:]
                 for place in places:
                     of_place.setdefault(place, []).append(raised(match))
@@ -207,6 +212,8 @@ class Detector:
         self._wall = wall
         self._decisions = Decisions({}, (), ())
         self._offered: Engine | None = None
+        self._case_engine: Engine | None = None  # the same rules, with the memory of the case that came last
+        self._case_id = 0
         self._stale = True
         self.failures = 0  # batches that the rules failed on
 
@@ -231,35 +238,70 @@ class Detector:
         """Ask the rules about a batch; raises StoreUnavailable when their memory must be read and cannot."""
         offered = self._offered
         if offered is not None and offered is not self._engine:
-            self._engine, self._stale = offered, True
+            self._engine, self._case_engine, self._stale = offered, None, True
         if self._stale:
             self._restore()
             self._novelty.restore(self._store.novelties())
         self._stale = True  # until the batch is committed
-        matches = self._ask(items)
-        now, judged = int(self._wall() * 1e6), []
-        for match in matches:
-            last = items[match.positions[-1]] if match.positions and match.positions[-1] >= 0 else None
-            decoded, source = (last.decoded, last.source) if last else (None, "")
-            judged.append((match, self._decisions.suppression(match, decoded, source, now)))
-        return Verdict(items, judged, self._engine.changes() if self._engine else [], list(self._novelty.changes()))
+        verdict = Verdict(items)
+        if self._engine is not None:
+            places: dict[int, list[int]] = {}  # 0: what happens now; else the id of a case
+            for place, item in enumerate(items):
+                places.setdefault(item.source_id if item.case else 0, []).append(place)
+            for case_id, of_case in places.items():
+                self._look_at(case_id, of_case, verdict)
+        verdict.novelties = list(self._novelty.changes())
+        return verdict
 
     def _restore(self) -> None:
+        """Go back to what is stored; the memory of a case is read when one comes."""
+        self._case_id = 0
         if self._engine is not None:
             self._engine.restore(self._store.correlation_states())
 
-    def _ask(self, items: Sequence[Item]) -> list[RuleMatch]:
-        if self._engine is None:
-            return []
+    def _look_at(self, case_id: int, places: Sequence[int], verdict: Verdict) -> None:
+        """Ask about the events at these places: of a case, or (0) those of now, which teach what is usual too."""
+        engine = self._memory_of(case_id)
+        now = int(self._wall() * 1e6)
+        for match in self._ask(engine, case_id, places, verdict.items):
+            last = verdict.items[match.positions[-1]] if match.positions and match.positions[-1] >= 0 else None
+            decoded, source = (last.decoded, last.source) if last else (None, "")
+            why = self._decisions.suppression(match, decoded, source, now)
+            verdict.matches.append((match, CASE if case_id and not why.startswith("exception") else why))
+        prefix = case_prefix(case_id) if case_id else ""
+        verdict.states += [row._replace(rule_id=prefix + row.rule_id) if prefix else row for row in engine.changes()]
+
+    def _memory_of(self, case_id: int) -> Engine:
+        """The engine that remembers what is stored of this case; raises StoreUnavailable."""
+        assert self._engine is not None  # noqa: S101 - look() asks nobody without one
+        if not case_id:
+            return self._engine
+        if self._case_engine is None:
+            self._case_engine = self._engine.twin()
+        if self._case_id != case_id:
+            self._case_engine.restore(self._store.correlation_states(case_id))
+            self._case_id = case_id
+        return self._case_engine
+
+    def _ask(self, engine: Engine, case_id: int, places: Sequence[int], items: Sequence[Item]) -> list[RuleMatch]:
         try:
-            matches = list(self._engine.detect([(item.decoded, item.timestamp_us) for item in items]).matches)
+            found = engine.detect([(items[place].decoded, items[place].timestamp_us) for place in places]).matches
         except Exception:  # rules never stand between a line and its place in the database
-            log.exception("the rules failed on a batch of %d events; they are stored without them", len(items))
+            log.exception("the rules failed on a batch of %d events; they are stored without them", len(places))
             self.failures += 1
-            self._restore()
+            engine.restore(self._store.correlation_states(case_id))
             return []
-        for place, item in enumerate(items):
-            matches += self._novelty.look(item.decoded, item.timestamp_us, item.template_id, item.source, place)
+        if len(places) == len(items):
+            matches = list(found)
+        else:
+            matches = [
+                replace(match, positions=tuple(places[at] if at >= 0 else at for at in match.positions))
+                for match in found
+            ]
+        if not case_id:
+            for place in places:
+                item = items[place]
+                matches += self._novelty.look(item.decoded, item.timestamp_us, item.template_id, item.source, place)
         return matches
 
     def write(self, connection: Connection, first_id: int, verdict: Verdict) -> None:

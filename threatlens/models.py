@@ -330,7 +330,7 @@ class DetectionRecord(Base):
     event_id: Mapped[int] = mapped_column(Integer)  # its last event
     source_id: Mapped[int] = mapped_column(Integer, default=0)
     incident_id: Mapped[int] = mapped_column(Integer, default=0)  # 0: none
-    suppressed: Mapped[str] = mapped_column(Text, default="")  # observe, mute:ID, exception:ID; "": counts
+    suppressed: Mapped[str] = mapped_column(Text, default="")  # observe, mute:ID, exception:ID, case; "": counts
     __table_args__ = (
         Index("ix_detections_event_id", "event_id"),
         Index("ix_detections_rule_id", "rule_id", "id"),

@@ -117,6 +117,7 @@ class QueueProcessor:
         self._registry = own_decoders.registry() if own_decoders else None
         self._decoders: dict[int, SourceDecoder] = {}
         self._configs: dict[int, LogSourceConfig] = {}
+        self._cases: set[int] = set()  # sources that raise nothing: see LogSourceConfig
         self._learned: dict[int, tuple[str, ...]] = {}
         self._tree = TemplateTree()
         self._skews: dict[int, ClockSkew] = {}
@@ -132,6 +133,7 @@ class QueueProcessor:
                 self._decoders[config.source_id] = self._decoder_for(config, taught)
                 self._learned[config.source_id] = taught
             self._configs[config.source_id] = config
+            (self._cases.add if config.case else self._cases.discard)(config.source_id)
 
     def _decoder_for(self, config: LogSourceConfig, learned: Sequence[str]) -> SourceDecoder:
         return SourceDecoder(format=config.format, timezone=config.timezone, learned=learned, registry=self._registry)
@@ -371,7 +373,7 @@ class QueueProcessor:
         happenings = [
             happening(row, prepared.decoded[place], prepared.origins[place], place)
             for place, row in enumerate(rows)
-            if row.severity >= lowest and place not in quiet
+            if row.severity >= lowest and place not in quiet and prepared.origins[place].source_id not in self._cases
         ]
         if verdict is not None:
             happenings += incident_happenings(verdict)
@@ -385,12 +387,14 @@ class QueueProcessor:
             return self._store.commit(prepared.rows, not_text, prepared.moves, occurrences=occurrences, **more)
         with self._detecting:
             started = time.perf_counter()
+            cases = self._cases
             verdict = detector.look(
                 [
-                    Item(decoded, row.timestamp, row.template_id, entry.source_id, entry.source_name)
-                    for decoded, row, entry in zip(prepared.decoded, prepared.rows, prepared.origins, strict=True)
+                    Item(one, row.timestamp, row.template_id, entry.source_id, entry.source_name,
+                         entry.source_id in cases)
+                    for one, row, entry in zip(prepared.decoded, prepared.rows, prepared.origins, strict=True)
                 ]
-            )
+            )  # fmt: skip
             self.counts.rules.add(time.perf_counter() - started)
             rows = list(prepared.rows)
             for place, raised in verdict.severities().items():

@@ -6,7 +6,6 @@ engine. A rule that cannot run is a problem with file and line and harms no othe
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import threading
@@ -27,14 +26,12 @@ from threatlens.detectors import (
     load_tables,
 )
 from threatlens.detectors.documents import DocumentError, read_documents
-from threatlens.detectors.geo import Geo
+from threatlens.detectors.geo import GeoFolder
 from threatlens.detectors.lists import load_lists
 from threatlens.detectors.threats import ThreatLists
-from threatlens.errors import ConfigError, RuleFileError
+from threatlens.errors import RuleFileError
 from threatlens.settings import Settings
 from threatlens.store import EventStore
-
-log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the folder by pages.
 LOOK_S = 1.0
@@ -70,12 +67,20 @@ class Loaded:
 class RuleLibrary:
     """One a process; may be asked by several threads."""
 
-    def __init__(self, settings: Settings, store: EventStore, *, roots: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: EventStore,
+        *,
+        roots: Sequence[str] | None = None,
+        geo: GeoFolder | None = None,
+    ) -> None:
         self.folder = os.path.join(settings.data, "rules")
         self.lists_folder = os.path.join(self.folder, "lists")
         self._roots = tuple(roots) if roots is not None else (BUILTIN, self.folder)
         self._cache = os.path.join(settings.data, "cache", "rules.json")
         self._store = store
+        self.geo = geo if geo is not None else GeoFolder(os.path.join(settings.data, "geo"))
         self._lock = threading.Lock()
         self._loaded: Loaded | None = None
         self._looked_s = float("-inf")
@@ -116,7 +121,7 @@ class RuleLibrary:
                     except OSError:
                         continue
                     found.append((path, status.st_mtime_ns, status.st_size))
-        return tuple(found)
+        return (*found, *self.geo.files)
 
     def _lists(self) -> dict[str, tuple[str, ...]]:
         lists = {}
@@ -132,31 +137,19 @@ class RuleLibrary:
         rules = tuple(rule for rule in loaded.rules if rule.id not in loaded.off)
         if only:
             rules = tuple(family(loaded.rules, only))
-        threats, geo = (None, None) if only else (self._threats(), self._geo())
+        threats, geo = (None, None) if only else (self._threats(), self.geo)
         return DetectionEngine(
             RuleSet(rules, loaded.problems),
             load_tables(),
             lists=loaded.lists,
             threats=threats,
-            enrich=geo.enrich if geo is not None else None,
+            enrich=geo.enrich if geo is not None and geo.current() is not None else None,
         )
 
     def _threats(self) -> ThreatLists | None:
         """The lists of what is bad, from the folder "threats" beside the rules; None without one."""
         folder = os.path.join(self.folder, "threats")
         return ThreatLists(load_lists(folder)) if os.path.isdir(folder) else None
-
-    def _geo(self) -> Geo | None:
-        """The files in MaxMind's format in the data folder's "geo"; None without one that can be read."""
-        folder = os.path.join(os.path.dirname(self.folder), "geo")
-        if not os.path.isdir(folder):
-            return None
-        paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".mmdb")]
-        try:
-            return Geo(paths) if paths else None
-        except ConfigError as error:
-            log.warning("%s; addresses are not placed", error)
-            return None
 
     def rule(self, rule_id: str) -> Rule | None:
         """One rule by its id."""

@@ -22,6 +22,8 @@ from threatlens.store_database import Database
 
 DAY_US = 86_400_000_000
 RULE_STATES = ("off", "observe", "on")
+#: In `suppressed`: the match is of a case, which raises nothing outside of it.
+CASE = "case"
 MAX_LINKED = 1_000  # events of one match that are linked to it
 
 
@@ -145,6 +147,8 @@ def write_detections(connection: Connection, rows: Sequence[DetectionRow]) -> li
         )  # fmt: skip
         if len(row.event_ids) > 1:
             links += [(event_id, number) for event_id in row.event_ids[-MAX_LINKED:] if event_id != row.event_id]
+        if row.suppressed == CASE:
+            continue
         day = days.setdefault((match.rule_id, match.timestamp_us // DAY_US), [0, 0, 0])
         times = 1 if match.kind == "correlation" else match.count
         day[0] += times
@@ -168,15 +172,21 @@ def write_detections(connection: Connection, rows: Sequence[DetectionRow]) -> li
         connection.exec_driver_sql(
             "INSERT OR IGNORE INTO detection_events (event_id, detection_id) VALUES (?,?)", links
         )
-    connection.exec_driver_sql(
-        "INSERT INTO rule_days (rule_id, day, n, suppressed, last_us) VALUES (?,?,?,?,?) ON CONFLICT (rule_id, day)"
-        " DO UPDATE SET n = n + excluded.n, suppressed = suppressed + excluded.suppressed,"
-        " last_us = max(last_us, excluded.last_us)",
-        [(*key, *values) for key, values in days.items()],
-    )
+    if days:
+        connection.exec_driver_sql(
+            "INSERT INTO rule_days (rule_id, day, n, suppressed, last_us) VALUES (?,?,?,?,?) ON CONFLICT (rule_id, day)"
+            " DO UPDATE SET n = n + excluded.n, suppressed = suppressed + excluded.suppressed,"
+            " last_us = max(last_us, excluded.last_us)",
+            [(*key, *values) for key, values in days.items()],
+        )
     for mute_id, hits in muted.items():
         connection.exec_driver_sql("UPDATE mutes SET hits = hits + ? WHERE id = ?", (hits, mute_id))
     return views
+
+
+def case_prefix(case_id: int) -> str:
+    """What the ids of rules begin with where their memory is that of a case (log_sources.id)."""
+    return f"{CASE}:{case_id}:"
 
 
 def detections_of(connection: Connection, event_ids: Sequence[int]) -> dict[int, list[DetectionView]]:
@@ -221,13 +231,16 @@ class DetectionBook:
     database: Database
     audit: AuditLog
 
-    def correlation_states(self) -> list[StateRow]:
-        """What correlations remembered after the last committed batch."""
+    def correlation_states(self, case_id: int = 0) -> list[StateRow]:
+        """What correlations remembered after the last committed batch: about what happens now, or about one case."""
+        prefix = case_prefix(case_id) if case_id else ""
+        test = "rule_id GLOB ?" if case_id else "rule_id NOT GLOB ?"
         with self.database.reading(timeout_s=60) as connection:
             rows = connection.exec_driver_sql(
-                "SELECT rule_id, key, payload FROM correlation_states ORDER BY rule_id, key"
+                f"SELECT rule_id, key, payload FROM correlation_states WHERE {test} ORDER BY rule_id, key",
+                (f"{prefix or 'case:'}*",),
             )
-            return [StateRow(row[0], row[1], row[2]) for row in rows]
+            return [StateRow(row[0].removeprefix(prefix), row[1], row[2]) for row in rows]
 
     def novelties(self, limit: int = 50_000) -> list[Seen]:
         """What was seen before, the least recent first."""
@@ -275,7 +288,7 @@ class DetectionBook:
         with self.database.reading() as connection:
             return int(
                 connection.exec_driver_sql(
-                    "SELECT count(*) FROM detections WHERE source_id = ? AND suppressed = ''", (source_id,)
+                    "SELECT count(*) FROM detections WHERE source_id = ? AND suppressed IN ('', ?)", (source_id, CASE)
                 ).scalar_one()
             )
 

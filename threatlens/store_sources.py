@@ -12,7 +12,7 @@ from threatlens.errors import IngestError
 from threatlens.event import SourceStatus
 from threatlens.models import now_us
 from threatlens.settings import Settings
-from threatlens.sources.base import LogSourceConfig
+from threatlens.sources.base import CASE_PREFIX, LogSourceConfig
 from threatlens.store_database import Database
 
 
@@ -191,6 +191,7 @@ class SourceBook:
                     roots=(path if source.kind == "api" else os.path.dirname(path),),
                     whole_files=source.kind != "demo",
                     polling_interval=1.0,
+                    case=source.kind != "demo" and source.source_name.startswith(CASE_PREFIX),
                 )
             )
         return configs

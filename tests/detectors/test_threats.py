@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
+from builders import mmdb
 from rule_texts import event
 
 from threatlens.detectors.geo import Geo
@@ -86,46 +85,14 @@ def test_a_folder_of_lists_is_known_by_the_names_of_its_files(tmp_path):
     assert load_lists(str(tmp_path)) == {"admins": ("anna",), "bad": ("192.0.2.1",)}
 
 
-def encode(value) -> bytes:
-    """A value in MaxMind's data format; an integer is given with its type and size in bytes."""
-    if isinstance(value, dict):
-        return bytes([0xE0 | len(value)]) + b"".join(encode(key) + encode(item) for key, item in value.items())
-    if isinstance(value, str):
-        head = bytes([0x40 | len(value)]) if len(value) < 29 else bytes([0x40 | 29, len(value) - 29])
-        return head + value.encode()
-    if isinstance(value, float):
-        return bytes([0x68]) + struct.pack(">d", value)
-    if isinstance(value, list):
-        return bytes([len(value), 0x04]) + b"".join(map(encode, value))
-    number, kind, size = value
-    return (bytes([kind << 5 | size]) if kind < 8 else bytes([size, kind - 7])) + number.to_bytes(size)
-
-
-def database(first_octet: int, record: dict) -> bytes:
-    """A file in MaxMind's format in which all addresses that begin with that octet have this record."""
-    nodes, empty = 8, 8
-    tree = b""
-    for bit in range(8):
-        ahead = bit + 1 if bit < 7 else nodes + 16
-        sides = (ahead, empty) if not first_octet >> (7 - bit) & 1 else (empty, ahead)
-        tree += b"".join(side.to_bytes(3) for side in sides)
-    about = {
-        "node_count": (nodes, 6, 4), "record_size": (24, 5, 2), "ip_version": (4, 5, 2), "database_type": "Test",
-        "languages": ["en"], "binary_format_major_version": (2, 5, 2), "binary_format_minor_version": (0, 5, 2),
-        "build_epoch": (1_795_420_000, 9, 8),
-        "description": {"en": "test"},
-    }  # fmt: skip
-    return tree + b"\0" * 16 + encode(record) + b"\xab\xcd\xefMaxMind.com" + encode(about)
-
-
 def test_addresses_are_placed_by_files_in_the_format_of_maxmind(tmp_path, engine):
     country = {
         "country": {"iso_code": "SE", "names": {"en": "Sweden"}},
         "location": {"latitude": 59.3, "longitude": 18.0},
     }
-    (tmp_path / "country.mmdb").write_bytes(database(203, country))
+    (tmp_path / "country.mmdb").write_bytes(mmdb(203, country))
     asn = {"autonomous_system_number": (64500, 6, 4), "autonomous_system_organization": "Example"}
-    (tmp_path / "asn.mmdb").write_bytes(database(203, asn))
+    (tmp_path / "asn.mmdb").write_bytes(mmdb(203, asn))
     geo = Geo([str(tmp_path / "country.mmdb"), str(tmp_path / "asn.mmdb")])
     rule = (
         "title: T\nid: 33333333-3333-4333-8333-333333333333\nlogsource: {category: test}\n"

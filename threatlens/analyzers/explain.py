@@ -70,7 +70,7 @@ def completed_by(event: Event) -> list[Raised]:
     found = [
         raised_from(one)
         for one in event.detections
-        if not one["suppressed"] and (one["kind"] == "rule" or one["event_id"] == event.id)
+        if one["suppressed"] in (None, "", "case") and (one["kind"] == "rule" or one["event_id"] == event.id)
     ]
     return sorted(found, key=lambda match: -match.severity)
 

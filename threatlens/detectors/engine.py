@@ -15,6 +15,7 @@ Between detect() and the commit nothing else may touch the engine; it is for one
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections import Counter, defaultdict
@@ -96,7 +97,7 @@ class DetectionEngine:
         *,
         lists: Mapping[str, Sequence[str]] | None = None,
         threats: ThreatLists | None = None,
-        enrich: Callable[[Decoded], None] | None = None,
+        enrich: Callable[[Decoded], object] | None = None,
         prefilter: bool = True,
         digest_above: int = DIGEST_ABOVE,
         clock: Callable[[], float] = time.perf_counter,
@@ -382,6 +383,19 @@ class DetectionEngine:
                 total -= 1
 
     # -- state
+
+    def twin(self) -> DetectionEngine:
+        """Another engine with these rules and an empty memory; what they were compiled to is shared."""
+        twin = copy.copy(self)
+        twin.begin()
+        return twin
+
+    def begin(self) -> None:
+        """Forget everything that was seen."""
+        self._correlators = {place: Correlator(known.spec) for place, known in self._correlators.items()}
+        self._journal = Journal()
+        self._latest_us = 0
+        self.hits = Counter()
 
     def changes(self) -> list[StateRow]:
         """What the batches since the last call changed, to be committed with them."""

@@ -5,7 +5,10 @@ Files of countries, cities and networks (ASN) are known by what their records ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import maxminddb
@@ -15,6 +18,8 @@ from threatlens.event import Decoded, Fields, FieldValue
 
 SIDES = ("source", "destination", "client")
 _MAX_KNOWN = 50_000
+#: Seconds between two looks at a folder.
+LOOK_S = 5.0
 
 
 class Geo:
@@ -43,9 +48,7 @@ class Geo:
         """geo.country_iso_code, as.number, ... of an address; empty for one that is in no file."""
         known = self._known.get(address)
         if known is None:
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            known = self._known[address] = {}
+            known = {}
             for reader in self._readers:
                 try:
                     record = reader.get(address)
@@ -53,12 +56,71 @@ class Geo:
                     continue
                 if isinstance(record, dict):
                     known.update(geo_fields(record))
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[address] = known
         return known
 
     def close(self) -> None:
         """Close the files."""
         for reader in self._readers:
             reader.close()
+
+
+class GeoFolder:
+    """The files of a folder, opened again when they change. May be asked by several threads."""
+
+    def __init__(self, folder: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._folder = folder
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._looked_s = float("-inf")
+        self._files: tuple[tuple[str, int, int], ...] = ()
+        self._geo: Geo | None = None
+        self.error = ""  # why a file cannot be used; "" while all can
+
+    def enrich(self, decoded: Decoded) -> Decoded:
+        """The same event, with what is known about its addresses."""
+        geo = self.current()
+        if geo is not None:
+            geo.enrich(decoded)
+        return decoded
+
+    def current(self) -> Geo | None:
+        """The files as they are now, or were some seconds ago; None without one that can be read."""
+        if self._monotonic() - self._looked_s > LOOK_S:
+            with self._lock:
+                self._looked_s = self._monotonic()
+                self._look()
+        return self._geo
+
+    @property
+    def files(self) -> tuple[tuple[str, int, int], ...]:
+        """(path, time in ns, bytes) of each file that is in use."""
+        self.current()
+        return self._files
+
+    def _look(self) -> None:
+        try:
+            entries = sorted(os.scandir(self._folder), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            entries = []
+        found = tuple(
+            (entry.path, entry.stat().st_mtime_ns, entry.stat().st_size)
+            for entry in entries
+            if entry.name.endswith(".mmdb") and entry.is_file()
+        )
+        if found == self._files:
+            return
+        self._files, self.error = found, ""
+        readable = []
+        for path, _, _ in found:
+            try:
+                Geo([path]).close()
+                readable.append(path)
+            except ConfigError as error:
+                self.error = str(error)
+        self._geo = Geo(readable) if readable else None
 
 
 def geo_fields(record: Mapping[str, Any]) -> Fields:

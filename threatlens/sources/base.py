@@ -13,6 +13,8 @@ from threatlens.event import LogEntry, SourceStatus
 
 #: Hands one entry on; waits while the queue is full. False: we are stopping, the entry was not taken.
 Emit = Callable[[LogEntry], bool]
+#: How the names of cases begin: what somebody handed in to look into it, kept apart from what happens now.
+CASE_PREFIX = "case "
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class LogSourceConfig:
     priority: int = 5  # 1 (first) to 10
     roots: tuple[str, ...] = field(default=())  # realpaths; nothing outside is opened
     whole_files: bool = False  # files are complete when they appear: an unterminated last line is a line
+    case: bool = False  # what is found in it stays in it: no incident, no message, nothing learned
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 
 from threatlens.errors import IngestError
 from threatlens.ingestions import Ingestion
+from threatlens.sources.base import CASE_PREFIX
 from threatlens.web.auth import needs, record
 from threatlens.web.context import services
 from threatlens.web.ingest_archive import file_chunks
@@ -18,7 +19,6 @@ from threatlens.web.overview import trust
 
 MAX_FILES = 20
 OVERHEAD = 1 << 20  # bytes of a form around its files
-PREFIX = "case "  # how the names of such sources begin
 MAX_NAME = 60  # characters
 
 blueprint = Blueprint("upload", __name__)
@@ -56,14 +56,14 @@ def send() -> Response:
     else:
         try:
             for file in files:
-                made = services().ingestions.accept(file_chunks(file.stream), PREFIX + name)
+                made = services().ingestions.accept(file_chunks(file.stream), CASE_PREFIX + name)
                 ids.append(made.id)
             if pasted:
-                ids.append(services().ingestions.accept([pasted.encode("utf-8", "replace")], PREFIX + name).id)
+                ids.append(services().ingestions.accept([pasted.encode("utf-8", "replace")], CASE_PREFIX + name).id)
         except IngestError as error:
             flash(f"Not everything was taken: {error}.", "error")
         if ids:
-            record("case.upload", PREFIX + name, {"files": len(files), "pasted": bool(pasted)})
+            record("case.upload", CASE_PREFIX + name, {"files": len(files), "pasted": bool(pasted)})
     for file in request.files.getlist("file"):
         file.close()
     address = url_for("upload.index", id=ids)
@@ -82,5 +82,11 @@ def _ingestions() -> list[Ingestion]:
     return [found for each in _ids() if (found := services().ingestions.get(each[:100])) is not None]
 
 
-def _cases() -> list[Any]:
-    return [source for source in services().store.sources() if source.source_name.startswith(PREFIX)]
+def _cases() -> list[tuple[Any, int]]:
+    """Each case, and how often a rule matched in it."""
+    store = services().store
+    return [
+        (source, store.detections_of_source(source.id))
+        for source in store.sources()
+        if source.source_name.startswith(CASE_PREFIX)
+    ]
