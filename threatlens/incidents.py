@@ -47,44 +47,58 @@ class Finding(NamedTuple):
 
 
 class IncidentBook(Protocol):
-    """The stored incidents, inside the transaction of the batch."""
+    """The stored incidents, inside the transaction of the batch; each is asked for many at once."""
 
-    def newest(self, entity: Entity, *, taken: bool = False) -> Incident | None:
-        """The newest incident with this subject; with `taken` one in which this entity was part of a success."""
+    def newest(self, entities: Iterable[Entity], *, taken: bool = False) -> dict[Entity, int]:
+        """The id of the newest incident with each subject, 0 for none; with `taken` of the newest one in which this
+        entity was part of a success."""
+
+    def whole(self, ids: Iterable[int]) -> dict[int, Incident]:
+        """The incidents with these ids."""
 
     def opened_by(self, rule_id: str, since_us: int) -> int:
         """How many incidents with a match of this rule have their last event after this."""
 
-    def put(self, incident: Incident) -> int:
-        """Store it and return its id."""
+    def put(self, incidents: Sequence[Incident]) -> None:
+        """Store them and give new ones their ids."""
 
 
 def fold(findings: Sequence[Finding], book: IncidentBook) -> tuple[list[int], list[Incident]]:
     """The incident of every finding (0: none), in their order, and the incidents that changed, stored."""
-    work = _Fold(book)
-    chosen = [work.take(finding) for finding in findings]
+    told = [finding for finding in findings if _is_told(finding)]
+    if not told:
+        return [0] * len(findings), []
+    work = _Fold(book, told)
+    chosen = [work.take(finding) if _is_told(finding) else None for finding in findings]
     for incident in work.changed:
+        incident.severity = total(severity_factors(incident))
         incident.title = title(incident)
-        incident.id = book.put(incident)
+    book.put(work.changed)
     return [incident.id if incident else 0 for incident in chosen], work.changed
 
 
-class _Fold:
-    """The incidents of one batch, each read once."""
+def _is_told(finding: Finding) -> bool:
+    return not finding.suppressed and finding.match.level != "informational"
 
-    def __init__(self, book: IncidentBook) -> None:
+
+class _Fold:
+    """The incidents of one batch: what its findings may belong to is read once, together."""
+
+    def __init__(self, book: IncidentBook, findings: Sequence[Finding]) -> None:
         self.changed: list[Incident] = []
         self._book = book
-        self._by_subject: dict[Entity, Incident | None] = {}
-        self._taken: dict[Entity, Incident | None] = {}
-        self._by_id: dict[int, Incident] = {}
         self._opened: dict[str, int] = {}
+        about = dict.fromkeys(entity for finding in findings for entity in entities(finding.match))
+        crowds = dict.fromkeys(("rule", finding.match.rule_id) for finding in findings)
+        subjects = book.newest([*about, *crowds])
+        taken = book.newest([entity for entity in about if entity[0] in ("user.name", "host.name")], taken=True)
+        known = book.whole({number for number in (*subjects.values(), *taken.values()) if number})
+        self._by_subject = {entity: known.get(number) for entity, number in subjects.items()}
+        self._taken = {entity: known.get(number) for entity, number in taken.items()}
 
     def take(self, finding: Finding) -> Incident | None:
         """Add the finding to the incident it belongs to; None: it belongs to none and opens none."""
         match = finding.match
-        if finding.suppressed or match.level == "informational":
-            return None
         incident = self._belongs_to(finding)
         if incident is None:
             if match.severity < OPENS_AT:
@@ -102,20 +116,21 @@ class _Fold:
     def _belongs_to(self, finding: Finding) -> Incident | None:
         """By attacker; else by a user or host that somebody has taken over; else by user or host alone."""
         match = finding.match
-        own = [entity for entity in entities(match) if self._fits(self._of_subject(entity), match)]
+        own = [entity for entity in entities(match) if self._fits(self._by_subject.get(entity), match)]
         if own and own[0][0] == "source.ip":
-            return self._of_subject(own[0])
+            return self._by_subject.get(own[0])
         if match.source_ip is None or outcome(finding) == SUCCESS:
             by_host = match.source_ip is None and (match.user_name is None or match.severity >= OPENS_AT)
             kinds = ("user.name", "host.name") if by_host else ("user.name",)
             for entity in entities(match):
-                taken = self._of_taken(entity) if entity[0] in kinds else None
+                taken = self._taken.get(entity) if entity[0] in kinds else None
                 if self._fits(taken, match):
                     return taken
         if own and match.source_ip is None:
-            return self._of_subject(own[0])
+            return self._by_subject.get(own[0])
         crowd: Entity = ("rule", match.rule_id)
-        return self._of_subject(crowd) if self._fits(self._of_subject(crowd), match) else None
+        of_rule = self._by_subject.get(crowd)
+        return of_rule if self._fits(of_rule, match) else None
 
     @staticmethod
     def _fits(incident: Incident | None, match: RuleMatch) -> bool:
@@ -133,24 +148,10 @@ class _Fold:
         if self._opened[match.rule_id] >= MAX_PER_RULE and outcome(finding) == ATTEMPT:
             subject = ("rule", match.rule_id)
         self._opened[match.rule_id] += 1
-        before = self._of_subject(subject)
+        before = self._by_subject.get(subject)
         incident = Incident(0, subject, previous_id=before.id if before else 0)
         self._by_subject[subject] = incident
         return incident
-
-    def _of_subject(self, entity: Entity) -> Incident | None:
-        if entity not in self._by_subject:
-            self._by_subject[entity] = self._one(self._book.newest(entity))
-        return self._by_subject[entity]
-
-    def _of_taken(self, entity: Entity) -> Incident | None:
-        if entity not in self._taken:
-            self._taken[entity] = self._one(self._book.newest(entity, taken=True))
-        return self._taken[entity]
-
-    def _one(self, incident: Incident | None) -> Incident | None:
-        """The same incident, found by two ways, is one value."""
-        return incident and self._by_id.setdefault(incident.id, incident)
 
 
 def add(incident: Incident, finding: Finding) -> None:
@@ -173,6 +174,7 @@ def add(incident: Incident, finding: Finding) -> None:
             member.first_us, member.first_event_id = match.first_us, finding.first_event_id
         if match.timestamp_us >= member.last_us:
             member.last_us, member.last_event_id = match.timestamp_us, finding.event_id
+    incident.touched.add(key)
     incident.n += times(match)
     incident.first_us = min(incident.first_us or match.first_us, match.first_us)
     incident.last_us = max(incident.last_us, match.timestamp_us)
@@ -185,7 +187,7 @@ def add(incident: Incident, finding: Finding) -> None:
             seen[1] |= int(result == SUCCESS)
         elif len(incident.entities) < MAX_ENTITIES:
             incident.entities[entity] = [1, int(result == SUCCESS)]
-    incident.severity = total(severity_factors(incident))
+        incident.touched.add(entity)
 
 
 def times(match: RuleMatch) -> int:

@@ -8,9 +8,9 @@ about one version of an incident: the second is told.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -24,6 +24,7 @@ ATTEMPT, SUCCESS = "attempt", "success"
 OPEN, ACKNOWLEDGED, CLOSED, FALSE_POSITIVE = "open", "acknowledged", "closed", "false_positive"
 STATUSES = (OPEN, ACKNOWLEDGED, CLOSED, FALSE_POSITIVE)
 
+_Value = TypeVar("_Value")
 Entity = tuple[str, str]  # (source.ip, user.name, host.name or rule; its value)
 
 
@@ -68,6 +69,7 @@ class Incident:
     members: dict[tuple[str, str], Member] = field(default_factory=dict)
     entities: dict[Entity, list[int]] = field(default_factory=dict)  # [times seen, 1 if in something that succeeded]
     changed: bool = False  # by this batch
+    touched: set[tuple[str, str]] = field(default_factory=set)  # keys of members and entities that this batch changed
     reopened: bool = False  # by this batch
 
 
@@ -89,44 +91,62 @@ _COLUMNS = (
 )
 
 
+#: Subjects, or incidents, that one statement asks for; shorter runs are filled up, so that statements are few.
+_RUN = 100
+_MEMBER_COLUMNS = (
+    "rule_id, outcome, rule_name, level, severity, kind, tags, n, events, first_us, last_us, first_event_id,"
+    " last_event_id"
+)
+
+
 class IncidentTable:
     """The incidents as one open transaction sees them."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def newest(self, entity: Entity, *, taken: bool = False) -> Incident | None:
-        """The newest incident with this subject; with `taken` one in which this entity was part of a success."""
-        if taken:
-            row = self._connection.exec_driver_sql(
-                f"SELECT {_COLUMNS} FROM incidents WHERE id = (SELECT max(incident_id) FROM incident_entities"
-                " WHERE kind = ? AND value = ? AND taken = 1)",
-                entity,
-            ).one_or_none()
-        else:
-            row = self._connection.exec_driver_sql(
-                f"SELECT {_COLUMNS} FROM incidents WHERE subject_kind = ? AND subject = ? ORDER BY id DESC LIMIT 1",
-                entity,
-            ).one_or_none()
-        return None if row is None else self.whole(_incident(row))
+    def newest(self, entities: Iterable[Entity], *, taken: bool = False) -> dict[Entity, int]:
+        """The id of the newest incident with each subject, 0 for none; with `taken` of the newest one in which this
+        entity was part of a success."""
+        found = (
+            "SELECT max(incident_id) FROM incident_entities e WHERE e.kind = w.kind AND e.value = w.value"
+            " AND e.taken = 1"
+            if taken
+            else "SELECT i.id FROM incidents i WHERE i.subject_kind = w.kind AND i.subject = w.value"
+            " ORDER BY i.id DESC LIMIT 1"
+        )
+        ids: dict[Entity, int] = {}
+        for run in _runs(list(entities)):
+            rows = self._connection.exec_driver_sql(
+                f"WITH w (kind, value) AS (VALUES {','.join(['(?,?)'] * _RUN)}) SELECT kind, value, ({found}) FROM w",
+                tuple(part for entity in run for part in entity),
+            )
+            ids.update(((kind, value), number or 0) for kind, value, number in rows)
+        return ids
 
-    def whole(self, incident: Incident) -> Incident:
-        """With its members and entities."""
-        rows = self._connection.exec_driver_sql(
-            "SELECT rule_id, outcome, rule_name, level, severity, kind, tags, n, events, first_us, last_us,"
-            " first_event_id, last_event_id FROM incident_members WHERE incident_id = ?",
-            (incident.id,),
-        )
-        for row in rows:
-            values = list(row)
-            values[6] = tuple(json.loads(values[6]))
-            incident.members[(values[0], values[1])] = Member(*values)
-        rows = self._connection.exec_driver_sql(
-            "SELECT kind, value, n, taken FROM incident_entities WHERE incident_id = ? ORDER BY taken DESC, n DESC",
-            (incident.id,),
-        )
-        incident.entities = {(kind, value): [n, taken] for kind, value, n, taken in rows}
-        return incident
+    def whole(self, ids: Iterable[int]) -> dict[int, Incident]:
+        """The incidents with these ids, with their members and entities."""
+        marks = ",".join("?" * _RUN)
+        incidents: dict[int, Incident] = {}
+        for run in _runs(sorted(ids)):
+            for row in self._connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM incidents WHERE id IN ({marks})", run):
+                incidents[row[0]] = _incident(row)
+            rows = self._connection.exec_driver_sql(
+                f"SELECT incident_id, {_MEMBER_COLUMNS} FROM incident_members WHERE incident_id IN ({marks})", run
+            )
+            for number, *values in rows:
+                values[6] = tuple(json.loads(values[6]))
+                if number in incidents:
+                    incidents[number].members[(values[0], values[1])] = Member(*values)
+            rows = self._connection.exec_driver_sql(
+                f"SELECT incident_id, kind, value, n, taken FROM incident_entities WHERE incident_id IN ({marks})"
+                " ORDER BY taken DESC, n DESC, kind, value",
+                run,
+            )
+            for number, kind, value, n, was_taken in rows:
+                if number in incidents:
+                    incidents[number].entities[(kind, value)] = [n, was_taken]
+        return incidents
 
     def opened_by(self, rule_id: str, since_us: int) -> int:
         """How many incidents with a match of this rule have their last event after this."""
@@ -137,45 +157,66 @@ class IncidentTable:
         )
         return int(found.scalar_one())
 
-    def put(self, incident: Incident) -> int:
-        """Store what the engine counted and return the incident's id."""
-        now = now_us()
-        counted = (incident.title, incident.severity, incident.outcome, incident.first_us, incident.last_us, incident.n)
-        if incident.id:
-            self._connection.exec_driver_sql(
+    def put(self, incidents: Sequence[Incident]) -> None:
+        """Store what the engine counted of these, all at once; a new one gets its id."""
+        execute, now = self._connection.exec_driver_sql, now_us()
+        new = [incident for incident in incidents if not incident.id]
+        if new:
+            first = (execute("SELECT max(id) FROM incidents").scalar() or 0) + 1
+            for incident_id, incident in enumerate(new, first):
+                incident.id = incident_id
+            execute(
+                "INSERT INTO incidents (id, title, severity, outcome, first_us, last_us, n, subject_kind, subject,"
+                " previous_id, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                [(i.id, *_counted(i), *i.subject, i.previous_id, now, now) for i in new],
+            )
+        known = [incident for incident in incidents if incident.id not in {each.id for each in new}]
+        if known:
+            execute(
                 "UPDATE incidents SET title = ?, severity = ?, outcome = ?, first_us = ?, last_us = ?, n = ?,"
                 " updated_at = ? WHERE id = ?",
-                (*counted, now, incident.id),
+                [(*_counted(incident), now, incident.id) for incident in known],
             )
-        else:
-            incident.id = int(
-                self._connection.exec_driver_sql(
-                    "INSERT INTO incidents (title, severity, outcome, first_us, last_us, n, subject_kind, subject,"
-                    " previous_id, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
-                    (*counted, *incident.subject, incident.previous_id, now, now),
-                ).scalar_one()
+        for incident in incidents:
+            if incident.reopened:
+                execute(
+                    "UPDATE incidents SET status = 'open', closed_us = 0, version = version + 1 WHERE id = ?",
+                    (incident.id,),
+                )
+                _note(self._connection, incident.id, "reopened", "ThreatLens", "It went on after it was closed.", {})
+        members = [
+            (i.id, m.rule_id, m.outcome, m.rule_name, m.level, m.severity, m.kind, json.dumps(m.tags), m.n,
+             m.events, m.first_us, m.last_us, m.first_event_id, m.last_event_id)
+            for i in incidents for key, m in i.members.items() if key in i.touched
+        ]  # fmt: skip
+        if members:
+            execute(
+                f"INSERT OR REPLACE INTO incident_members (incident_id, {_MEMBER_COLUMNS})"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                members,
             )
-        if incident.reopened:
-            self._connection.exec_driver_sql(
-                "UPDATE incidents SET status = 'open', closed_us = 0, version = version + 1 WHERE id = ?",
-                (incident.id,),
-            )
-            _note(self._connection, incident.id, "reopened", "ThreatLens", "It went on after it was closed.", {})
-        self._connection.exec_driver_sql(
-            "INSERT OR REPLACE INTO incident_members (incident_id, rule_id, outcome, rule_name, level, severity, kind,"
-            " tags, n, events, first_us, last_us, first_event_id, last_event_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            [
-                (incident.id, m.rule_id, m.outcome, m.rule_name, m.level, m.severity, m.kind, json.dumps(m.tags), m.n,
-                 m.events, m.first_us, m.last_us, m.first_event_id, m.last_event_id)
-                for m in incident.members.values()
-            ],
-        )  # fmt: skip
-        if incident.entities:
-            self._connection.exec_driver_sql(
+        entities = [
+            (*entity, incident.id, n, taken)
+            for incident in incidents
+            for entity, (n, taken) in incident.entities.items()
+            if entity in incident.touched
+        ]
+        if entities:
+            execute(
                 "INSERT OR REPLACE INTO incident_entities (kind, value, incident_id, n, taken) VALUES (?,?,?,?,?)",
-                [(*entity, incident.id, n, taken) for entity, (n, taken) in incident.entities.items()],
+                entities,
             )
-        return incident.id
+
+
+def _runs(values: list[_Value]) -> Iterator[tuple[_Value, ...]]:
+    """The values in runs of _RUN; the last one is filled up with its own last value."""
+    for start in range(0, len(values), _RUN):
+        run = values[start : start + _RUN]
+        yield tuple(run + run[-1:] * (_RUN - len(run)))
+
+
+def _counted(incident: Incident) -> tuple[str, int, str, int, int, int]:
+    return (incident.title, incident.severity, incident.outcome, incident.first_us, incident.last_us, incident.n)
 
 
 class IncidentBook:
@@ -239,7 +280,7 @@ class IncidentBook:
             row = connection.exec_driver_sql(
                 f"SELECT {_COLUMNS} FROM incidents WHERE id = ?", (incident_id,)
             ).one_or_none()
-            return None if row is None else IncidentTable(connection).whole(_incident(row))
+            return None if row is None else IncidentTable(connection).whole([incident_id])[incident_id]
 
     def incident_notes(self, incident_id: int, limit: int = 500) -> list[Note]:
         """What was said and done about it, the oldest first."""
