@@ -17,7 +17,7 @@ try:
 except ThreatLensError as error:
     sys.exit(f"threatlens: {error}")
 
-bind = [f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"]
+bind = [_settings.bind]
 workers = 1
 worker_class = "gthread"
 threads = _settings.web_threads
@@ -50,7 +50,11 @@ def on_starting(server):
 
 
 def when_ready(server):
-    print(f"ThreatLens listens on {' '.join('http://' + address for address in bind)}/", flush=True)
+    if _settings.socket_path:
+        os.chmod(_settings.socket_path, 0o660)  # the proxy is in our group
+        print(f"ThreatLens listens on {_settings.socket_path}", flush=True)
+    else:
+        print(f"ThreatLens listens on http://{_settings.bind}/", flush=True)
 
 
 def post_worker_init(worker):

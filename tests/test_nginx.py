@@ -9,9 +9,11 @@ import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,13 +61,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def nginx(folder: Path, upstream: int, *, below: str = "", **changes: str) -> Iterator[int]:
-    """The port of an nginx with our configuration, before this port; `changes` are texts in it and what they become."""
+def nginx(folder: Path, upstream: int | str, *, below: str = "", **changes: str) -> Iterator[int]:
+    """The port of an nginx with our configuration, before this port or socket; changes: texts in it to replace."""
     port = free_port()
+    upstream = f"127.0.0.1:{upstream}" if isinstance(upstream, int) else f"unix:{upstream}"
     site = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
     replaced = [
         ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("server 127.0.0.1:8000;", f"server 127.0.0.1:{upstream};"),
+        ("server unix:/run/threatlens/web.sock;", f"server {upstream};"),
     ]
     if below:
         replaced += [
@@ -131,9 +134,11 @@ def ask(
         connection.close()
 
 
-def raw(port: int, text: bytes) -> bytes:
-    """The first piece of the answer to these very bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+def raw(where: int | str, text: bytes) -> bytes:
+    """The first piece of the answer of this port or socket to these very bytes."""
+    with socket.socket(socket.AF_INET if isinstance(where, int) else socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", where) if isinstance(where, int) else where)
         connection.sendall(text)
         return connection.recv(4096)
 
@@ -298,11 +303,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of ThreatLens, as `serve` starts it."""
-    data, port = tmp_path_factory.mktemp("data"), free_port()
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The socket of ThreatLens, as `serve` starts it."""
+    data, path = tmp_path_factory.mktemp("data"), str(tmp_path_factory.mktemp("s") / "web.sock")
     data.chmod(0o700)
-    environ = dict(os.environ, THREATLENS_DATA=str(data), PORT=str(port), THREATLENS_TRUSTED_PROXIES="127.0.0.1")
+    environ = dict(os.environ, THREATLENS_DATA=str(data), HOST=f"unix:{path}",
+                   THREATLENS_ARGON2_MEMORY_KIB="8", THREATLENS_ARGON2_TIME="1")  # fmt: skip
     program = [sys.executable, "-m", "threatlens"]
     account = [*program, "user", "create", "--name", "anna", "--role", "admin"]
     subprocess.run(account, cwd=ROOT, env=environ, input=PASSWORD, capture_output=True, timeout=60, check=True)
@@ -312,7 +318,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         for line in process.stdout:
             if b"listens on" in line:
                 break
-        yield port
+        yield path
         process.terminate()
         process.stdout.read()
         assert process.wait(20) == 0
@@ -320,7 +326,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.mark.parametrize("below", ["", "/logs"])
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_a_browser_gets_along_through_nginx_below_a_path_too(served: int, tmp_path: Path, below: str) -> None:
+def test_a_browser_gets_along_through_nginx_below_a_path_too(served: str, tmp_path: Path, below: str) -> None:
     sync_api = pytest.importorskip("playwright.sync_api")
     with nginx(tmp_path, served, below=below) as port, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -353,7 +359,32 @@ def test_a_browser_gets_along_through_nginx_below_a_path_too(served: int, tmp_pa
     assert [each for each in complaints if "404" not in each] == []
 
 
-def test_a_head_beyond_the_limits_is_refused_by_the_server_itself(served: int) -> None:
+def test_the_socket_is_for_its_user_and_group_and_its_proxy_is_believed(served: str, tmp_path: Path) -> None:
+    mode = os.stat(served).st_mode
+    assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o660)
+    with nginx(tmp_path, served) as port:
+        tries = [login(port, X_Forwarded_For=f"198.51.100.{number}") for number in range(21)]
+
+    assert tries == [401] * 20 + [429], "they all come from the address that nginx says, not from what a client says"
+
+
+def login(port: int, **headers: str) -> int:
+    """The status of one wrong try, with a form of its own and a name of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/login")
+    answer = connection.getresponse()
+    form = answer.read().decode().split('name="csrf_token" value="')[1].split('"')[0]
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent |= {"Cookie": str(answer.getheader("Set-Cookie")), "Content-Type": "application/x-www-form-urlencoded"}
+    body = urllib.parse.urlencode({"csrf_token": form, "name": os.urandom(4).hex(), "password": "x"})
+    connection.request("POST", "/login", body, sent)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status
+
+
+def test_a_head_beyond_the_limits_is_refused_by_the_server_itself(served: str) -> None:
     for request_head in (
         b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: y\r\n" * 101 + b"\r\n",

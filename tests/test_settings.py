@@ -16,7 +16,8 @@ from threatlens.settings import load_settings, prepare_data_folder, secret_key
     [
         ("PORT", "abc"), ("PORT", "0"), ("PORT", "65536"), ("PORT", "-1"), ("PORT", "８０"),
         ("THREATLENS_DATABASE_URL", "mysql://x"), ("THREATLENS_DATABASE_URL", "sqlite:///relative.db"),
-        ("THREATLENS_LOG_LEVEL", "LOUD"), ("THREATLENS_WS_MAX_CONNECTIONS", "0"),
+        ("THREATLENS_LOG_LEVEL", "LOUD"), ("HOST", "unix:web.sock"),
+        ("HOST", "unix:/" + "x" * 107), ("THREATLENS_WS_MAX_CONNECTIONS", "0"),
     ],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_used_is_named(name, value):
@@ -34,6 +35,16 @@ def test_everything_has_a_default():
     settings = load_settings({})
     assert (settings.host, settings.port, settings.is_loopback) == ("127.0.0.1", 8000, True)
     assert settings.data.endswith("instance")
+
+
+def test_it_listens_on_a_socket_for_a_proxy():
+    settings = load_settings({"HOST": "unix:/run/threatlens/web.sock", "THREATLENS_TRUSTED_HOSTS": "logs.example.org"})
+    assert (settings.bind, settings.is_loopback) == ("unix:/run/threatlens/web.sock", True)
+    assert settings.hosts == ["localhost", "127.0.0.1", "[::1]", "logs.example.org"]
+    assert settings.base_url == "http://logs.example.org"
+    assert settings.proxies == ("unix",)
+    assert load_settings({}).proxies == ()
+    assert load_settings({"HOST": "::1"}).bind == "[::1]:8000"
 
 
 def test_the_data_folder_is_for_its_owner_alone(settings):

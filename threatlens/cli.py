@@ -84,6 +84,8 @@ def serve(host: str | None, port: int | None, threads: int | None, demo: bool) -
 
 
 def _check_port(settings: Settings) -> None:
+    if settings.socket_path:
+        return  # gunicorn replaces a socket that nobody listens on
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -16,6 +16,7 @@ from threatlens.errors import DataFolderError, SettingsError
 #: The project's own folder: where wsgi.py, templates/ and static/ are.
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+UNIX = "unix:"  # how the path of a socket begins, where a host is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Settings:
     data: str  # absolute path of the data folder
     database_url: str  # SQLAlchemy URL
     secret_key: str = field(default="", repr=False)  # older keys may follow, blanks between; empty: secret.key
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # or unix:/path, a socket for a proxy on this machine
     port: int = 8000
     demo: bool = False
     ws_max_connections: int = 200  # WebSockets of one process
@@ -99,18 +100,38 @@ class Settings:
     @property
     def hosts(self) -> list[str]:
         """Names that a request may be sent to; any other one is a page of somebody else (DNS rebinding)."""
-        own = f"[{self.host}]" if ":" in self.host else self.host
-        return ["localhost", "127.0.0.1", "[::1]", own, *self.trusted_hosts]
+        own = [] if self.socket_path else [f"[{self.host}]" if ":" in self.host else self.host]
+        return ["localhost", "127.0.0.1", "[::1]", *own, *self.trusted_hosts]
 
     @property
     def base_url(self) -> str:
         """Where links in messages lead."""
+        if self.public_url or self.socket_path:
+            return self.public_url or f"http://{(*self.trusted_hosts, 'localhost')[0]}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.public_url or f"http://{host}:{self.port}"
+        return f"http://{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
-        return self.host in LOOPBACK or self.host.startswith("127.")
+        """Whether only this machine can connect."""
+        return bool(self.socket_path) or self.host in LOOPBACK or self.host.startswith("127.")
+
+    @property
+    def socket_path(self) -> str:
+        """The socket to listen on instead of an address; "": none."""
+        return self.host.removeprefix(UNIX) if self.host.startswith(UNIX) else ""
+
+    @property
+    def bind(self) -> str:
+        """Where gunicorn listens."""
+        if self.socket_path:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Whose word about the client is taken; whoever may open our socket is the proxy that it is for."""
+        return (*self.trusted_proxies, "unix") if self.socket_path else self.trusted_proxies
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -120,6 +141,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     if not database_url.startswith("sqlite:////"):
         msg = f"THREATLENS_DATABASE_URL must be sqlite:////absolute/path, not {database_url.split('@')[-1]!r}"
         raise SettingsError(msg)
+    host = environ.get("HOST") or "127.0.0.1"
+    if host.startswith(UNIX) and not (host.startswith("unix:/") and len(os.fsencode(host)) <= 112):
+        msg = f"HOST must be an address, or unix: and an absolute path of at most 107 bytes, not {host!r}"
+        raise SettingsError(msg)
     level = environ.get("THREATLENS_LOG_LEVEL", "INFO").upper()
     if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         msg = f"THREATLENS_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {level!r}"
@@ -128,7 +153,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         data=data,
         database_url=database_url,
         secret_key=environ.get("THREATLENS_SECRET_KEY", ""),
-        host=environ.get("HOST") or "127.0.0.1",
+        host=host,
         port=_number(environ, "PORT", 8000, 1, 65535),
         demo=environ.get("THREATLENS_DEMO", "") == "1",
         ws_max_connections=_number(environ, "THREATLENS_WS_MAX_CONNECTIONS", 200, 1, 5000),

@@ -161,7 +161,7 @@ def record(action: str, target: str = "", detail: Mapping[str, Any] | None = Non
 def client_address() -> str:
     """Where the request comes from: the peer, or what a proxy that is trusted says about it."""
     peer = request.remote_addr or "unix"
-    trusted = services().settings.trusted_proxies
+    trusted = services().settings.proxies
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
     while peer in trusted and hops:
         peer = hops.pop()

@@ -82,6 +82,8 @@ class Services:
         """A new link that makes the first account, once, within the hour; None when there is one already."""
         code = self.store.new_setup_code()
         settings = self.settings
+        if code is not None and settings.socket_path:
+            return f"{settings.base_url}/setup?code={code}"
         host = settings.host if settings.is_loopback else "127.0.0.1"
         address = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
         return None if code is None else f"http://{address}/setup?code={code}"
