@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 LEASE_S, FOLLOW_S = 1.0, 0.1
 STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
 MODEL_S = 5.0  # between two looks whether a language model has something to explain
+EMIT_S = 0.1  # that reading waits for room in the queue before it looks for new files again
 #: Seconds that threads are given to end when the process stops.
 STOP_S = 4.0
 
@@ -208,7 +209,9 @@ class BackgroundProcessor:
             own_decoders=self._own_decoders,
         )
         processor.recall_shapes()
-        monitor = LogFileMonitor(emit=queue.put, book=self._store, forbidden=self._settings.own_files)
+        monitor = LogFileMonitor(
+            emit=partial(queue.put, timeout_s=EMIT_S), book=self._store, forbidden=self._settings.own_files
+        )
         engine = _Engine(queue, processor, monitor, detector, RuleWatch(self._rules, detector.offer), guard)
         self._apply_config(engine)
         self._engine = engine

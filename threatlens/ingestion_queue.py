@@ -38,13 +38,13 @@ class RealtimeIngestionQueue:
         self._entries = self._lines = self._bytes = self._serial = self._picks = self._blocked = 0
         self._closed = False
 
-    def put(self, entry: LogEntry) -> bool:
-        """Hand over one entry; waits while there is no room. False: the queue is closed, the entry was not taken."""
+    def put(self, entry: LogEntry, timeout_s: float | None = None) -> bool:
+        """Hand over one entry; waits while there is no room, at most timeout_s. False: it was not taken."""
         with self._changed:
             self._blocked += 1
-            self._changed.wait_for(lambda: self._closed or self._has_room(entry))
+            found = self._changed.wait_for(lambda: self._closed or self._has_room(entry), timeout_s)
             self._blocked -= 1
-            if self._closed:
+            if self._closed or not found:
                 return False
             self._serial += 1
             level = self._levels.setdefault(entry.priority, OrderedDict())

@@ -65,10 +65,14 @@ class Database:
         self.engine = engine
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """One write transaction; raises StoreUnavailable when the database is busy, full or away."""
+    def writing(self, *, busy_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Connection]:
+        """One write transaction; raises StoreUnavailable when the database is busy (for busy_ms), full or away."""
         try:
-            with self.engine.connect().execution_options(writer=True) as connection, connection.begin():
+            with (
+                self.engine.connect().execution_options(writer=True) as connection,
+                _patience(connection, busy_ms),
+                connection.begin(),
+            ):
                 yield connection
         except (OperationalError, PoolTimeout) as error:
             raise unavailable(error) from error
@@ -98,6 +102,20 @@ class Database:
             raise unavailable(error) from error
         except PoolTimeout as error:
             raise unavailable(error) from error
+
+
+@contextmanager
+def _patience(connection: Connection, busy_ms: int) -> Iterator[None]:
+    """For a while this connection waits so long for another writer."""
+    if busy_ms == BUSY_TIMEOUT_MS:
+        yield
+        return
+    dbapi: Any = connection.connection.dbapi_connection
+    dbapi.execute(f"PRAGMA busy_timeout={busy_ms}")
+    try:
+        yield
+    finally:
+        dbapi.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
 def unavailable(error: Exception) -> StoreUnavailable:

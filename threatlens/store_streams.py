@@ -6,6 +6,9 @@ from threatlens.models import now_us
 from threatlens.sources.base import StreamState
 from threatlens.store_database import Database
 
+#: Milliseconds that the one thread that follows files waits for another writer: it has new files to open meanwhile.
+BUSY_MS = 250
+
 
 class StreamTable:
     """The table log_streams. Each call is one transaction; positions go forward in EventStore.commit only."""
@@ -28,7 +31,7 @@ class StreamTable:
     def create(self, source_id: int, *, path: bytes, device: int, inode: int, compressed: bool, position: int) -> int:
         """A new stream at this position; its id."""
         now = now_us()
-        with self.database.writing() as connection:
+        with self.database.writing(busy_ms=BUSY_MS) as connection:
             return int(
                 connection.exec_driver_sql(
                     "INSERT INTO log_streams (source_id, path, device, inode, compressed, position, fingerprint,"
@@ -39,7 +42,7 @@ class StreamTable:
 
     def rebind(self, stream_id: int, *, path: bytes, device: int, inode: int, compressed: bool) -> None:
         """The content goes on in another file; a retired stream lives again."""
-        with self.database.writing() as connection:
+        with self.database.writing(busy_ms=BUSY_MS) as connection:
             connection.exec_driver_sql(
                 "UPDATE log_streams SET path = ?, device = ?, inode = ?, compressed = ?, retired = 0,"
                 " updated_at = ? WHERE id = ?",
@@ -48,14 +51,14 @@ class StreamTable:
 
     def retire(self, stream_id: int) -> None:
         """Its file holds other content now."""
-        with self.database.writing() as connection:
+        with self.database.writing(busy_ms=BUSY_MS) as connection:
             connection.exec_driver_sql(
                 "UPDATE log_streams SET retired = 1, inode = 0, updated_at = ? WHERE id = ?", (now_us(), stream_id)
             )
 
     def rewind(self, stream_id: int, *, expected: int, position: int, fingerprint: bytes) -> bool:
         """Move a position back by compare-and-set."""
-        with self.database.writing() as connection:
+        with self.database.writing(busy_ms=BUSY_MS) as connection:
             moved = connection.exec_driver_sql(
                 "UPDATE log_streams SET position = ?, fingerprint = ?, updated_at = ? WHERE id = ? AND position = ?",
                 (position, fingerprint, now_us(), stream_id, expected),

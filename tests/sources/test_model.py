@@ -85,6 +85,7 @@ class Logs(RuleBasedStateMachine):
         self.targets.mkdir()
         self.everything = everything
         self.short = short
+        self.max_open = max_open
         self.bench = Bench(root, use_inotify=inotify, max_open=max_open)
         self.bench.source("*.log*" if everything else "*.log", roots=(str(root), str(self.targets)))
         self.writers = [Writer(root, name) for name in NAMES]
@@ -107,8 +108,7 @@ class Logs(RuleBasedStateMachine):
             writer.finish()
         for _ in range(3):
             self.look()
-        self.bench.commit()
-        self.note_stored()
+        self.commit(1000)
 
     def look(self) -> None:
         self.bench.scan()
@@ -151,12 +151,21 @@ class Logs(RuleBasedStateMachine):
 
     @rule(n=st.sampled_from([1, 2, 1000]))
     def commit(self, n: int) -> None:
-        self.bench.commit(min(n, len(self.bench.queue)))
-        self.note_stored()
+        if not self.bench.store.down:
+            self.bench.commit(min(n, len(self.bench.queue)))
+            self.note_stored()
 
+    @precondition(lambda self: not self.bench.store.down)
     @rule()
     def crash(self) -> None:
         self.bench.crash()
+
+    @precondition(lambda self: self.max_open > 2)
+    @rule(away=st.booleans())
+    def database_goes_away_or_comes_back(self, away: bool) -> None:
+        self.look()
+        self.bench.store.down = away
+        self.look()
 
     @rule(capacity=st.integers(0, 2))
     def scan_with_a_full_queue(self, capacity: int) -> None:
@@ -166,9 +175,9 @@ class Logs(RuleBasedStateMachine):
 
     @rule()
     def scan_while_the_database_is_away(self) -> None:
-        self.bench.store.down = True
+        down, self.bench.store.down = self.bench.store.down, True
         self.bench.scan()
-        self.bench.store.down = False
+        self.bench.store.down = down
 
     @rule(which=which, late=st.integers(0, 2), gap=st.booleans())
     def rename(self, which: int, late: int, gap: bool) -> None:
@@ -231,6 +240,8 @@ class Logs(RuleBasedStateMachine):
         writer = self.writers[which]
         if not self.may_rotate(writer) or not writer.path.stat().st_size:
             return
+        if between == "read more" and self.bench.store.down:
+            between = "look"
         writer.finish()
         writer.shift()
         rotated = writer.path.with_name(writer.path.name + ".1")
@@ -254,7 +265,7 @@ class Logs(RuleBasedStateMachine):
     @rule(which=which, n=st.integers(0, 9), edit=st.booleans())
     def truncate(self, which: int, n: int, edit: bool) -> None:
         writer = self.writers[which]
-        if not writer.path.exists():
+        if not writer.path.exists() or self.bench.store.down:
             return
         self.drain()
         size = writer.path.stat().st_size
@@ -321,6 +332,7 @@ class Logs(RuleBasedStateMachine):
         if not hasattr(self, "bench"):
             return
         try:
+            self.bench.store.down = False
             for _ in range(3):
                 self.drain()
             stored = Counter(self.bench.store.lines)

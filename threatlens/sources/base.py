@@ -11,7 +11,7 @@ from typing import Protocol
 
 from threatlens.event import LogEntry, SourceStatus
 
-#: Hands one entry on; waits while the queue is full. False: we are stopping, the entry was not taken.
+#: Hands one entry on. False: it was not taken, as the queue stayed full for a moment or we are stopping.
 Emit = Callable[[LogEntry], bool]
 #: How the names of cases begin: what somebody handed in to look into it, kept apart from what happens now.
 CASE_PREFIX = "case "

@@ -1,23 +1,24 @@
 """Unknown files: judging what each of them is, and acting on it.
 
-A verdict is remembered while neither the file nor the stream it is about changes, so that looking again is cheap.
+A verdict is remembered while neither the file nor the stream it is about changes, so that looking again is cheap. A
+file that cannot be booked, because the database takes nothing, is kept open until it can.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from threatlens.errors import SourceError, StoreUnavailable
 from threatlens.sources.base import Emit, StreamBook, StreamState
 from threatlens.sources.content import Content, content_of, head_of, last_position
+from threatlens.sources.held import HeldFile, HeldFiles
 from threatlens.sources.identity import Fingerprint, tail_start
 from threatlens.sources.matching import Finding, Unknown, Verdict, judge
 from threatlens.sources.paths import display, family, is_newer, looks_rotated
-from threatlens.sources.reader import Reader
+from threatlens.sources.reader import MANY, Reader
 from threatlens.sources.source import FollowedSource
 from threatlens.sources.stream import Key, Limits, Replaced, Stream
 from threatlens.sources.table import StreamTable
@@ -59,7 +60,7 @@ class Discovery(Reader):
         )
         self.judged: dict[Key, Judged] = {}
         self.ours: set[Key] = set()  # files of a source although no pattern names them
-        self.empty: OrderedDict[Key, tuple[int, FollowedSource, str]] = OrderedDict()  # (descriptor, source, name)
+        self.held = HeldFiles(self.table)
 
     def reconsider(self, stream: Stream) -> None:
         for judged in self.judged.values():
@@ -87,8 +88,13 @@ class Discovery(Reader):
             except OSError:
                 continue
             key = (status.st_dev, status.st_ino)
-            if key not in self.table.by_key and status.st_size:
-                self.judge(source, path, path, status, only_known=True)
+            if key in self.table.by_key or not status.st_size:
+                continue
+            with contextlib.suppress(StoreUnavailable):  # then it is kept open and judged later
+                if self.book.away is None:
+                    self.judge(source, path, path, status, only_known=True)
+                    continue
+            self.keep(source, path, path, key, only_known=True)
 
     def judge(
         self, source: FollowedSource, shown: str, real: str, status: os.stat_result, *, only_known: bool = False
@@ -96,8 +102,8 @@ class Discovery(Reader):
         """Decide what an unknown file is, and act on it. only_known: never start a stream of its own."""
         key = (status.st_dev, status.st_ino)
         if status.st_size == 0:
-            if not only_known:
-                self._hold_empty(source, shown, real, key)
+            if not only_known:  # it may be written and renamed before it is looked at again
+                self.keep(source, shown, real, key, waits=False)
             return
         judged = self.judged.get(key)
         if judged is not None and self._stands(judged, status, only_known=only_known):
@@ -105,8 +111,10 @@ class Discovery(Reader):
         self._settle_relatives(real)
         if key in self.table.by_key:
             return
-        fd = self.open(source, real)
+        held = self.held.get(key)
+        fd = os.dup(held.fd) if held is not None else self.open(source, real)
         content: Content | None = None
+        keep = False
         try:
             opened = os.fstat(fd)
             if (opened.st_dev, opened.st_ino) != key:
@@ -124,7 +132,17 @@ class Discovery(Reader):
             if self._act(source, shown, real, opened, content, verdict, only_known=only_known):
                 content = None  # the stream keeps it
                 fd = -1
+            elif verdict.finding in {Finding.HELD, Finding.NOTHING_YET}:
+                keep = opened.st_nlink == 0 or (held is not None and not verdict.for_good)
+        except StoreUnavailable:
+            keep = key in self.held or self._has_room(source, key)
+            raise
         finally:
+            if not keep:
+                self.held.let_go(key)
+            elif not self.held.waits(key):
+                self.held.put(key, HeldFile(fd, source, shown, only_known, waits=True))
+                fd = -1
             if fd >= 0:
                 os.close(fd)
 
@@ -139,42 +157,39 @@ class Discovery(Reader):
                 if (status.st_dev, status.st_ino) == key:
                     self.judge(source, shown, path, status)
 
-    def _hold_empty(self, source: FollowedSource, shown: str, real: str, key: Key) -> None:
-        """Keep an empty file open: it may be written and renamed before it is looked at again."""
-        if key in self.empty:
+    def keep(
+        self, source: FollowedSource, shown: str, real: str, key: Key, *, only_known: bool = False, waits: bool = True
+    ) -> None:
+        """Keep a file open that no stream carries yet; waits: until the database takes something."""
+        stream = self.table.by_key.get(key)
+        if key in self.held or (stream is not None and stream.content is not None):
             return
-        while len(self.empty) >= max(1, self.table.max_open // 4):
-            self.let_empty_go(next(iter(self.empty)))
-        fd = self.open(source, real)
+        if not self._has_room(source, key, waits=waits):
+            return
+        try:
+            fd = self.open(source, real)
+        except OSError as error:
+            if error.errno not in MANY:
+                raise
+            source.unheld.add(key)
+            return
         status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) == key:
-            self.empty[key] = (fd, source, shown)
-        else:
+        found = (status.st_dev, status.st_ino)
+        if found != key and (found in self.held or found in self.table.by_key):
             os.close(fd)
+        else:
+            self.held.put(found, HeldFile(fd, source, shown, only_known, waits))
 
-    def let_empty_go(self, key: Key) -> None:
-        """Close a file that is kept open although it is empty."""
-        fd, _, _ = self.empty.pop(key)
-        os.close(fd)
+    def _has_room(self, source: FollowedSource, key: Key, *, waits: bool = True) -> bool:
+        if self.held.room(waits=waits):
+            return True
+        source.unheld.add(key)
+        return False
 
     def close_all(self) -> None:
         """Close every file."""
         self.table.close_all()
-        for key in list(self.empty):
-            self.let_empty_go(key)
-
-    def look_at_empty(self, source: FollowedSource) -> None:
-        """Judge the files that were empty when they were found, and lost their names since."""
-        for key, (fd, owner, shown) in list(self.empty.items()):
-            status = os.fstat(fd)
-            if owner is not source:
-                continue
-            if key in self.table.by_key or status.st_nlink == 0:
-                self.let_empty_go(key)
-            elif status.st_size:
-                real = os.readlink(f"/proc/self/fd/{fd}")
-                self.let_empty_go(key)
-                self.judge(source, shown if real == os.path.realpath(shown) else real, real, status)
+        self.held.close_all()
 
     def _stands(self, judged: Judged, status: os.stat_result, *, only_known: bool) -> bool:
         if (judged.size, judged.mtime_ns) != (status.st_size, status.st_mtime_ns):
@@ -270,7 +285,8 @@ class Discovery(Reader):
             stream.source = source
         stream.source.streams.add(stream)
         stream.content, stream.tail, stream.verified = content, tail, True
-        if not listed or looks_rotated(os.path.basename(real)):
+        stream.unlinked = os.fstat(content.fd).st_nlink == 0
+        if stream.unlinked or not listed or looks_rotated(os.path.basename(real)):
             stream.lost_path = True
         elif stream.shown == shown:
             stream.lost_path = False
@@ -325,8 +341,8 @@ class Discovery(Reader):
         stream.present = (0, b"") if position else head_of(content)
         stream.changed_at = self.clock()
         stream.born_ns = os.fstat(content.fd).st_mtime_ns
-        if key in self.empty:
-            self.let_empty_go(key)
+        if os.fstat(content.fd).st_nlink == 0:
+            stream.unlinked = stream.lost_path = True
         before = self.table.last_at.get(shown)
         if before is not None and before.alive and before.dirty:
             stream.waits_for = before

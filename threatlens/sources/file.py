@@ -28,7 +28,9 @@ __all__ = ["FileChangeEvent", "LogFileMonitor", "LogSourceConfig"]
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 60.0
-_WAITING_AFTER_S = 0.25  # an emit that takes longer shows as "waiting"
+_WAITING_AFTER_S = 0.25  # an entry that waits longer to be taken shows as "waiting"
+_REFUSED_WAIT_S = 0.05  # until an entry that was not taken is offered again
+_AWAY_WAIT_S = 0.5  # at most, until the database is asked again
 _LOOK_SHARE_WATCHED = 0.02  # of the time may go into looking, where inotify reports changes anyway
 _LOOK_SHARE = 0.2
 _MANY_MOVES = 10_000
@@ -130,7 +132,9 @@ class LogFileMonitor:
         started = self._clock()
         due = min((s.next_look for s in self._sources.values() if s.config.enabled), default=started + _LONGEST_WAIT_S)
         busy = self._follower.ready or self._follower.touched or self._new_configs is not None or self._resets
-        if not busy or self._follower.refused:
+        if self._follower.refused:
+            self._watcher.wait(min(timeout_s, _REFUSED_WAIT_S))
+        elif not busy:
             self._watcher.wait(min(timeout_s, max(0.0, due - started)))
         if not self._stop.is_set():
             self._turn()
@@ -139,24 +143,23 @@ class LogFileMonitor:
         self._follower.refused = False
         self._take_orders()
         self._publish()
-        if self._load():
-            self._take_events()
-            self._look(everything=look_at_all)
-            self._publish()
-            self._read_ready()
+        self._load()
+        self._take_events()
+        self._look(everything=look_at_all)
+        self._publish()
+        self._read_ready()
         self._publish()
 
-    def _load(self) -> bool:
+    def _load(self) -> None:
+        """Take in the remembered streams; while that cannot be, files are found and kept open only."""
         if not self._loaded:
+            self._follower.book.retry()
             try:
                 self._follower.load(self._sources)
             except StoreUnavailable as error:
                 log.warning("the streams cannot be loaded yet: %s", error)
-                for source in self._sources.values():
-                    source.next_look = self._clock() + source.config.polling_interval
-                return False
-            self._loaded = True
-        return True
+            else:
+                self._loaded = True
 
     def _take_orders(self) -> None:
         with self._lock:
@@ -191,8 +194,8 @@ class LogFileMonitor:
             stream.source = None
             stream.seen = (-1, 0, 0)
         source.streams.clear()
-        for key in [key for key, (_, owner, _) in follower.empty.items() if owner is source]:
-            follower.let_empty_go(key)
+        for key in follower.held.keys(source):
+            follower.held.let_go(key)
 
     def _adopt(self, source: FollowedSource) -> None:
         """Give a source its streams back that are in memory already."""
@@ -211,6 +214,8 @@ class LogFileMonitor:
         now = self._clock()
         due = [s for s in self._sources.values() if s.config.enabled and (everything or s.next_look <= now)]
         unjudged: list[tuple[FollowedSource, list[Unjudged]]] = []
+        if due and self._loaded:
+            self._follower.book.retry()
         for source in due:
             files: list[Unjudged] = []
             self._supervised(source, "", self._look_at, source, files)
@@ -228,12 +233,15 @@ class LogFileMonitor:
         now = self._clock()
         watched = not self._watcher.problem and all(self._watcher.watches(f) for f in source.folders)
         share = _LOOK_SHARE_WATCHED if watched else _LOOK_SHARE
-        source.next_look = now + max(source.config.polling_interval, (now - started) / share)
+        if self._follower.book.away is not None:
+            source.next_look = now + min(source.config.polling_interval, _AWAY_WAIT_S)
+        else:
+            source.next_look = now + max(source.config.polling_interval, (now - started) / share)
 
     def _supervised(
         self, source: FollowedSource, path: str, work: Callable[[Unpack[Arguments]], object], *args: *Arguments
-    ) -> None:
-        """Do one piece of a source's work; whatever goes wrong stays with this source and is shown on it."""
+    ) -> bool:
+        """Do one piece of a source's work; what goes wrong stays with this source and is shown on it. Did it work?"""
         try:
             work(*args)
         except StoreUnavailable as error:
@@ -249,6 +257,8 @@ class LogFileMonitor:
         else:
             if path:
                 source.problems.pop(path, None)
+            return True
+        return False
 
     def _look_at(self, source: FollowedSource, unjudged: list[Unjudged]) -> None:
         """Find the source's files; those already known are looked at, the others collected."""
@@ -275,7 +285,8 @@ class LogFileMonitor:
         for stream in list(source.streams):
             if not stream.listed:
                 self._supervised(source, stream.path, self._follower.recheck, stream)
-        self._follower.look_at_empty(source)
+        for key in self._follower.held.keys(source):
+            self._supervised(source, "", self._follower.look_at_held, key)
 
     def _missing(self, source: FollowedSource, path: str) -> None:
         source.problems[path] = SourceError(f"{display(path)} does not exist", state="missing")
@@ -303,9 +314,10 @@ class LogFileMonitor:
 
     def _judge(self, source: FollowedSource, file: Unjudged) -> None:
         shown, real, status = file
+        for key in self._follower.held.keys(source, waiting=True):  # first what was seen before this one
+            self._supervised(source, "", self._follower.look_at_held, key)
         try:
-            if not self._follower.found(source, shown, real, status):
-                self._follower.judge(source, shown, real, status)
+            self._follower.take_in(source, shown, real, status)
         except FileNotFoundError:
             source.vanished += 1
 
@@ -315,7 +327,9 @@ class LogFileMonitor:
         for stream in list(source.streams):
             if stream.ended and not stream.dirty and stream.alive:
                 self._supervised(source, stream.path, follower.settle, stream)
-        if not source.looked:
+        if follower.book.away is None:
+            source.unheld.clear()
+        if not source.looked and self._loaded:
             source.looked = True
             self._search_rests(source)
         source.recount()
@@ -440,6 +454,7 @@ class LogFileMonitor:
                 if follower.refused or self._stop.is_set():
                     return
                 self._take_events()
+                self._look_at_touched()
             self._look_at_touched()
             if any(s.next_look <= self._clock() and s.config.enabled for s in self._sources.values()):
                 self._look(everything=False)
@@ -451,11 +466,9 @@ class LogFileMonitor:
         source = stream.source
         if source is None:
             return
-        failures = source.failures
         turns = stream.turn
-        self._supervised(source, "", self._follower.turn, stream)
-        broken = source.failures != failures or "book" in source.warnings
-        if stream.turn == turns or broken:
+        worked = self._supervised(source, "", self._follower.turn, stream)
+        if stream.turn == turns or not worked:
             self._follower.no_reading(stream)
             stream.seen = (-1, 0, 0)
 

@@ -10,13 +10,15 @@ import contextlib
 import os
 import re
 
-from threatlens.sources.content import Content, head_of, last_position
+from threatlens.errors import SourceError, StoreUnavailable
+from threatlens.sources.content import Content, content_of, head_of, last_position
 from threatlens.sources.discovery import Discovery
+from threatlens.sources.held import HeldFile
 from threatlens.sources.identity import Fingerprint, digest, tail_start
 from threatlens.sources.paths import display, family, looks_rotated
 from threatlens.sources.reader import signature
 from threatlens.sources.source import FollowedSource
-from threatlens.sources.stream import Replaced, Stream
+from threatlens.sources.stream import Key, Replaced, Stream
 
 _DELETED = re.compile(r" \(deleted\)$")
 _FORGET_S = 25 * 3600.0  # a rotated file that no pattern names is followed this long after its last change
@@ -61,6 +63,22 @@ class Follower(Discovery):
     def found(self, source: FollowedSource, shown: str, real: str, status: os.stat_result) -> bool:
         """A file that the source's pattern names. False: it is unknown and has to be judged."""
         key = (status.st_dev, status.st_ino)
+        try:
+            return self._known(source, shown, real, key, status)
+        except StoreUnavailable:
+            self.keep(source, shown, real, key)
+            raise
+
+    def take_in(self, source: FollowedSource, shown: str, real: str, status: os.stat_result) -> None:
+        """A file that the source's pattern names or has named: find its stream, or begin one."""
+        if not self.found(source, shown, real, status):
+            try:
+                self.judge(source, shown, real, status)
+            except StoreUnavailable:
+                self.keep(source, shown, real, (status.st_dev, status.st_ino))
+                raise
+
+    def _known(self, source: FollowedSource, shown: str, real: str, key: Key, status: os.stat_result) -> bool:
         stream = self.table.by_key.get(key)
         before = self.table.last_at.get(shown)
         if before is not None and before is not stream and before.alive:
@@ -145,9 +163,11 @@ class Follower(Discovery):
             return
         stale = now != stream.looked or not stream.present[1]
         stream.looked = now
-        if stream.position == 0 and stale and stream.source is not None and status.st_size:
+        # Opened at once: it may be deleted before its turn comes, and unread copies of it must be known as such.
+        early = not stream.position or (stream.content is None and not stream.compressed and self.table.has_room)
+        if early and stale and stream.source is not None and status.st_size:
             with contextlib.suppress(Replaced, FileNotFoundError):
-                self.ready_to_read(stream)  # so that copies of it are known as such
+                self.ready_to_read(stream)
         if not stream.dirty:
             stream.changed_at = self.clock()
         if stream.compressed and stream.content is not None and stream.seen[0] >= 0 and stream.seen[:2] != now[:2]:
@@ -193,8 +213,14 @@ class Follower(Discovery):
                 self._rename(stream, path)
                 self.look(stream, os.stat(path, follow_symlinks=False))
                 return
-        source = stream.source
-        self.lose(stream)
+        source, key = stream.source, stream.key
+        try:
+            self.lose(stream)
+        except StoreUnavailable:
+            for path in names:
+                if source is not None:
+                    self.keep(source, path, path, key)
+            raise
         if source is not None:
             for path in names:
                 status = os.stat(path, follow_symlinks=False)
@@ -206,9 +232,11 @@ class Follower(Discovery):
         """The file holds other content now: the rest of the stream may be in a copy, the file is judged anew."""
         if stream.unlinked or not self._shrunk(stream):
             source, shown, path = stream.source, stream.shown, stream.path
-            self.lose(stream)
-            if source is not None:
-                self.search_siblings(source, os.path.dirname(path), {family(os.path.basename(path))})
+            try:
+                self.lose(stream)
+            finally:
+                if source is not None:
+                    self.search_siblings(source, os.path.dirname(path), {family(os.path.basename(path))})
             self.touched[shown] = None
 
     def _shrunk(self, stream: Stream) -> bool:
@@ -253,6 +281,46 @@ class Follower(Discovery):
             for end in (b"\n", b"\r\n")
             for _, wanted in last
         )
+
+    def look_at_held(self, key: Key) -> None:
+        """Judge a file that is kept open, whatever its name is now. Raises StoreUnavailable."""
+        file = self.held.get(key)
+        if file is None or self.book.away is not None:
+            return
+        status = os.fstat(file.fd)
+        stream = self.table.by_key.get(key)
+        if stream is not None:
+            if stream.content is None and not status.st_nlink:
+                self._hand_over(stream, file)
+            if self.table.by_key.get(key) is stream:
+                self.held.let_go(key)
+        elif status.st_size:
+            real = _DELETED.sub("", os.readlink(f"/proc/self/fd/{file.fd}"))
+            at_its_name = status.st_nlink and real == os.path.realpath(file.shown)
+            shown = file.shown if at_its_name or not status.st_nlink else real
+            self.judge(file.source, shown, real, status, only_known=file.only_known)
+        elif not status.st_nlink:
+            self.held.let_go(key)
+
+    def _hand_over(self, stream: Stream, file: HeldFile) -> None:
+        """Give a stream its file, which was deleted before the stream could open it."""
+        fd = os.dup(file.fd)
+        try:
+            stream.content = content_of(fd, max_unpacked_bytes=self.limits.max_unpacked_bytes)
+        except SourceError:
+            os.close(fd)
+            return
+        if stream.source is None:
+            stream.source = file.source
+            file.source.streams.add(stream)
+        stream.unlinked = stream.lost_path = True
+        self.table.opened(stream)
+        try:
+            self.ready_to_read(stream)
+        except Replaced:
+            self.lose(stream)
+        else:
+            self.wants_reading(stream)
 
     def lost(self, stream: Stream) -> None:
         """The file cannot be found under its name."""

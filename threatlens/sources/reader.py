@@ -1,6 +1,7 @@
 """Reading the followed files: opening them when it is their turn, and handing on what they say.
 
-Turns are bounded, so a huge file delays no other; the queue's back pressure is felt in ``emit``, which waits.
+Turns are bounded, so a huge file delays no other; the queue's back pressure is felt in ``emit``, which waits a moment
+and then refuses, so that a full queue does not keep us from opening what is new.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from threatlens.errors import SourceError
 from threatlens.event import LogEntry
 from threatlens.sources.base import Emit, StreamBook
 from threatlens.sources.content import Content, content_of, head_of
+from threatlens.sources.held import PatientBook
 from threatlens.sources.identity import HEAD_BYTES
 from threatlens.sources.paths import display, explain
 from threatlens.sources.source import FollowedSource
@@ -24,7 +26,8 @@ log = logging.getLogger(__name__)
 
 _TURN_BYTES = 4 << 20  # per stream before the next one has its turn
 _SLOW_EMIT_S = 0.05  # an emit that waited this long ends the turn
-_MANY = (errno.EMFILE, errno.ENFILE)
+#: There are too many open files, in this process or in the system.
+MANY = (errno.EMFILE, errno.ENFILE)
 
 Signature = tuple[int, int, int]
 
@@ -49,7 +52,7 @@ class Reader:
         table: StreamTable,
     ) -> None:
         self.emit = emit
-        self.book = book
+        self.book = PatientBook(book)
         self.clock = clock
         self.wall = wall
         self.limits = limits
@@ -57,8 +60,8 @@ class Reader:
         self.table = table
         self.ready: dict[int, Stream] = {}  # streams that may have bytes to read
         self.touched: dict[str, None] = {}  # paths to be looked at
-        self.refused = False  # the last entry was not taken: we are stopping
-        self.emitting: float | None = None  # clock, since when an entry is being handed on
+        self.refused = False  # the last entry was not taken: the queue is full, or we are stopping
+        self.emitting: float | None = None  # clock, since when an entry waits to be taken
         self._turns = 0
         self._warned_at = -1e9
 
@@ -89,7 +92,7 @@ class Reader:
         try:
             return source.fence.open(real)
         except OSError as error:
-            if error.errno not in _MANY:
+            if error.errno not in MANY:
                 raise
             if self.clock() - self._warned_at >= 60.0:
                 self._warned_at = self.clock()
@@ -177,12 +180,12 @@ class Reader:
     def _hand_on(self, stream: Stream, source: FollowedSource, entry: LogEntry) -> bool:
         """Emit; False when the turn is over (the queue was full for long, or we are stopping)."""
         since = self.clock()
-        self.emitting = since
-        taken = self.emit(entry)
-        self.emitting = None
-        if not taken:
+        if self.emitting is None:
+            self.emitting = since
+        if not self.emit(entry):
             self.refused = True
             return False
+        self.emitting = None
         growing = len(stream.fingerprint.head) < HEAD_BYTES
         source.bytes_read += entry.end_offset - stream.position
         source.last_read_us = int(entry.timestamp * 1_000_000)

@@ -6,7 +6,7 @@ from threatlens.errors import SourceError
 from threatlens.event import SourceStatus
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.paths import Fence, Listing, display
-from threatlens.sources.stream import Stream
+from threatlens.sources.stream import Key, Stream
 
 #: Which state is shown when files of one source differ.
 _WORST_FIRST = ("error", "no_permission", "refused", "missing")
@@ -28,6 +28,7 @@ class FollowedSource:
         self.problems: dict[str, SourceError] = {}  # by path
         self.warnings: dict[str, str] = {}  # by subject
         self.vanished = 0  # files gone before they could be opened
+        self.unheld: set[Key] = set()  # files that are new, cannot be booked, and cannot be kept open either
         self.failures = 0  # looks that ended in an unforeseen error
         self.failure = ""
         self.bytes_total = 0
@@ -50,6 +51,11 @@ class FollowedSource:
         warnings = list(self.warnings.values())
         if self.vanished:
             warnings.append(f"{self.vanished} files were gone before they could be opened")
+        if self.unheld:
+            warnings.append(
+                f"{len(self.unheld)} new files wait for the database and too many files are open to keep them open too;"
+                " what is deleted before it is back is lost (raise the limit of open files: LimitNOFILE, ulimit -n)"
+            )
         return SourceStatus(
             source_id=self.config.source_id,
             source_name=self.config.source_name,

@@ -42,6 +42,7 @@ class StreamTable:
         self._families: dict[str, set[Stream]] = {}  # streams with a file, by folder and family of its name
         self.last_at: dict[str, Stream] = {}  # the newest stream under each configured name
         self.max_open = max_open
+        self.n_held = 0  # files kept open that no stream carries
         self._open: OrderedDict[int, Stream] = OrderedDict()
         self._dead: OrderedDict[int, None] = OrderedDict()
         self._starts: dict[_IndexKey, dict[int, Stream]] = {}  # streams whose head reaches this level
@@ -84,7 +85,8 @@ class StreamTable:
 
     def _attach(self, stream: Stream) -> None:
         self.by_key[stream.key] = stream
-        self.by_path[stream.path] = stream
+        if not (stream.unlinked and stream.path in self.by_path):
+            self.by_path[stream.path] = stream
         self._families.setdefault(_relation(0, stream.path), set()).add(stream)
 
     def _detach(self, stream: Stream) -> None:
@@ -154,18 +156,30 @@ class StreamTable:
 
     # -- open files
 
+    @property
+    def n_open(self) -> int:
+        """How many streams have their files open."""
+        return len(self._open)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more file may be open."""
+        return len(self._open) + self.n_held < self.max_open
+
     def opened(self, stream: Stream) -> None:
         """The stream's file has been opened or used; may close others."""
         self._open[stream.stream_id] = stream
         self._open.move_to_end(stream.stream_id)
-        if len(self._open) > self.max_open:
-            self.make_room(len(self._open) - self.max_open)
+        excess = len(self._open) + self.n_held - self.max_open
+        if excess > 0:
+            self.make_room(excess)
 
     def make_room(self, n: int) -> int:
         """Close the least recently used files that can be opened again by name; returns how many."""
         newest = next(reversed(self._open), None)
         closable = [s for number, s in self._open.items() if number != newest and not s.unlinked]
-        closable.sort(key=lambda s: s.lost_path or (s.compressed and s.dirty))  # stable: oldest first in each class
+        # Stable, so the oldest first in each class: those read to their end, those with lines left, the hard to find.
+        closable.sort(key=lambda s: 2 if s.lost_path or (s.compressed and s.dirty) else int(s.dirty))
         for stream in closable[:n]:
             self.close(stream)
         return min(n, len(closable))
