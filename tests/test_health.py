@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from threatlens.doctor import Probes
+from threatlens.errors import StoreUnavailable
 from threatlens.event import SourceStatus
 from threatlens.health import (
     RULES_PATIENCE_S,
@@ -174,8 +175,8 @@ def test_a_full_disk_costs_the_reserve_and_events_wait_until_there_is_space(tmp_
 
     free = LOW_BYTES - 1
     assert keeper.check()
-    assert not reserve.exists()
-    free = LOW_BYTES + RESERVE_BYTES
+    assert os.stat(reserve).st_blocks * 512 == RESERVE_BYTES // 2, "half of it is for what cannot wait"
+    free = LOW_BYTES + RESERVE_BYTES // 2
     assert keeper.check(), "what the reserve gave back is not for events"
     free = ENOUGH_BYTES
     assert not keeper.check()
@@ -186,8 +187,31 @@ def test_a_database_that_cannot_grow_holds_events_before_the_next_look(tmp_path:
     keeper = guard(tmp_path, lambda: ENOUGH_BYTES)
     keeper.check()
     keeper.filled()
+    keeper.filled()
+    assert keeper.holding
+    assert (tmp_path / "reserve").stat().st_size == RESERVE_BYTES // 2
+
+
+def test_what_cannot_wait_gets_the_last_half_of_the_reserve(tmp_path: Any, store: Any, monkeypatch: Any) -> None:
+    keeper = guard(tmp_path, lambda: ENOUGH_BYTES)
+    keeper.check()
+    store.when_full = keeper.needed
+    source_id = store.put_api_source("auth", "auto")
+    writing = store.database.writing
+    full = StoreUnavailable("the disk of the database is full", reason="disk_full")
+
+    def fails(**_options: Any) -> Any:
+        raise full
+
+    monkeypatch.setattr(store.database, "writing", fails)
+    with pytest.raises(StoreUnavailable):
+        store.create(source_id, path=b"/x", device=1, inode=1, compressed=False, position=0)
     assert keeper.holding
     assert not (tmp_path / "reserve").exists()
+    monkeypatch.setattr(store.database, "writing", writing)
+    assert store.create(source_id, path=b"/x", device=1, inode=1, compressed=False, position=0)
+    assert not keeper.check()
+    assert (tmp_path / "reserve").stat().st_size == RESERVE_BYTES
 
 
 def test_the_page_the_api_and_the_supervisor_say_the_same(

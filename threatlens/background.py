@@ -198,6 +198,7 @@ class BackgroundProcessor:
         detector = Detector(self._store)
         guard = DiskGuard(os.path.dirname(self._settings.database_path))
         guard.check()
+        self._store.when_full = guard.needed
         processor = QueueProcessor(
             queue,
             self._store,

@@ -1,7 +1,8 @@
 """DiskGuard: a full disk stops the storing of events, not ThreatLens.
 
-A reserve file is kept beside the database. When the disk runs full it is given up, which leaves room for small writes
-(where a new file begins, the audit log, notifications), and events wait in their files until there is space again.
+A reserve file is kept beside the database. When the disk runs full half of it is given up, which leaves room for small
+writes (the audit log, notifications), and events wait in their files until there is space again. The other half is for
+what cannot wait, when somebody else has taken the first: which files there are to read.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def free_bytes(folder: str) -> int:
 
 
 class DiskGuard:
-    """One an engine. `check` is for one thread; `holding` and `filled` may be used by any."""
+    """One an engine. `check` is for one thread; `holding`, `filled` and `needed` may be used by any."""
 
     def __init__(self, folder: str, *, free: Callable[[str], int] = free_bytes) -> None:
         self._folder = folder
@@ -36,10 +37,17 @@ class DiskGuard:
         self.holding = False  # no event is to be stored now
 
     def filled(self) -> None:
-        """The database could not grow: hold at once, and give the reserve up."""
+        """The database could not grow: hold at once, and give half of the reserve up."""
         if not self.holding:
             self.holding = True
             log.warning("the disk of %s is full: events wait in their files until there is space again", self._folder)
+        with contextlib.suppress(OSError):
+            if os.path.getsize(self._path) > RESERVE_BYTES // 2:
+                os.truncate(self._path, RESERVE_BYTES // 2)
+
+    def needed(self) -> None:
+        """What cannot wait could not be written: give up all of the reserve."""
+        self.filled()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
@@ -50,14 +58,20 @@ class DiskGuard:
         except OSError:
             return self.holding
         if self.holding:
-            if free >= ENOUGH_BYTES and self._make_reserve():
+            if free + self._reserved() >= ENOUGH_BYTES and self._make_reserve():
                 self.holding = False
                 log.info("there is space again on the disk of %s: storing goes on", self._folder)
         elif free < LOW_BYTES:
             self.filled()
-        elif free >= ENOUGH_BYTES and not os.path.exists(self._path):
+        elif free >= ENOUGH_BYTES and self._reserved() < RESERVE_BYTES:
             self._make_reserve()
         return self.holding
+
+    def _reserved(self) -> int:
+        try:
+            return os.path.getsize(self._path)
+        except OSError:
+            return 0
 
     def _make_reserve(self) -> bool:
         try:

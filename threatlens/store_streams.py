@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+
+from threatlens.errors import StoreUnavailable
 from threatlens.models import now_us
 from threatlens.sources.base import StreamState
 from threatlens.store_database import Database
@@ -16,6 +22,7 @@ class StreamTable:
     def __init__(self, database: Database) -> None:
         super().__init__()
         self.database = database
+        self.when_full: Callable[[], None] | None = None  # the disk has no room for where a file begins: make some
 
     def streams(self) -> list[StreamState]:
         """All remembered streams."""
@@ -28,10 +35,21 @@ class StreamTable:
                 for row in rows
             ]
 
+    @contextmanager
+    def _booking(self) -> Iterator[Connection]:
+        """One small transaction that cannot wait."""
+        try:
+            with self.database.writing(busy_ms=BUSY_MS) as connection:
+                yield connection
+        except StoreUnavailable as error:
+            if error.reason == "disk_full" and self.when_full is not None:
+                self.when_full()
+            raise
+
     def create(self, source_id: int, *, path: bytes, device: int, inode: int, compressed: bool, position: int) -> int:
         """A new stream at this position; its id."""
         now = now_us()
-        with self.database.writing(busy_ms=BUSY_MS) as connection:
+        with self._booking() as connection:
             return int(
                 connection.exec_driver_sql(
                     "INSERT INTO log_streams (source_id, path, device, inode, compressed, position, fingerprint,"
@@ -42,7 +60,7 @@ class StreamTable:
 
     def rebind(self, stream_id: int, *, path: bytes, device: int, inode: int, compressed: bool) -> None:
         """The content goes on in another file; a retired stream lives again."""
-        with self.database.writing(busy_ms=BUSY_MS) as connection:
+        with self._booking() as connection:
             connection.exec_driver_sql(
                 "UPDATE log_streams SET path = ?, device = ?, inode = ?, compressed = ?, retired = 0,"
                 " updated_at = ? WHERE id = ?",
@@ -51,14 +69,14 @@ class StreamTable:
 
     def retire(self, stream_id: int) -> None:
         """Its file holds other content now."""
-        with self.database.writing(busy_ms=BUSY_MS) as connection:
+        with self._booking() as connection:
             connection.exec_driver_sql(
                 "UPDATE log_streams SET retired = 1, inode = 0, updated_at = ? WHERE id = ?", (now_us(), stream_id)
             )
 
     def rewind(self, stream_id: int, *, expected: int, position: int, fingerprint: bytes) -> bool:
         """Move a position back by compare-and-set."""
-        with self.database.writing(busy_ms=BUSY_MS) as connection:
+        with self._booking() as connection:
             moved = connection.exec_driver_sql(
                 "UPDATE log_streams SET position = ?, fingerprint = ?, updated_at = ? WHERE id = ? AND position = ?",
                 (position, fingerprint, now_us(), stream_id, expected),
