@@ -71,9 +71,11 @@
 
   // What is being done with the keyboard survives the repainting of a panel.
   let focused = "";
+  let ticked = [];
   document.addEventListener("htmx:wsBeforeMessage", () => {
+    ticked = all(".pick:checked").map((pick) => pick.value.split(":")[0]);
     const active = document.activeElement;
-    focused = active && active.closest("#attention, #numbers, #histogram, #knocking, #sources, #source-list, #trust")
+    focused = active && active.closest("#attention, #numbers, #histogram, #knocking, #sources, #source-list, #trust, #incident-list")
       ? active.getAttribute("href") || (active.name ? `${active.name}=${active.value}` : "") : "";
   });
   document.addEventListener("htmx:wsAfterMessage", () => {
@@ -83,6 +85,7 @@
       if (same) same.focus({ preventScroll: true });
     }
     focused = "";
+    for (const pick of ticked.length ? all(".pick") : []) pick.checked = ticked.includes(pick.value.split(":")[0]);
     settle();
   });
 
@@ -178,6 +181,16 @@
     if (!row || (link && !link.closest(".time")) || String(getSelection())) return;
     event.preventDefault();
     open(row.dataset.id, $("a", row).getAttribute("href"));
+  });
+
+  // Commands are copied.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    navigator.clipboard.writeText(button.previousElementSibling.textContent).then(() => {
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    }, () => { button.textContent = "Not allowed"; });
   });
 
   // Raw and decoded are one thing: what is pointed at on one side lights up on both.
@@ -317,7 +330,7 @@
   const brand = $("a.brand");
   const root = brand ? brand.getAttribute("href") : "/";    // we may be served below a path
   const pages = { d: root, i: root + "incidents", e: root + "events", l: root + "events", r: root + "rules",
-    s: root + "sources", u: root + "unknown", n: root + "notifications" };
+    s: root + "sources", u: root + "unknown", n: root + "notifications", h: root + "health" };
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "k" && palette) { event.preventDefault(); openPalette(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -341,16 +354,26 @@
     else if (event.key === "G") newest();
     else if (event.key === "g") went = true;
     else if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
+    else if (event.key === "x" && incident()) $(".pick", incident()).click();
+    else if (event.key === "m" && incident()) location.assign(`${$("h3 a", incident()).href}/mute`);
+    else if (event.key.length === 1) {
+      const doing = all("[data-key]").find((one) => one.dataset.key === event.key && one.offsetParent);
+      if (!doing) return;
+      event.preventDefault();
+      if (incident() && !$(".pick:checked")) $(".pick", incident()).checked = true;
+      doing.click();
+    }
   });
+  const incident = () => document.activeElement.closest(".incident");
   function move(step) {
-    const visible = rows().filter((row) => row.offsetParent);
+    const visible = [...rows(), ...all(".incident")].filter((row) => row.offsetParent);
     if (!visible.length) return;
-    const current = visible.indexOf(chosen() || document.activeElement.closest("tr.event"));
+    const current = visible.indexOf(chosen() || document.activeElement.closest("tr.event, .incident"));
     const row = visible[Math.min(Math.max(current + step, 0), visible.length - 1)];
-    choose(row);
+    if (row.matches("tr")) choose(row);
     $("a", row).focus({ preventScroll: true });
     row.scrollIntoView({ block: "nearest" });
-    if (isWide() && !detail.hidden) open(row.dataset.id, $("a", row).getAttribute("href"));
+    if (row.matches("tr") && isWide() && !detail.hidden) open(row.dataset.id, $("a", row).getAttribute("href"));
   }
 
   const keys = $("[data-keys]");

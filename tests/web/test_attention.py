@@ -5,6 +5,7 @@ from typing import Any
 
 from threatlens.event import Event
 from threatlens.web.attention import attention, headline, verdict
+from threatlens.web.overview import blind
 
 
 @dataclass
@@ -104,3 +105,12 @@ def test_a_word_about_an_address() -> None:
     assert verdict(busy, ("a", 2, 1, 1)) == "logged in"
     assert verdict(busy, ("a", 2, 1, 0)) == verdict(busy, None) == ""
     assert verdict(("a", 40, 38, 0), None) == "turned away"
+
+
+def test_what_keeps_attacks_from_being_seen_is_said_and_nothing_else() -> None:
+    def engine(**states: str) -> dict[str, Any]:
+        return {"components": [{"name": n, "state": s, "reason": f"{n} says why"} for n, s in states.items()]}
+
+    assert blind({}) == "The engine is not running: nothing is read."
+    assert blind(engine(rules="starting", channels="failed", memory="degraded")) == ""
+    assert blind(engine(rules="degraded", database="failed")) == "Database: Database says why. And 1 more part."

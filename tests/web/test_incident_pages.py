@@ -255,3 +255,49 @@ def test_sentences_name_what_is_there():
     assert filled("{user.name} came.", {"user.name": "anna"})[0].text == "anna came."
     assert filled("{user.name} came.", {})[0].text == "an account came."
     assert NOW_US
+
+
+def triage(client: Any, deed: str, *chosen: str, **values: Any) -> Any:
+    token = re.search(r'name="csrf_token" value="([^"]+)"', page(client, "/incidents"))[1]  # type: ignore[index]
+    form = {"csrf_token": token, "do": deed, "incident": list(chosen), **values}
+    return client.post("/incidents", data=form, follow_redirects=True)
+
+
+def test_several_incidents_are_changed_at_once_and_that_is_undone(analyst_client, services, find):
+    first = find(match(1))
+    second = find(match(2, source_ip="198.51.100.7"))
+    third = find(match(3, source_ip="198.51.100.8"))
+    services.store.change_incident(second, 1, ANNA, kind="assigned", assignee="anna")
+    text = triage(analyst_client, "false_positive", f"{first}:1", f"{second}:1", f"{third}:1", min_severity="2").text
+
+    assert "2 incidents are false positive now." in text
+    assert "1 incident changed meanwhile and stayed as it was." in text
+    assert "Undo: false positive × 2" in text
+    assert [services.store.incident(number).status for number in (first, second, third)] == [
+        "false_positive", "open", "false_positive"
+    ]  # fmt: skip
+
+    services.store.change_incident(third, 2, ANNA, kind="reopened", status="open")
+    assert "1 incident is as before." in triage(analyst_client, "undo").text
+    assert services.store.incident(first).status == "open"
+    assert {entry.action for entry in services.store.audit.page(action="incident")} >= {
+        "incident.false_positive", "incident.undone"
+    }  # fmt: skip
+    assert triage(analyst_client, "false_positive", "1:1; drop").status_code == 400
+    assert "Tick at least one" in triage(analyst_client, "close").text
+
+
+def test_who_only_reads_has_nothing_to_tick(viewer_client, find):
+    find(match(1))
+    text = page(viewer_client, "/incidents")
+    assert 'id="triage"' not in text
+    assert "may-act" not in text
+
+
+def test_a_false_positive_leads_to_the_narrowest_way_to_keep_it_quiet(analyst_client, find):
+    incident_id = find(match(1))
+    text = act(analyst_client, incident_id, "false_positive").text
+    address = re.search(r'href="(/incidents/\d+/mute[^"]+)"[^>]*>keep just this quiet', text)[1]  # type: ignore[index]
+    preview = page(analyst_client, address.replace("&amp;", "&"))
+    assert preview.count(" checked") == 3
+    assert "It would have hidden 1 match" in preview

@@ -166,13 +166,16 @@ def test_panels_are_sent_when_they_changed_and_only_then(
     ]
 
 
+EVERYWHERE = {"trust", "coverage", "open-incidents"}
+
+
 @pytest.mark.parametrize(
     ("page", "panels"),
     [
-        ("dashboard", {"headline", "attention", "numbers", "histogram", "knocking", "sources", "trust"}),
-        ("sources", {"source-list", "trust"}),
-        ("events", {"events-total", "events-summary", "trust"}),
-        ("nonsense", {"trust"}),
+        ("dashboard", {"headline", "attention", "numbers", "histogram", "knocking", "sources", *EVERYWHERE}),
+        ("sources", {"source-list", *EVERYWHERE}),
+        ("events", {"events-total", "events-summary", *EVERYWHERE}),
+        ("nonsense", EVERYWHERE),
     ],
 )
 def test_every_panel_has_its_place_on_the_page(app: Any, filler: Filler, page: str, panels: set[str]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from threatlens.analysis import of_incident, told
@@ -21,6 +22,7 @@ from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID
 from threatlens.web.overview import trust
+from threatlens.web.presentation import plural
 
 ROWS = 50
 MAX_TEXT = 4_000  # characters of a comment
@@ -28,6 +30,7 @@ DAY_US = 86_400_000_000
 #: How long a mute lasts: word in the form, microseconds, words on the page.
 LASTING = {
     "1h": (3_600_000_000, "an hour"),
+    "8h": (28_800_000_000, "8 hours"),
     "1d": (DAY_US, "a day"),
     "7d": (7 * DAY_US, "a week"),
     "30d": (30 * DAY_US, "30 days"),
@@ -55,7 +58,67 @@ blueprint = Blueprint("incidents", __name__)
 @needs("viewer")
 def index() -> str:
     """The list, as the URL filters it."""
-    return render_template("incidents/index.html", trust=trust(), **_listed())
+    may_act = actor().may("analyst")
+    last = session.get("triaged", {}) if may_act else {}
+    undoable = f"{last['kind'].replace('_', ' ')} × {len(last['ids'])}" if last else ""
+    return render_template("incidents/index.html", trust=trust(), may_act=may_act, undoable=undoable, **_listed())
+
+
+@blueprint.post("/incidents")
+@needs("analyst")
+def change_many() -> Response:
+    """What one button does to every incident that is ticked, and undoing that."""
+    deed = request.form.get("do", "")
+    if deed == "undo":
+        last = session.pop("triaged", {"ids": [], "kind": ""})
+        done = [number for number in last["ids"] if _undone(number, last["kind"])]
+        flash(f"{plural(len(done), 'incident is', 'incidents are')} as before.", "done")
+    elif deed in DEEDS:
+        status, kind = DEEDS[deed]
+        done, stale = _changed(request.form.getlist("incident")[:ROWS], status, kind)
+        if done:
+            session["triaged"] = {"ids": done, "kind": kind}
+            words = STATUS_WORDS[status][0].lower()
+            flash(f"{plural(len(done), 'incident is', 'incidents are')} {words} now.", "done")
+        if stale:
+            flash(f"{plural(stale, 'incident')} changed meanwhile and stayed as it was.", "error")
+        if not done and not stale:
+            flash("Tick at least one incident.", "error")
+    else:
+        abort(400)
+    shown = ("status", "outcome", "q", "min_severity")
+    kept: dict[str, Any] = {name: request.form[name] for name in shown if name in request.form}
+    return redirect(url_for("incidents.index", **kept), 303)
+
+
+def _changed(chosen: list[str], status: str, kind: str) -> tuple[list[int], int]:
+    """The ids of the incidents that have this status now, and how many somebody else changed first."""
+    done, stale = [], 0
+    for text in chosen:
+        match = re.fullmatch(r"([0-9]{1,18}):([0-9]{1,18})", text)
+        if match is None:
+            abort(400)
+        number, version = int(match[1]), int(match[2])
+        try:
+            services().store.change_incident(number, version, doer(), kind=kind, text="", status=status)
+            done.append(number)
+        except StaleChange:
+            stale += 1
+    return done, stale
+
+
+def _undone(number: int, kind: str) -> bool:
+    """Whether this incident is again as it was before we did this to it; what was done to it since stays."""
+    store = services().store
+    incident = store.incident(number)
+    last = next((note for note in reversed(store.incident_notes(number)) if note.kind != "comment"), None)
+    if incident is None or last is None or not last.before or (last.kind, last.author) != (kind, doer().name):
+        return False
+    try:
+        store.change_incident(number, incident.version, doer(), kind="undone", text=kind, **last.before)
+    except StaleChange:
+        return False
+    return True
 
 
 def panels() -> dict[str, str]:
@@ -139,6 +202,7 @@ def _people(incident: Incident) -> dict[str, Any]:
         "asked_by": getattr(actor().user, "name", ""),
         "previous": store.incident(incident.previous_id) if incident.previous_id else None,
         "recipients": _recipients(incident),
+        "narrow": ["rule", *(kind for kind, _ in incident.entities if kind in ("source.ip", "user.name"))],
     }
 
 

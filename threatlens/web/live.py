@@ -49,7 +49,9 @@ Panels = dict[str, str]  # id of an element: its inner HTML
 
 
 def _trust_panel() -> Panels:
-    return {"trust": render_template("_trust.html", trust=trust())}
+    known = trust()
+    names = ("trust", "coverage", "open_incidents")
+    return {name.replace("_", "-"): render_template(f"_{name}.html", trust=known).strip() for name in names}
 
 
 #: The parameters of a page that decide what its panels show.
@@ -88,7 +90,7 @@ class LivePages:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     rows: OrderedDict[tuple[int, str, str, str], str] = field(default_factory=OrderedDict)
-    panels: dict[tuple[str, ...], tuple[float, float, int, Panels]] = field(default_factory=dict)
+    panels: dict[tuple[str, ...], tuple[float, float, tuple[int, int], Panels]] = field(default_factory=dict)
 
     def row(self, event: Event) -> str:
         """The HTML of one row, rendered once for all who see it below one path, in one zone, on one day."""
@@ -108,16 +110,20 @@ class LivePages:
         shown = sorted((name, value) for name, value in request.args.items(multi=True) if name in SHOWN_BY)
         key = (page, request.script_root, zone_name(), repr(shown))
         now = time.monotonic()
+        # What somebody has just decided must not be painted over with what was before it.
+        state = (last_id, services().store.incident_decisions() if page in ("incidents", "incident") else 0)
         with self.lock:
-            painted_s, cost_s, seen_id, panels = self.panels.get(key, (float("-inf"), 0.0, -1, {}))
+            painted_s, cost_s, seen, panels = self.panels.get(key, (float("-inf"), 0.0, (-1, 0), {}))
             age_s = now - painted_s
-            if age_s < max(PANELS_S, 20 * cost_s) or (seen_id == last_id and age_s < PANELS_IDLE_S):
+            if seen[1] == state[1] and (
+                age_s < max(PANELS_S, 20 * cost_s) or (seen == state and age_s < PANELS_IDLE_S)
+            ):
                 return panels
             # Whoever comes while it is painted takes the old one.
-            self.panels[key] = (now, cost_s, last_id, panels)
+            self.panels[key] = (now, cost_s, (last_id, seen[1]), panels)
         panels = {name: html for paint in PANELS[page] for name, html in paint().items()}
         with self.lock:
-            self.panels[key] = (now, time.monotonic() - now, last_id, panels)
+            self.panels[key] = (now, time.monotonic() - now, state, panels)
             while len(self.panels) > MAX_PAINTED:
                 self.panels.pop(next(iter(self.panels)))
         return panels

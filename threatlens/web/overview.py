@@ -11,13 +11,18 @@ from threatlens.models import now_us
 from threatlens.web.attention import BROKEN_STATES, Item, Knock, SourceState, attention, verdict
 from threatlens.web.context import services
 from threatlens.web.event_filter import RANGES
-from threatlens.web.presentation import count, percent, plural, size
+from threatlens.web.presentation import count, percent, plural, sentence, size
 
 #: How many bars the histogram of a range has.
 BARS = {"15m": 15, "1h": 60, "24h": 72, "7d": 84, "30d": 60}
 DASHBOARD_RANGES = ("1h", "24h", "7d")
 SEVERE_ROWS = 12
 MINUTE_US = 60_000_000
+#: Parts of the engine without which attacks go unseen; what else is unwell stands on the page of health alone.
+WATCHING = frozenset(
+    ("coverage", "database", "decoders", "detection", "disk", "engine", "inotify", "open files", "rules", "sources",
+     "yields")
+)  # fmt: skip
 BEHIND_BYTES = 1_000_000  # further from the end of its files than this, a source is said to be catching up
 
 
@@ -39,6 +44,8 @@ class Trust:
     headline: str
     decoded: str
     lag: str
+    incidents: int  # open ones
+    blind: str  # what keeps attacks from being seen, in a sentence; "": nothing that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,24 @@ def trust() -> Trust:
         headline=trouble or _flowing(watched, bool(sources)),
         decoded=f"{percent(events - unknown, events)} of {count(events)} decoded" if events else "no lines yet",
         lag=_lag(engine),
+        incidents=services().store.incidents_by_status().get("open", 0),
+        blind=blind(engine) if watched else "",
     )
+
+
+def blind(engine: Mapping[str, Any]) -> str:
+    """What of the engine's status keeps attacks from being seen, in a sentence; "" if nothing does."""
+    if not engine:
+        return "The engine is not running: nothing is read."
+    unwell = [
+        part for part in engine.get("components", ())
+        if part["name"] in WATCHING and part["state"] in ("degraded", "failed")
+    ]  # fmt: skip
+    if not unwell:
+        return ""
+    unwell.sort(key=lambda part: part["state"] != "failed")
+    more = f" And {plural(len(unwell) - 1, 'more part')}." if len(unwell) > 1 else ""
+    return f"{unwell[0]['name'].capitalize()}: {sentence(unwell[0]['reason'])}{more}"
 
 
 def _trouble(engine: Mapping[str, Any], watched: Sequence[SourceState]) -> str:

@@ -1,0 +1,90 @@
+"""Incidents are worked through with the keyboard alone, and without any script."""
+
+# ruff: noqa: F811 - fixtures are called like what they are
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from test_browser import CHROMIUM, Watched, chromium, site, watched  # noqa: F401 - fixtures
+
+from threatlens.event import RuleMatch
+from threatlens.incidents import Finding, fold
+from threatlens.models import now_us
+from threatlens.store_detections import DetectionRow, write_detections
+from threatlens.store_incidents import IncidentTable
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+
+@pytest.fixture
+def incidents(services: Any) -> None:
+    """Three, the newest about 203.0.113.3."""
+    services.store.put_api_source("auth", "auto")
+    with services.store.database.writing() as connection:
+        for number in (1, 2, 3):
+            one = RuleMatch(
+                "guessing", "Passwords are guessed", "high", 8, "rule", now_us() + number, now_us() + number, 1, (),
+                f"203.0.113.{number}", "root", "web1", ("attack.credential-access",), (0,),
+            )  # fmt: skip
+            ids, _ = fold([Finding(one, 1, 1, 1, "failure", "authentication")], IncidentTable(connection))
+            write_detections(connection, [DetectionRow(one, 1, (1,), 1, ids[0], "")])
+
+
+def statuses(services: Any) -> list[str]:
+    return [incident.status for incident in services.store.incidents(statuses=(), limit=9)]
+
+
+def arrived(tab: Any, address: str) -> None:
+    """The page is there and its script runs."""
+    tab.wait_for_url(address)
+    tab.wait_for_selector('#connection[data-state="live"]', state="attached")
+
+
+def test_triage_needs_nothing_but_the_keyboard(watched: Watched, services: Any, incidents: None) -> None:
+    tab = watched.open("/")
+    keys = tab.keyboard
+    keys.press("g")
+    keys.press("i")
+    arrived(tab, "**/incidents")
+    for key in ("j", "x", "j", "x", "a"):
+        keys.press(key)
+    tab.wait_for_selector("text=2 incidents are acknowledged now.")
+    arrived(tab, "**/incidents")
+    assert statuses(services) == ["acknowledged", "acknowledged", "open"]
+
+    keys.press("u")
+    tab.wait_for_selector("text=2 incidents are as before.")
+    arrived(tab, "**/incidents")
+    assert statuses(services) == ["open", "open", "open"]
+
+    keys.press("j")
+    keys.press("f")
+    tab.wait_for_selector("text=1 incident is false positive now.")
+    arrived(tab, "**/incidents")
+    assert statuses(services) == ["false_positive", "open", "open"]
+
+    keys.press("j")
+    keys.press("Enter")
+    arrived(tab, "**/incidents/2")
+    keys.press("a")
+    tab.wait_for_selector("text=The incident is acknowledged.")
+    arrived(tab, "**/incidents/2")
+    keys.press("m")
+    tab.wait_for_url("**/incidents/2/mute")
+    assert watched.complaints == []
+
+
+def test_triage_needs_no_script(chromium: Any, site: str, services: Any, incidents: None) -> None:
+    watched = Watched(chromium, site, java_script_enabled=False)
+    tab = watched.open("/incidents", is_live=False)
+    for number in (0, 2):
+        tab.check(f".pick >> nth={number}")
+    tab.click("#triage button >> nth=0")
+    assert statuses(services) == ["acknowledged", "open", "acknowledged"]
+    tab.click(".incident a >> nth=1")
+    tab.fill("#text", "Looked at it")
+    tab.click("button[value=comment]")
+    assert "Looked at it" in tab.inner_text(".notes")
+    watched.context.close()
