@@ -7,6 +7,7 @@ without a time limit.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +18,12 @@ from threatlens.event import Decoded, Event, EventFilter
 from threatlens.store_database import Database
 from threatlens.store_detections import DetectionView, detections_of
 from threatlens.store_search import COLUMNS, MINUTE_US, Found, Search, rollup_condition, text_of
+from threatlens.store_sorting import Sorted
 
 #: What one row of address_slots covers.
 SLOT_US = 600_000_000
+#: Events that a survey reads at once.
+SURVEYED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,14 @@ class Counts:
     by_severity: dict[int, int] = field(default_factory=dict)
     by_category: dict[str, int] = field(default_factory=dict)
     by_source: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The newest events of a result."""
+
+    events: tuple[Event, ...]
+    complete: bool  # these are all
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,26 @@ class EventReading:
         """At most `limit` events: the newest first with ids below `before`; with `after` the oldest first above it."""
         with self.database.reading() as connection:
             return Search(connection, where, before, after, limit, self._events).found()
+
+    def sorted_page(self, where: EventFilter, sort: str, past: int | None, *, limit: int = 50) -> Found:
+        """At most `limit` events in one of SORTS, behind the event `past`; from the first where that is gone."""
+        with self.database.reading() as connection:
+            before = None if past is None else self.event(past)
+            return Sorted(connection, where, sort, before, limit, self._events).found()
+
+    def survey(self, where: EventFilter, *, within_s: float, most: int) -> Survey:
+        """The newest events that a filter finds, as many as can be read in this time, at most so many."""
+        found: list[Event] = []
+        deadline_s = time.monotonic() + within_s
+        before: int | None = None
+        with self.database.reading() as connection:
+            while len(found) < most and time.monotonic() < deadline_s:
+                page = Search(connection, where, before, None, SURVEYED, self._events, within_s=within_s / 2).found()
+                found += page
+                if len(page) < SURVEYED and page.stopped_at is None:
+                    return Survey(tuple(found), complete=True)
+                before = page.stopped_at or page[-1].id
+        return Survey(tuple(found), complete=False)
 
     def _events(self, connection: Connection, rows: Sequence[Any]) -> list[Event]:
         names = _names(connection, {number for row in rows for number in row[4:7]})

@@ -53,6 +53,8 @@ class Search:
         after: int | None,
         limit: int,
         events: Callable[[Connection, Sequence[Any]], list[Event]],
+        *,
+        within_s: float = SEARCH_S,
     ) -> None:
         self.connection = connection
         self.where = where
@@ -61,7 +63,7 @@ class Search:
         self.forward = after is not None
         self.low = (after or 0) + 1 if after is not None else 1
         self.high = before - 1 if before is not None else 2**62
-        self.deadline_s = time.monotonic() + SEARCH_S
+        self.deadline_s = time.monotonic() + within_s
 
     def found(self) -> Found:
         """The page; raises what reading raises."""

@@ -16,7 +16,9 @@ from werkzeug.datastructures import MultiDict
 
 from threatlens.errors import QueryError
 from threatlens.event import EventFilter
-from threatlens.query import parse_query
+from threatlens.event_match import OWN
+from threatlens.query import FIELD_SETS, parse_query
+from threatlens.store_sorting import SORTS
 from threatlens.web.presentation import moment, zone
 
 #: Presets of the time range: word in the URL, seconds, words on the page.
@@ -28,6 +30,19 @@ RANGES = {
     "30d": (2_592_000, "Last 30 days"),
 }
 MAX_ID = 2**63 - 1
+#: Beside time, severity and message, where nobody chose.
+COLUMNS = ("source",)
+MAX_COLUMNS = 8
+#: In the address where somebody chose no column at all.
+NO_COLUMN = "-"
+#: Fields of events that are no columns to choose.
+NOT_COLUMNS = frozenset(("severity", "rule.id"))
+#: The orders that a click on the head of a column goes through.
+TURNS = {
+    "": ("", "oldest"),
+    "severity": ("severity", "-severity", ""),
+    **{name: (name, "-" + name, "") for name in ("source", "category", "source.ip", "user.name")},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +53,9 @@ class View:
     params: dict[str, Any]  # what the URL says, cleaned, without the place in the list
     before: int | None = None  # keyset: the page of events older than this id
     after: int | None = None  # keyset: the page of events newer than this id
+    columns: tuple[str, ...] = COLUMNS  # fields that have a column of their own
+    sort: str = ""  # one of SORTS; "": the newest first
+    past: int | None = None  # sorted: the page behind this event
     errors: tuple[str, ...] = ()  # sentences; the parts of the URL they are about are ignored
     wrong: QueryError | None = None  # what is wrong with the query, and where
 
@@ -49,15 +67,36 @@ class View:
     @property
     def is_newest(self) -> bool:
         """Whether this is the top of the list, where new events arrive."""
-        return self.before is None and self.after is None
+        return self.before is None and self.after is None and not self.sort
 
     def url(self, **changes: Any) -> str:
         """This view with some things changed; None takes one away."""
         return url_for("events.index", **_without_none({**self.params, **changes}))
 
+    def survey_url(self) -> str:
+        """What is known of the whole result of this view."""
+        return url_for("events.survey", **_without_none(self.params))
+
     def export_url(self, form: str, **more: Any) -> str:
         """All events of this view, whatever page of it is shown, as a file of this form."""
         return url_for("events.export", **_without_none({**self.params, "format": form, **more}))
+
+    def sorted_url(self, name: str) -> str:
+        """This view with the next order of a column: "" is that of time."""
+        turns = TURNS[name]
+        at = turns.index(self.sort) if self.sort in turns else -1
+        return self.url(sort=turns[(at + 1) % len(turns)] or None)
+
+    def order_of(self, name: str) -> str:
+        """How the list is sorted by this column, as aria-sort has it; "" if it is not."""
+        if name == "":
+            return {"": "descending", "oldest": "ascending", "time": "descending", "-time": "ascending"}.get(
+                self.sort, ""
+            )
+        if self.sort.removeprefix("-") != name:
+            return ""
+        falling = self.sort.startswith("-") is not (name == "severity")
+        return "descending" if falling else "ascending"
 
     def narrowed(self, word: object) -> str:
         """This view's URL with a text added to what is searched; a text no query can hold leads to the view itself."""
@@ -68,6 +107,12 @@ class View:
         """This view's URL with one more term in its query, or itself where the term is there already."""
         query = str(self.params.get("q", ""))
         return self.url(q=query if what in query.split() else f"{query} {what}".strip())
+
+
+def is_column(name: str) -> bool:
+    """Whether a field may have a column."""
+    known = name in OWN or ("." in name and name.partition(".")[0] in FIELD_SETS)
+    return known and name not in NOT_COLUMNS and bool(re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", name))
 
 
 def term(name: str, value: str) -> str:
@@ -105,8 +150,28 @@ def read_view(args: MultiDict[str, str], now_us: int) -> View:
         sources=_both(where.sources, _names(args, "source", params)),
     )
     where = _read_times(args, where, params, errors, now_us)
-    before, after = (_read_id(args, name, errors) for name in ("before", "after"))
-    return View(where, params, before, None if before else after, tuple(errors), wrong)
+    columns = _read_columns(args, params)
+    sort = args.get("sort", "")
+    if sort in SORTS:
+        params["sort"] = sort
+    elif sort:
+        errors.append(f"There is no order called “{sort[:20]}”.")
+        sort = ""
+    before, after, past = (_read_id(args, name, errors) for name in ("before", "after", "past"))
+    if sort:
+        return View(where, params, columns=columns, sort=sort, past=past, errors=tuple(errors), wrong=wrong)
+    return View(where, params, before, None if before else after, columns, errors=tuple(errors), wrong=wrong)
+
+
+def _read_columns(args: MultiDict[str, str], params: dict[str, Any]) -> tuple[str, ...]:
+    """The columns that are asked for; names that no event can have are passed over."""
+    asked = list(dict.fromkeys(args.getlist("column")))
+    if not asked:
+        return COLUMNS
+    chosen = tuple(name for name in asked if is_column(name))[:MAX_COLUMNS]
+    if chosen != COLUMNS:
+        params["column"] = list(chosen) or [NO_COLUMN]
+    return chosen
 
 
 def _names(args: MultiDict[str, str], name: str, params: dict[str, Any]) -> tuple[str, ...]:

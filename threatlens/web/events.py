@@ -13,12 +13,23 @@ from threatlens.event import Event, EventFilter, rfc3339
 from threatlens.exports import FORMS
 from threatlens.models import now_us
 from threatlens.store_search import Found
+from threatlens.store_sorting import SORTS
 from threatlens.web.auth import needs
 from threatlens.web.context import services
-from threatlens.web.event_filter import MAX_ID, RANGES, View, field_value, quoted, read_view, term
+from threatlens.web.event_filter import (
+    MAX_ID,
+    RANGES,
+    TURNS,
+    View,
+    field_value,
+    is_column,
+    quoted,
+    read_view,
+    term,
+)
 from threatlens.web.exporting import stream
 from threatlens.web.facets import facets
-from threatlens.web.overview import fitting_range, histogram_bars, trust
+from threatlens.web.overview import bars_of, fitting_range, histogram_bars, trust
 from threatlens.web.problems import ProblemError
 from threatlens.web.searches import saved_searches
 
@@ -30,6 +41,13 @@ SEARCHED = ("source.ip", "source.address", "user.name", "host.name", "process.na
 NEARBY = {"ip": "source.ip", "user": "user.name", "host": "host.name", "session": "session.id"}
 NEARBY_US = 300_000_000
 BARS = 90
+#: For what is read beside the page itself: seconds and events.
+SURVEY_S, SURVEY_EVENTS = 0.6, 5_000
+#: Columns that are offered whatever stands in the events at hand.
+OFFERED = (
+    "source", "category", "host.name", "source.ip", "user.name", "process.name", "event.action", "event.outcome",
+    "url.original", "http.response.status_code", "destination.ip", "format", "path", "rule.name",
+)  # fmt: skip
 MAX_CHART_US = 30 * 86_400_000_000
 
 blueprint = Blueprint("events", __name__)
@@ -55,9 +73,29 @@ def index() -> str:
         **summary,
         ranges=RANGES,
         forms=FORMS.values(),
+        sorts=SORTS,
+        TURNS=TURNS,
+        choosable=_choosable(view, events),
         times={name: field_value(view.params, name) for name in ("start", "end")},
         sources=sorted(source.source_name for source in services().store.sources()),
         trust=trust(),
+    )
+
+
+@blueprint.get("/events/survey")
+@needs("viewer")
+def survey() -> str:
+    """What is known of the whole result, or of as much of it as can be read at once: facets, histogram, how many."""
+    view = read_view(request.args, now_us())
+    seen = services().store.survey(view.where, within_s=SURVEY_S, most=SURVEY_EVENTS)
+    summary = _summary(view)
+    if not view.where.is_counted:
+        summary["bars"], summary["highest"] = bars_of(seen.events, BARS)
+    return render_template(
+        "events/_survey.html",
+        seen=seen,
+        facets=facets(view, summary["counts"], seen.events, sampled="" if seen.complete else "Of the newest"),
+        **summary,
     )
 
 
@@ -110,9 +148,18 @@ def _nearby(event: Event) -> list[tuple[str, str]]:
     return [("everything", span), *((name, f"{query} {span}") for name, query in asked if query)]
 
 
+def _choosable(view: View, events: list[Event]) -> list[str]:
+    """The columns that are offered: the usual ones, those chosen, and what the events at hand have."""
+    there = sorted({name for event in events for name in event.fields if is_column(name)})
+    return list(dict.fromkeys((*view.columns, *OFFERED, *there)))[:60]
+
+
 def panels() -> dict[str, str]:
     """The parts of the list's page that are kept up to date, beside the rows themselves."""
-    summary = _summary(read_view(request.args, now_us()))
+    view = read_view(request.args, now_us())
+    if not view.where.is_counted:
+        return {}  # nobody counts that every second
+    summary = _summary(view)
     return {
         "events-total": render_template("events/_total.html", **summary),
         "events-summary": render_template("events/_summary.html", **summary),
@@ -129,6 +176,11 @@ def _page(view: View, last_id: int) -> tuple[list[Event], int | None, int | None
     was looked at where the time was up.
     """
     store = services().store
+    if view.sort:
+        found = store.sorted_page(view.where, view.sort, view.past, limit=PAGE_ROWS + 1)
+        events = found[:PAGE_ROWS]
+        older = events[-1].id if len(found) > PAGE_ROWS else found.stopped_at
+        return events, None, older, _stopped(found)
     if view.after is not None:
         found = store.page(view.where, after=view.after, limit=PAGE_ROWS + 1)
         more = len(found) > PAGE_ROWS

@@ -1,7 +1,7 @@
 """Facets: which values the found events have, and how often, each to be included or left out with a click.
 
-Source and category are counted over the whole result by the roll-up; other fields over the lines on the page, and it is
-said so.
+Source and category are counted over the whole result by the roll-up; other fields over the events at hand, and it is
+said so where those are not all.
 """
 
 from __future__ import annotations
@@ -39,25 +39,26 @@ class Facet:
     """One field."""
 
     title: str
-    whole: bool  # counted over the whole result, not over the lines on the page
+    over: str  # what is counted: "On this page", "Of the newest 2,000"; "": the whole result
     values: tuple[Value, ...]
 
 
-def facets(view: View, counts: Counts, events: Sequence[Event]) -> list[Facet]:
-    """What is known of the result."""
+def facets(view: View, counts: Counts, events: Sequence[Event], sampled: str = "On this page") -> list[Facet]:
+    """What is known of the result; sampled: which part of it the events are, "" for all."""
+    over = f"{sampled} {len(events):,}" if sampled.endswith("newest") else sampled
     found = []
     if view.where.is_counted:
         found += [
-            _facet(view, "source", "Source", counts.by_source, whole=True),
-            _facet(view, "category", "Category", counts.by_category, whole=True),
+            _facet(view, "source", "Source", counts.by_source),
+            _facet(view, "category", "Category", counts.by_category),
         ]
     for name, field, title in SAMPLED:
         seen = Counter(str(event.fields[field]) for event in events if field in event.fields)
-        found.append(_facet(view, name, title, seen, whole=False))
+        found.append(_facet(view, name, title, seen, over))
     return [facet for facet in found if facet.values]
 
 
-def _facet(view: View, name: str, title: str, seen: Mapping[str, int], *, whole: bool) -> Facet:
+def _facet(view: View, name: str, title: str, seen: Mapping[str, int], over: str = "") -> Facet:
     top = sorted(seen.items(), key=lambda each: (-each[1], each[0]))[:TOP]
     most = top[0][1] if top else 1
     values = []
@@ -66,4 +67,4 @@ def _facet(view: View, name: str, title: str, seen: Mapping[str, int], *, whole:
         if asked:
             share = max(1, round(10 * n / most))
             values.append(Value(text, n, share, view.added(asked), view.added("-" + asked)))
-    return Facet(title, whole, tuple(values))
+    return Facet(title, over, tuple(values))

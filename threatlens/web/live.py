@@ -65,6 +65,7 @@ SHOWN_BY = frozenset(
         "source",
         "start",
         "end",
+        "column",
         "status",
         "outcome",
         "incident",
@@ -89,16 +90,16 @@ class LivePages:
     """What all browsers of one process share: what was rendered for any of them."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    rows: OrderedDict[tuple[int, str, str, str], str] = field(default_factory=OrderedDict)
+    rows: OrderedDict[tuple[object, ...], str] = field(default_factory=OrderedDict)
     panels: dict[tuple[str, ...], tuple[float, float, tuple[int, int], Panels]] = field(default_factory=dict)
 
-    def row(self, event: Event) -> str:
+    def row(self, event: Event, columns: tuple[str, ...]) -> str:
         """The HTML of one row, rendered once for all who see it below one path, in one zone, on one day."""
-        key = (event.id, request.script_root, zone_name(), moment(now_us()).date().isoformat())
+        key = (event.id, columns, request.script_root, zone_name(), moment(now_us()).date().isoformat())
         with self.lock:
             known = self.rows.get(key)
         if known is None:
-            known = render_template("events/_row.html", event=event)
+            known = render_template("events/_row.html", event=event, columns=columns)
             with self.lock:
                 self.rows[key] = known
                 while len(self.rows) > 2_000:
@@ -267,10 +268,10 @@ class _Feed:
             return ""
         n = len(events)
         parts = [f'<table hx-swap-oob="afterend:#events-head"><tbody class="batch" data-n="{n + max(more, 0)}">']
-        parts += [self.shared.row(event) for event in events]
+        parts += [self.shared.row(event, self.view.columns) for event in events]
         if more:
             older = self.view.url(before=events[-1].id)
-            parts.append(render_template("events/_gap.html", n=n, more=more, older=older))
+            parts.append(render_template("events/_gap.html", n=n, more=more, older=older, columns=self.view.columns))
         return "".join([*parts, "</tbody></table>"])
 
     def changed_panels(self, last_id: int) -> str:

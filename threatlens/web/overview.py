@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from threatlens.event import EventFilter
+from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
 from threatlens.web.attention import BROKEN_STATES, Item, Knock, SourceState, attention, verdict
 from threatlens.web.context import services
@@ -110,9 +110,28 @@ def fitting_range(names: Sequence[str]) -> str:
 def histogram_bars(where: EventFilter, start_us: int, end_us: int, buckets: int) -> tuple[tuple[Bar, ...], int]:
     """The bars of a histogram, drawn in a box 100 high, and the number of events in the highest."""
     found = services().store.histogram(start_us, end_us, buckets, where)
+    return _drawn(found, max(MINUTE_US, end_us - start_us))
+
+
+def bars_of(events: Sequence[Event], buckets: int) -> tuple[tuple[Bar, ...], int]:
+    """The same for events at hand: from the earliest to the latest of them."""
+    if not events:
+        return (), 0
+    times = [event.timestamp_us for event in events]
+    start = min(times) // MINUTE_US * MINUTE_US
+    width = MINUTE_US * -(-(max(times) + 1 - start) // (buckets * MINUTE_US))
+    found: list[tuple[int, dict[int, int]]] = [(at, {}) for at in range(start, max(times) + 1, width)]
+    for event in events:
+        bar = found[(event.timestamp_us - start) // width][1]
+        bar[event.severity] = bar.get(event.severity, 0) + 1
+    return _drawn(found, width)
+
+
+def _drawn(found: Sequence[tuple[int, dict[int, int]]], only_us: int) -> tuple[tuple[Bar, ...], int]:
+    """Bars from (start, events by severity); only_us: how wide a single one is."""
     highest = max((sum(n.values()) for _, n in found), default=0)
     starts = [start for start, _ in found]
-    width = starts[1] - starts[0] if len(starts) > 1 else max(MINUTE_US, end_us - start_us)
+    width = starts[1] - starts[0] if len(starts) > 1 else only_us
     bars = []
     for start, by_severity in found:
         total = sum(by_severity.values())

@@ -15,7 +15,8 @@ from urllib.parse import urlencode
 
 from flask import Flask, current_app, g, request, url_for
 
-from threatlens.event import Fields, rfc3339
+from threatlens.event import Event, Fields, rfc3339
+from threatlens.event_match import texts_of
 from threatlens.models import now_us
 from threatlens.visible import visible
 
@@ -163,6 +164,20 @@ TELLING = (
 )  # fmt: skip
 
 
+#: What the columns of a list are called; other fields are called as they are.
+NAMES = {
+    "source": "Source", "category": "Category", "host.name": "Host", "source.ip": "Address", "user.name": "User",
+    "process.name": "Process", "event.action": "Action", "event.outcome": "Outcome", "url.original": "Path",
+    "http.response.status_code": "Status", "destination.ip": "To", "format": "Format", "path": "File",
+    "rule.name": "Rule",
+}  # fmt: skip
+
+
+def cell(event: Event, name: str) -> str:
+    """What a column shows of an event."""
+    return ", ".join(texts_of(event, name))
+
+
 def telling(fields: Fields, most: int = 6) -> list[tuple[str, str]]:
     """The few fields of a line that say most about it."""
     known = [name for name in TELLING if name in fields]
@@ -198,12 +213,13 @@ def register(app: Flask) -> None:
     for each in shown:
         app.add_template_filter(each)
     app.add_template_filter(rfc3339)
+    app.add_template_filter(cell)
     app.add_template_global(percent)
     app.add_template_global(plural)
     app.add_template_global(asset)
     app.add_template_global(live_url)
     app.add_template_global(theme)
     app.add_template_global(zone_name)
-    app.jinja_env.globals.update(FLAG_WORDS=FLAG_WORDS, STATE_WORDS=STATE_WORDS)
+    app.jinja_env.globals.update(FLAG_WORDS=FLAG_WORDS, STATE_WORDS=STATE_WORDS, NAMES=NAMES)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

@@ -1,0 +1,187 @@
+"""Events in an order other than that of arrival, page by page.
+
+A page is continued behind an event, whatever has arrived since: behind its value and its id. An order by severity,
+source or category goes through the values one after the other; an order by address or user walks an index; an order by
+the time that lines carry goes through the minutes of the roll-up. What takes too long says how far it came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from threatlens.event import Event, EventFilter
+from threatlens.store_search import COLUMNS, MINUTE_US, SEARCH_S, Found, Search, event_condition, rollup_condition
+
+#: Word in the address, and what it means. "-" in front is the other way round.
+SORTS = {
+    "oldest": "Oldest first",
+    "severity": "Most severe first",
+    "-severity": "Least severe first",
+    "time": "By the line's own time, latest first",
+    "-time": "By the line's own time, earliest first",
+    "source": "By source",
+    "-source": "By source, backwards",
+    "category": "By category",
+    "-category": "By category, backwards",
+    "source.ip": "By source address",
+    "-source.ip": "By source address, backwards",
+    "user.name": "By user",
+    "-user.name": "By user, backwards",
+}
+#: Columns with an index of their own; events without a value are not in it.
+INDEXED = {"source.ip": "source_ip", "user.name": "user_name COLLATE NOCASE"}
+CHUNK = 200  # rows at once from an index
+
+Events = Callable[[Connection, Sequence[Any]], list[Event]]
+
+
+class Sorted:
+    """One page of events in one of SORTS; past: the event before the first of the page, none for the first page."""
+
+    def __init__(
+        self, connection: Connection, where: EventFilter, sort: str, past: Event | None, limit: int, events: Events
+    ) -> None:
+        self.connection = connection
+        self.where = where
+        self.sort = sort.removeprefix("-")
+        self.backwards = sort.startswith("-")
+        self.past = past
+        self.limit = limit
+        self.events = events
+        self.deadline_s = time.monotonic() + SEARCH_S
+
+    def found(self) -> Found:
+        """The page; stopped_at is the id of the event to go on behind, where the time was up."""
+        if self.sort == "oldest":
+            after = self.past.id if self.past else 0
+            return Search(self.connection, self.where, None, after, self.limit, self.events).found()
+        if self.sort in INDEXED:
+            return self._by_index(INDEXED[self.sort])
+        return self._by_minutes() if self.sort == "time" else self._by_groups()
+
+    # -- severity, source, category: one value after the other, the newest of each first
+
+    def _by_groups(self) -> Found:
+        found = Found()
+        for where, before in self._groups():
+            wanted = self.limit - len(found)
+            page = Search(self.connection, where, before, None, wanted, self.events).found()
+            found += page
+            if len(found) >= self.limit:
+                break
+            if page.stopped_at is not None or time.monotonic() > self.deadline_s:
+                found.stopped_at = found[-1].id if found else None
+                break
+        return found
+
+    def _groups(self) -> Iterator[tuple[EventFilter, int | None]]:
+        """The filter of each value, and before which id its events are wanted."""
+        begun = self.past is None
+        for value, where in self._values():
+            if not begun and self.past is not None and value == _value(self.past, self.sort):
+                begun = True
+                yield where, self.past.id
+            elif begun:
+                yield where, None
+
+    def _values(self) -> Iterator[tuple[str, EventFilter]]:
+        if self.sort == "severity":
+            numbers = range(self.where.min_severity, self.where.max_severity + 1)
+            for number in numbers if self.backwards else reversed(numbers):
+                yield str(number), replace(self.where, min_severity=number, max_severity=number)
+            return
+        if self.sort == "source":
+            for value in sorted(self.where.sources or self._names(), reverse=self.backwards):
+                yield value, replace(self.where, sources=(value,))
+        else:
+            for value in sorted(self.where.categories or self._names(), reverse=self.backwards):
+                yield value, replace(self.where, categories=(value,))
+
+    def _names(self) -> list[str]:
+        statement = (
+            "SELECT source_name FROM log_sources"
+            if self.sort == "source"
+            else "SELECT name FROM names WHERE kind = 'category'"
+        )
+        return [str(row[0]) for row in self.connection.exec_driver_sql(statement)]
+
+    # -- address, user: along the index
+
+    def _by_index(self, column: str) -> Found:
+        tests, values = event_condition(self.connection, self.where)
+        bare = column.partition(" ")[0]
+        order, sign = ("DESC", "<") if self.backwards else ("ASC", ">")
+        at: tuple[Any, ...] = ()
+        if self.past is not None:
+            at = (*self._indexed_value(bare, self.past.id), self.past.id)
+        found = Found()
+        while True:
+            behind = f"AND ({column}, e.id) {sign} (?, ?)" if at else ""
+            rows = self.connection.exec_driver_sql(
+                f"SELECT {COLUMNS}, e.{bare} FROM events e WHERE e.{bare} IS NOT NULL {behind} AND {tests}"
+                f" ORDER BY e.{column} {order}, e.id {order} LIMIT ?",
+                (*at, *values, CHUNK),
+            ).all()
+            found += [event for event in self.events(self.connection, rows) if self.where.matches(event)]
+            if len(found) >= self.limit:
+                del found[self.limit :]
+                return found
+            if len(rows) < CHUNK:
+                return found
+            at = (rows[-1][-1], rows[-1][0])
+            if time.monotonic() > self.deadline_s:
+                found.stopped_at = int(rows[-1][0])
+                return found
+
+    def _indexed_value(self, column: str, event_id: int) -> tuple[Any, ...]:
+        row = self.connection.exec_driver_sql(f"SELECT {column} FROM events WHERE id = ?", (event_id,)).one_or_none()
+        return ("",) if row is None else (row[0] or "",)
+
+    # -- the line's own time: minute by minute
+
+    def _by_minutes(self) -> Found:
+        condition, values = rollup_condition(self.connection, self.where)
+        edge, order = "", "ASC" if self.backwards else "DESC"
+        if self.past is not None:
+            edge = f" AND minute {'>=' if self.backwards else '<='} {self.past.timestamp_us // MINUTE_US}"
+        minutes = self.connection.exec_driver_sql(
+            f"SELECT minute, min(first_id), max(last_id) FROM event_minutes WHERE {condition}{edge}"
+            f" GROUP BY minute ORDER BY minute {order}",
+            tuple(values),
+        )
+        found = Found()
+        for minute, low, high in minutes:
+            found += self._of_minute(minute, low, high, self.limit - len(found))
+            if len(found) >= self.limit:
+                break
+            if time.monotonic() > self.deadline_s:
+                found.stopped_at = found[-1].id if found else None
+                break
+        return found
+
+    def _of_minute(self, minute: int, low: int, high: int, wanted: int) -> list[Event]:
+        tests, values = event_condition(self.connection, self.where)
+        order, sign = ("ASC", ">") if self.backwards else ("DESC", "<")
+        at: tuple[Any, ...] = (self.past.timestamp_us, self.past.id) if self.past is not None else ()
+        found: list[Event] = []
+        while len(found) < wanted:
+            behind = f"AND (e.timestamp, e.id) {sign} (?, ?)" if at else ""
+            rows = self.connection.exec_driver_sql(
+                f"SELECT {COLUMNS} FROM events e WHERE e.id BETWEEN ? AND ? AND e.timestamp >= ? AND e.timestamp < ?"
+                f" {behind} AND {tests} ORDER BY e.timestamp {order}, e.id {order} LIMIT ?",
+                (low, high, minute * MINUTE_US, (minute + 1) * MINUTE_US, *at, *values, CHUNK),
+            ).all()
+            found += [event for event in self.events(self.connection, rows) if self.where.matches(event)]
+            if len(rows) < CHUNK or time.monotonic() > self.deadline_s:
+                break
+            at = (rows[-1][1], rows[-1][0])
+        return found[:wanted]
+
+
+def _value(event: Event, sort: str) -> str:
+    return str(getattr(event, sort))
