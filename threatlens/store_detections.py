@@ -312,6 +312,20 @@ class DetectionBook:
 
     # -- decisions
 
+    def rule_hits(self, start_us: int, end_us: int) -> dict[str, tuple[str, int]]:
+        """The rules that matched events which arrived in this time: id -> (name, matches). Whole minutes."""
+        with self.database.reading() as connection:
+            low, high = connection.exec_driver_sql(
+                "SELECT min(first_id), max(last_id) FROM event_minutes WHERE minute >= ? AND minute <= ?",
+                (start_us // 60_000_000, (end_us - 1) // 60_000_000),
+            ).one()
+            rows = connection.exec_driver_sql(
+                "SELECT rule_id, max(rule_name), count(*) FROM detections WHERE event_id BETWEEN ? AND ?"
+                " AND timestamp >= ? AND timestamp < ? AND suppressed = '' GROUP BY rule_id",
+                (low or 0, high or 0, start_us, end_us),
+            )
+            return {row[0]: (row[1], row[2]) for row in rows}
+
     def rule_states(self) -> dict[str, str]:
         """What was decided about rules: off, observe or on."""
         with self.database.reading() as connection:

@@ -73,6 +73,10 @@ class View:
         """This view with some things changed; None takes one away."""
         return url_for("events.index", **_without_none({**self.params, **changes}))
 
+    def compare_url(self, other: str | None = None) -> str:
+        """This view beside another time: one of threatlens.web.comparison.WITH."""
+        return url_for("comparison.index", **_without_none({**self.params, "with": other}))
+
     def survey_url(self) -> str:
         """What is known of the whole result of this view."""
         return url_for("events.survey", **_without_none(self.params))

@@ -110,7 +110,7 @@ def fitting_range(names: Sequence[str]) -> str:
 def histogram_bars(where: EventFilter, start_us: int, end_us: int, buckets: int) -> tuple[tuple[Bar, ...], int]:
     """The bars of a histogram, drawn in a box 100 high, and the number of events in the highest."""
     found = services().store.histogram(start_us, end_us, buckets, where)
-    return _drawn(found, max(MINUTE_US, end_us - start_us))
+    return drawn(found, max(MINUTE_US, end_us - start_us))
 
 
 def bars_of(events: Sequence[Event], buckets: int) -> tuple[tuple[Bar, ...], int]:
@@ -124,12 +124,12 @@ def bars_of(events: Sequence[Event], buckets: int) -> tuple[tuple[Bar, ...], int
     for event in events:
         bar = found[(event.timestamp_us - start) // width][1]
         bar[event.severity] = bar.get(event.severity, 0) + 1
-    return _drawn(found, width)
+    return drawn(found, width)
 
 
-def _drawn(found: Sequence[tuple[int, dict[int, int]]], only_us: int) -> tuple[tuple[Bar, ...], int]:
-    """Bars from (start, events by severity); only_us: how wide a single one is."""
-    highest = max((sum(n.values()) for _, n in found), default=0)
+def drawn(found: Sequence[tuple[int, dict[int, int]]], only_us: int, highest: int = 0) -> tuple[tuple[Bar, ...], int]:
+    """Bars from (start, events by severity); only_us: how wide a single one is; highest: the scale, else their own."""
+    highest = highest or max((sum(n.values()) for _, n in found), default=0)
     starts = [start for start, _ in found]
     width = starts[1] - starts[0] if len(starts) > 1 else only_us
     bars = []
