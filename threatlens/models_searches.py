@@ -1,4 +1,4 @@
-"""The table of saved searches."""
+"""What people keep: searches under a name, and notes about addresses, users and hosts."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ class SavedSearchRecord(Base):
     params: Mapped[str] = mapped_column(Text)  # the part of the address behind the question mark
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
     __table_args__ = (Index("ux_saved_searches_user_name", "user_id", "name", unique=True),)
+
+
+class EntityNoteRecord(Base):
+    """Something that somebody wrote down about an address, a user or a host."""
+
+    __tablename__ = "entity_notes"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)  # source.ip, user.name, host.name
+    value: Mapped[str] = mapped_column(Text)
+    author: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    __table_args__ = (Index("ix_entity_notes_value", "kind", "value", "id"),)

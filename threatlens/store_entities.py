@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
+from threatlens.store_accounts import Doer
+from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 from threatlens.store_reading import SLOT_US
 
@@ -31,10 +35,55 @@ class Span:
     successes: int
 
 
+@dataclass(frozen=True, slots=True)
+class EntityNote:
+    """What somebody wrote down about an address, a user or a host."""
+
+    id: int
+    author: str
+    text: str
+    created_at: int  # microseconds
+
+
 class EntityBook:
-    """Questions about single names and addresses; each walks an index."""
+    """Questions about single names and addresses; each walks an index. And what people note about them."""
 
     database: Database
+    audit: AuditLog
+
+    def entity_notes(self, kind: str, value: str) -> list[EntityNote]:
+        """The newest first; kind: source.ip, user.name or host.name."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT id, author, text, created_at FROM entity_notes WHERE kind = ? AND value = ? ORDER BY id DESC",
+                (kind, value),
+            )
+            return [EntityNote(*row) for row in rows]
+
+    def add_entity_note(self, kind: str, value: str, doer: Doer, text: str, now_us: int) -> None:
+        """Write something down; the audit log has it, too."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO entity_notes (kind, value, author, text, created_at) VALUES (?,?,?,?,?)",
+                (kind, value, doer.name, text, now_us),
+            )
+            self._audit_note(connection, doer, "noted", kind, value, text)
+
+    def remove_entity_note(self, note_id: int, doer: Doer) -> bool:
+        """Take a note away, whoever wrote it; the audit log keeps its text. False: there is none with this id."""
+        with self.database.writing() as connection:
+            row = connection.exec_driver_sql(
+                "DELETE FROM entity_notes WHERE id = ? RETURNING kind, value, text", (note_id,)
+            ).one_or_none()
+            if row is not None:
+                self._audit_note(connection, doer, "note_removed", *row)
+            return row is not None
+
+    def _audit_note(self, connection: Connection, doer: Doer, deed: str, kind: str, value: str, text: str) -> None:
+        self.audit.append(
+            doer.name, doer.address, f"entity.{deed}", f"{kind} {value}", {"text": text},
+            request_id=doer.request_id, connection=connection,
+        )  # fmt: skip
 
     def known_names(self, kind: str) -> list[str]:
         """The categories, formats or paths that events have."""

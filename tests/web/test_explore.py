@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -133,3 +134,43 @@ def test_the_palette_knows_pages_sources_and_addresses(client: Any, filled: Fill
     assert "/events?source=office" in client.get("/palette?find=offi").text
     assert 'href="/settings"' in client.get("/palette?find=sett").text
     assert 'href="/entities/address/203.0.113.9"' in client.get("/palette?find=203.0.113.9").text
+
+
+def test_a_note_about_an_address_is_kept_and_audited(client: Any, services: Any, filled: Filler) -> None:
+    path = "/entities/address/203.0.113.9"
+    page = client.post(path, data={"text": f"our own scanner {HOSTILE}"}, follow_redirects=True).text
+    assert "our own scanner" in page
+    assert "<img" not in page
+    assert "our own scanner" not in client.get("/entities/user/root").text
+
+    note = services.store.entity_notes("source.ip", "203.0.113.9")[0]
+    assert note.author.startswith("user ")
+    client.post(path, data={"remove": str(note.id)})
+    assert services.store.entity_notes("source.ip", "203.0.113.9") == []
+    entries = services.store.audit.page(action="entity")
+    assert [entry.action for entry in entries] == ["entity.note_removed", "entity.noted"]
+    assert all("our own scanner" in entry.detail and entry.target == "source.ip 203.0.113.9" for entry in entries)
+    assert client.post(path, data={"remove": "77"}).status_code == 404
+
+
+def test_who_only_reads_writes_no_note(app: Any, filled: Filler) -> None:
+    app.config["WTF_CSRF_ENABLED"] = False
+    viewer = log_in(app, role="viewer")
+    assert viewer.post("/entities/address/203.0.113.9", data={"text": "no"}).status_code == 403
+    assert 'class="note-form"' not in viewer.get("/entities/address/203.0.113.9").text
+
+
+@pytest.mark.parametrize(
+    ("same", "ids"), [("source", [1]), ("host", [2, 1]), ("user", [3, 1]), ("ip", [3, 2, 1]), ("nonsense", [1])]
+)
+def test_what_stood_around_a_line_is_of_the_same_source_host_user_or_address(
+    client: Any, services: Any, same: str, ids: list[int]
+) -> None:
+    filler = Filler(services.store)
+    filler.add(line("root", "203.0.113.9"), source_ip="203.0.113.9", user_name="root")
+    filler.add(line("anna", "203.0.113.9"), source="office", source_ip="203.0.113.9", user_name="anna")
+    filler.add(line("root", "203.0.113.9", "web2"), source="office", source_ip="203.0.113.9", user_name="root")
+    around = client.get(f"/events/1?same={same}").text.partition('id="around"')[2].partition("</ol>")[0]
+    assert [int(number) for number in re.findall(r'<li[^>]*><a href="/events/(\d+)"', around)] == (
+        ids if len(ids) > 1 else []
+    )

@@ -5,20 +5,22 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 
-from flask import Blueprint, abort, redirect, render_template, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from threatlens.event import Event, EventFilter
 from threatlens.event_match import FieldTest
-from threatlens.web.auth import needs
+from threatlens.models import now_us
+from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
-from threatlens.web.event_filter import term
+from threatlens.web.event_filter import MAX_ID, term
 from threatlens.web.overview import trust
 
 ROWS = 50
 SAMPLE = 300  # newest events that the breakdown is made of
 INCIDENTS = 20
 BARS = 72
+MAX_TEXT = 4_000  # characters of a note
 #: The word in the address, the field, the short name in a query.
 KINDS = {"address": ("source.ip", "src"), "user": ("user.name", "user"), "host": ("host.name", "host")}
 #: What else is counted of the sample: field, heading, kind of a page of its own.
@@ -34,18 +36,9 @@ blueprint = Blueprint("entities", __name__)
 @needs("viewer")
 def detail(kind: str, value: str) -> str | Response:
     """One of them."""
-    if kind not in KINDS:
-        abort(404)
-    field, name = KINDS[kind]
-    if len(value) > 300 or not value.strip() or not value.isprintable():
-        abort(404)
-    if kind == "address":
-        try:
-            same = str(ipaddress.ip_address(value))
-        except ValueError:
-            abort(404)
-        if same != value:
-            return redirect(url_for("entities.detail", kind=kind, value=same), 301)
+    field, name = _asked(kind, value)
+    if kind == "address" and (same := str(ipaddress.ip_address(value))) != value:
+        return redirect(url_for("entities.detail", kind=kind, value=same), 301)
     store = services().store
     query = term(name, value)
     where = EventFilter(tests=(FieldTest(name, ":", (value,)),))
@@ -68,8 +61,39 @@ def detail(kind: str, value: str) -> str | Response:
         totals=store.address_totals(value) if kind == "address" else None,
         together=[(title, page, _counted(newest, other)) for other, title, page in TOGETHER if other != field],
         incidents=incidents,
+        notes=store.entity_notes(field, value),
+        may_act=actor().may("analyst"),
         trust=trust(),
     )
+
+
+@blueprint.post("/entities/<kind>/<path:value>")
+@needs("analyst")
+def note(kind: str, value: str) -> Response:
+    """Write something down about one of them, or take a note away."""
+    field, _ = _asked(kind, value)
+    text = request.form.get("text", "").strip()[:MAX_TEXT]
+    gone = request.form.get("remove", 0, type=int)
+    if gone:
+        if gone > MAX_ID or not services().store.remove_entity_note(gone, doer()):
+            abort(404)
+        flash("The note is gone; the audit log keeps its text.", "done")
+    elif text:
+        services().store.add_entity_note(field, value, doer(), text, now_us())
+        flash("Noted.", "done")
+    return redirect(url_for("entities.detail", kind=kind, value=value), 303)
+
+
+def _asked(kind: str, value: str) -> tuple[str, str]:
+    """The field and its short name in a query; 404 for what cannot be one of them."""
+    if kind not in KINDS or len(value) > 300 or not value.strip() or not value.isprintable():
+        abort(404)
+    if kind == "address":
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            abort(404)
+    return KINDS[kind]
 
 
 def _counted(events: list[Event], field: str) -> list[tuple[str, int]]:

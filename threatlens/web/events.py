@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 from threatlens import analysis
 from threatlens.decoders.spans import pieces
 from threatlens.event import Event, EventFilter, rfc3339
+from threatlens.event_match import FieldTest
 from threatlens.exports import FORMS
 from threatlens.models import now_us
 from threatlens.store_search import Found
@@ -35,6 +36,7 @@ from threatlens.web.searches import saved_searches
 
 PAGE_ROWS = 50
 CONTEXT_LINES = 6  # of the same source, before and after
+MORE_CONTEXT_LINES = 20  # where somebody asks for it
 #: Fields whose value is worth a search of its own.
 SEARCHED = ("source.ip", "source.address", "user.name", "host.name", "process.name", "url.original", "event.action")
 #: What is looked for around an event: the name in the query and the field.
@@ -122,10 +124,11 @@ def detail(event_id: int) -> str:
     if event is None:
         abort(404)
     template = "events/_detail.html" if request.headers.get("HX-Request") == "true" else "events/detail.html"
-    same_source = EventFilter(sources=(event.source,))
+    same, where = _same(event, request.args.get("same", ""))
     store = services().store
-    before = store.page(same_source, before=event.id, limit=CONTEXT_LINES)
-    behind = store.page(same_source, after=event.id, limit=CONTEXT_LINES)
+    lines = CONTEXT_LINES if same == "source" else MORE_CONTEXT_LINES
+    before = store.page(where, before=event.id, limit=lines)
+    behind = store.page(where, after=event.id, limit=lines)
     return render_template(
         template,
         event=event,
@@ -133,6 +136,8 @@ def detail(event_id: int) -> str:
         pieces=pieces(event.raw, event.fields),
         fields=_fields(event),
         around=[*reversed(behind), event, *before],
+        same=same,
+        sames=["source", *(name for name, _ in _values(event))],
         nearby=_nearby(event),
         older=next(iter(store.page(EventFilter(), before=event.id, limit=1)), None),
         newer=next(iter(store.page(EventFilter(), after=event.id, limit=1)), None),
@@ -140,12 +145,24 @@ def detail(event_id: int) -> str:
     )
 
 
+def _values(event: Event) -> list[tuple[str, str]]:
+    """What an event shares with those around it: the name in a query and the value."""
+    values = [("file", event.path), *((name, str(event.fields.get(field, ""))) for name, field in NEARBY.items())]
+    return [(name, value) for name, value in values if value and term(name, value)]
+
+
+def _same(event: Event, name: str) -> tuple[str, EventFilter]:
+    """Which lines stand around the event: those of the same file, host, address, ..., or of its source."""
+    value = dict(_values(event)).get(name)
+    if value is None:
+        return "source", EventFilter(sources=(event.source,))
+    return name, EventFilter(tests=(FieldTest(name, ":", (value,)),))
+
+
 def _nearby(event: Event) -> list[tuple[str, str]]:
     """What was of the same file, host, address and so on within minutes: words and the query."""
     span = f"after:{rfc3339(event.timestamp_us - NEARBY_US)} before:{rfc3339(event.timestamp_us + NEARBY_US)}"
-    values = {"file": event.path, **{name: str(event.fields.get(field, "")) for name, field in NEARBY.items()}}
-    asked = [(name, term(name, value)) for name, value in values.items() if value]
-    return [("everything", span), *((name, f"{query} {span}") for name, query in asked if query)]
+    return [("everything", span), *((name, f"{term(name, value)} {span}") for name, value in _values(event))]
 
 
 def _choosable(view: View, events: list[Event]) -> list[str]:
