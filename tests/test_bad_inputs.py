@@ -14,10 +14,10 @@ import pytest
 TESTS = Path(__file__).parent
 LINES, UNTRUSTED = "sources/test_bad_lines.py", "decoders/test_untrusted_lines.py"
 FILES, CONFIG = "sources/test_bad_files.py", "config/test_config_bad_inputs.py"
-PAGES, BROWSER, TIMES = "web/test_pages.py", "browser/test_browser.py", "decoders/test_times.py"
+PAGES, TIMES = "web/test_pages.py", "decoders/test_times.py"
 STRANGE = (LINES, "test_a_strange_line_is_stored_byte_for_byte")
 INERT = (PAGES, "test_a_hostile_line_adds_no_element_and_no_attribute")
-STAYS_TEXT = (BROWSER, "test_hostile_lines_stay_text")
+STAYS_TEXT = ("browser/test_hostile_pages.py", "test_hostile_text_stays_text_in_every_view")
 VISIBLE = ("web/test_presentation.py", "test_what_hides_or_controls_is_shown_as_a_symbol")
 
 ROWS: dict[str, tuple[tuple[str, str], ...]] = {

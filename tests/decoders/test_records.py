@@ -35,3 +35,11 @@ def test_times_are_written_in_the_zone_asked_for():
 
 def test_text_that_is_no_unicode_is_written_all_the_same():
     assert json.loads(to_json({"a": "x\udcff", "b": ["\ud800"]})) == {"a": "x?", "b": ["?"]}
+
+
+def test_what_a_terminal_would_obey_is_written_as_escapes_of_the_same_text():
+    text = "\x1b[2J \x7f \x9b31m \u202egnp.exe \u200b\u2066x\u2069 \ufeff grüße 漢 \u2014"
+    line = to_json({"a": text})
+    assert json.loads(line) == {"a": text}
+    assert all(character.isprintable() for character in line.decode().rstrip("\n"))
+    assert "grüße 漢 \u2014" in line.decode()

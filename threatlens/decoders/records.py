@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,6 +13,9 @@ import orjson
 from threatlens.decoders import SourceDecoder, continues, explain, joined
 from threatlens.decoders.spans import marks
 from threatlens.event import FLAG_NAMES, Decoded, rfc3339
+
+#: DEL, C1 controls, bidi and zero-width characters, in UTF-8.
+_HIDDEN = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf")
 
 
 def decode_file(
@@ -83,11 +87,15 @@ def explanation(line: str, read_at_s: float, decoded: Decoded) -> dict[str, Any]
 
 
 def to_json(record: dict[str, Any]) -> bytes:
-    """One line of NDJSON with its newline. Text that UTF-8 cannot write is replaced."""
+    """One line of NDJSON with its newline. Text that UTF-8 cannot write is replaced; what a terminal would obey and
+    nobody see is written as \\uXXXX, which is the same text in JSON."""
     try:
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        return orjson.dumps(_writable(record), option=orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(_writable(record), option=orjson.OPT_APPEND_NEWLINE)
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return _HIDDEN.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), line)
 
 
 def _writable(value: Any) -> Any:
