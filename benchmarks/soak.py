@@ -7,9 +7,9 @@ from the first minutes, in which rules are loaded and caches fill: the slope is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import datetime as dt
-import http.client
 import itertools
 import os
 import random
@@ -59,9 +59,11 @@ def slope(samples: list[Sample], what: str) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / below if below else 0.0
 
 
-def read_pages(web: Web, connection: http.client.HTTPConnection) -> None:
-    for page in PAGES:
-        web.get(connection, page)
+def read_pages(web: Web) -> None:
+    """One connection each time: the server closes those that rest."""
+    with contextlib.closing(web.connect()) as connection:
+        for page in PAGES:
+            web.get(connection, page)
 
 
 def main() -> None:
@@ -86,7 +88,6 @@ def main() -> None:
         product = Product(folder)
         product.configure()
         with product.serving() as web, open(os.path.join(product.logs, "soak.log"), "ab", buffering=0) as log:
-            connection = web.connect()
             begun = time.monotonic()
             written, next_look = 0, 0.0
             while not ended and (passed := time.monotonic() - begun) < given.seconds:
@@ -97,12 +98,11 @@ def main() -> None:
                 written = due
                 if passed >= next_look:
                     next_look += given.every
-                    read_pages(web, connection)
+                    read_pages(web)
                     samples.append(look(web, product, passed, written))
                     rows.writerow(samples[-1])
                     report.flush()
                 time.sleep(0.2)
-            connection.close()
     told = [sample for sample in samples if sample.seconds >= given.warm]
     minutes = samples[-1].seconds / 60
     title = f"{given.rate} lines a second for {minutes:.0f} minutes, the first {given.warm / 60:.0f} untold"

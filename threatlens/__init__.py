@@ -26,8 +26,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.backup_schedule import BackupSchedule
     from threatlens.broadcaster import EventBroadcaster
     from threatlens.config import ConfigManager
+    from threatlens.coverage_keeper import CoverageKeeper
     from threatlens.decoders import FORMATS
     from threatlens.detectors.geo import GeoFolder
+    from threatlens.habits_keeper import HabitKeeper
     from threatlens.health import ClockWatch, HealthMonitor
     from threatlens.health_heartbeat import Heartbeat
     from threatlens.health_upkeep import Upkeep
@@ -36,6 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.models import db
     from threatlens.notifications import NotificationManager
     from threatlens.outbound import OutboundClient
+    from threatlens.own_alerts import OwnAlerts
     from threatlens.own_decoders import OwnDecoders
     from threatlens.passwords import Passwords
     from threatlens.reports import Reporter
@@ -87,6 +90,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     rules = RuleLibrary(settings, store, geo=geo)
     language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)
     clock = ClockWatch()
+    habits = HabitKeeper(store, OwnAlerts(store, notifications, broadcaster), steady=lambda: clock.steady)
     upkeep = Upkeep(
         RetentionKeeper(
             store,
@@ -96,6 +100,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         ),
         Heartbeat(lambda: config.config.heartbeat, outbound),
         BackupSchedule(settings, lambda: config.config.backup, version=__version__),
+        habits,
+        CoverageKeeper(rules, own_decoders, habits),
     )
     health = HealthMonitor(settings, store, config, rules, parts=upkeep.parts, clock=clock)
     background = BackgroundProcessor(

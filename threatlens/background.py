@@ -51,6 +51,9 @@ log = logging.getLogger(__name__)
 #: Seconds between two requests for the lease, and between two looks at a database that another process writes.
 LEASE_S, FOLLOW_S = 1.0, 0.1
 STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
+HABITS_S, COVERAGE_S = 5.0, 2.0
+#: How much less than others the thread that tries samples is to have, and how long it rests after each (seconds).
+LOW_PRIORITY, REST_S = 15, 0.002
 MODEL_S = 5.0  # between two looks whether a language model has something to explain
 EMIT_S = 0.1  # that reading waits for room in the queue before it looks for new files again
 #: Seconds that threads are given to end when the process stops.
@@ -162,6 +165,8 @@ class BackgroundProcessor:
             self._scheduler.shutdown(wait=False)
         with contextlib.suppress(ThreatLensError):
             self._write_use()
+            if engine is not None:
+                self._upkeep.habits.save()
         self._lease.release()
 
     def _wake_everybody(self) -> None:
@@ -208,8 +213,10 @@ class BackgroundProcessor:
             detector=detector,
             guard=guard,
             own_decoders=self._own_decoders,
+            habits=self._upkeep.habits,
         )
         processor.recall_shapes()
+        self._upkeep.habits.load()
         monitor = LogFileMonitor(
             emit=partial(queue.put, timeout_s=EMIT_S), book=self._store, forbidden=self._settings.own_files
         )
@@ -225,12 +232,14 @@ class BackgroundProcessor:
             self._scheduler.remove_job(waiting.__name__)
         self._every(CONFIG_S, self._reload_config, engine)
         self._thread("rules", self._again_and_again, self._follow_rules, engine)
+        self._thread("coverage", self._again_and_again, self._keep_coverage, engine)
         self._every(STATUS_S, self._write_status, engine)
         _guarded(self._write_status)(engine)
         self._every(self._config.config.health_check_interval, self._health.look)
         self._scheduler.add_job(_guarded(self._health.look), id="first look")
         self._every(HOUSEKEEPING_S, self._keep_house, engine)
         self._every(METRICS_S, self._write_metrics)
+        self._every(HABITS_S, self._keep_habits, engine)
         self._every(HOUSEKEEPING_S, self._forget_old)
         self._every(HOUSEKEEPING_S, self._call_home)
         self._every(METRICS_S, self._upkeep.backups.make_due)
@@ -328,12 +337,25 @@ class BackgroundProcessor:
         document = status_document(facts, processor.state, self._health.measure(facts, now_us()), now_us())
         self._broadcaster.publish_update(EventUpdate("system_status", document, now_us(), priority=9))
         skews = {str(source_id): skew for source_id, skew in processor.skews().items()}
-        self.status = {**document, "skews": skews, "counts": processor.counts.as_json()}
+        habits, coverage = self._upkeep.habits.as_json(), self._upkeep.coverage.as_json()
+        more = {"skews": skews, "habits": habits, "coverage": coverage, "counts": processor.counts.as_json()}
+        self.status = {**document, **more}
         with contextlib.suppress(OSError):  # a full disk: this process still knows
             write_json(self._settings.status_path, self.status)
         if changed:
             self._store.write_source_status(changed)
             engine.written.update((status.source_id, _comparable(status)) for status in changed)
+
+    def _keep_habits(self, engine: _Engine) -> None:
+        self._upkeep.habits.work(engine.monitor.statuses(), storing=not engine.processor.state.unavailable)
+
+    def _keep_coverage(self, engine: _Engine) -> None:
+        """Try the samples of rules and decoders whenever it is time, and let everything else go first."""
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
+        while not self.stopped(COVERAGE_S):
+            if engine.detector.is_ready:
+                self._upkeep.coverage.poll(lambda: self.stopped(REST_S))
 
     def _keep_house(self, engine: _Engine) -> None:
         self._ingestions.settle()

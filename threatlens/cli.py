@@ -345,6 +345,7 @@ for _group in make_groups(_services, visible):
 @main.command()
 def doctor() -> None:
     """Check everything that ThreatLens depends on; exit 1 with a remedy for each finding that is not well."""
+    from threatlens.coverage_keeper import coverage_findings
     from threatlens.doctor import run_checks
 
     settings = _settings()
@@ -352,6 +353,7 @@ def doctor() -> None:
         with _services() as services:
             services.config.load_config()
             findings = run_checks(settings, services.config)
+            findings += coverage_findings(services.rules, services.own_decoders, services.store)
     except DataFolderError:
         findings = run_checks(settings, None)
     for finding in findings:

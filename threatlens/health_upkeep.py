@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from threatlens.backup_schedule import BackupSchedule
+from threatlens.coverage_keeper import CoverageKeeper
+from threatlens.habits_keeper import HabitKeeper
 from threatlens.health_heartbeat import Heartbeat
 from threatlens.retention import RetentionKeeper
 
@@ -16,7 +18,9 @@ class Upkeep:
     retention: RetentionKeeper
     heartbeat: Heartbeat
     backups: BackupSchedule
+    habits: HabitKeeper
+    coverage: CoverageKeeper
 
     @property
-    def parts(self) -> tuple[RetentionKeeper, Heartbeat, BackupSchedule]:
-        return self.retention, self.heartbeat, self.backups
+    def parts(self) -> tuple[RetentionKeeper, Heartbeat, BackupSchedule, HabitKeeper, CoverageKeeper]:
+        return self.retention, self.heartbeat, self.backups, self.habits, self.coverage

@@ -32,6 +32,8 @@ OPENS_AT = 5
 #: Incidents that one rule may open in the window about different subjects; beyond it they are one about the rule.
 MAX_PER_RULE = 50
 MAX_ENTITIES = 200  # of one incident that are remembered
+#: The subject of what is about a source of lines and not about anybody in them.
+LOG_SOURCE = "log.source"
 
 
 class Finding(NamedTuple):
@@ -207,7 +209,8 @@ def _reopen(incident: Incident, match: RuleMatch, result: str) -> None:
 def entities(match: RuleMatch) -> list[Entity]:
     """What the match is about, the best name for an attacker first."""
     named = (("source.ip", match.source_ip), ("user.name", match.user_name), ("host.name", match.host_name))
-    return [(kind, value) for kind, value in named if value]
+    of_source = [each for each in match.group if each[0] == LOG_SOURCE]
+    return [*((kind, value) for kind, value in named if value), *of_source]
 
 
 def outcome(finding: Finding) -> str:

@@ -29,6 +29,7 @@ from threatlens.decoders.skew import ClockSkew
 from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
 from threatlens.event import FROM_EXPORT, PARSE_ERROR, Decoded, LogEntry
+from threatlens.habits_keeper import HabitKeeper
 from threatlens.health_disk import DiskGuard
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.models import now_us
@@ -36,7 +37,7 @@ from threatlens.notices import incident_happenings, quiet_places
 from threatlens.notifications import NotificationManager
 from threatlens.own_decoders import OwnDecoders
 from threatlens.processor_batch import Prepared
-from threatlens.processor_events import Counts, events_of, happening
+from threatlens.processor_events import Counts, by_source, events_of, happening
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import texts
 from threatlens.store import FAILURE, INDEXED_CHARACTERS, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
@@ -97,6 +98,7 @@ class QueueProcessor:
         notifications: NotificationManager | None = None,
         detector: Detector | None = None,
         own_decoders: OwnDecoders | None = None,
+        habits: HabitKeeper | None = None,
         guard: DiskGuard | None = None,
         batch_lines: int = 2_000,
         wall: Callable[[], float] = time.time,
@@ -111,6 +113,7 @@ class QueueProcessor:
         self._notifications = notifications
         self._detector = detector
         self._guard = guard
+        self._habits = habits
         self._detecting = threading.Lock()  # dead letters are replayed by another thread
         self._wall = wall
         self._own_decoders = own_decoders
@@ -467,6 +470,9 @@ class QueueProcessor:
         lines = sum(move.lines for move in prepared.moves)
         result = ProcessingResult(first_id, len(prepared.rows), lines, len(prepared.dead), seconds)
         self.counts.add(prepared.decoded, prepared.origins, self._wall())
+        if self._habits is not None:
+            for run in by_source(prepared, first_id):
+                self._habits.take(*run)
         state = self.state
         state.lines += lines
         state.events += result.events

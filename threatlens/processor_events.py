@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from threatlens.analyzers.heuristic import category
@@ -26,28 +27,12 @@ class Counts:
         self.formats: Counter[str] = Counter()
         self.ingest = Histogram(_SECONDS)  # from reading a line to its commit
         self.rules = Histogram(_RULE_SECONDS)  # what the rules take for a batch
-        #: Source id -> [events, with an action, about logging in, that no decoder knows]
-        self.yields: dict[int, list[int]] = {}
 
     def add(self, decoded: Iterable[Decoded], origins: Iterable[LogEntry], now_s: float) -> None:
         """Count stored events; both run side by side."""
-        formats, yields = self.formats, self.yields
-        lags: Counter[float] = Counter()
-        for one, entry in zip(decoded, origins, strict=True):
-            formats[one.format] += 1
-            tally = yields.get(entry.source_id)
-            if tally is None:
-                tally = yields[entry.source_id] = [0, 0, 0, 0]
-            tally[0] += 1
-            get = one.fields.get
-            if get("event.action"):
-                tally[1] += 1
-                if "authentication" in str(get("event.category", "")):
-                    tally[2] += 1
-            elif one.format == "unknown":
-                tally[3] += 1
-            lags[entry.timestamp] += 1
-        for read_at, n in lags.items():
+        formats = self.formats
+        formats.update([one.format for one in decoded])
+        for read_at, n in Counter([entry.timestamp for entry in origins]).items():
             self.ingest.add(max(0.0, now_s - read_at), n)
         while len(formats) > MAX_FORMATS:
             del formats[min(formats, key=formats.__getitem__)]
@@ -59,6 +44,15 @@ class Counts:
             "ingest_seconds": self.ingest.as_json(),
             "rule_eval_seconds": self.rules.as_json(),
         }
+
+
+def by_source(prepared: Prepared, first_id: int) -> Iterator[tuple[int, Sequence[Decoded], Sequence[str], int]]:
+    """The stored events of a batch, one run of a source after the other: its id, events, lines, the last event's id."""
+    start = 0
+    for source_id, run in itertools.groupby(prepared.origins, key=lambda entry: entry.source_id):
+        end = start + sum(1 for _ in run)
+        yield source_id, prepared.decoded[start:end], prepared.texts[start:end], first_id + end - 1
+        start = end
 
 
 def happening(row: EventRow, decoded: Decoded, entry: LogEntry, place: int) -> Happening:

@@ -77,7 +77,7 @@ class RuleLibrary:
     ) -> None:
         self.folder = os.path.join(settings.data, "rules")
         self.lists_folder = os.path.join(self.folder, "lists")
-        self._roots = tuple(roots) if roots is not None else (BUILTIN, self.folder)
+        self.roots = tuple(roots) if roots is not None else (BUILTIN, self.folder)
         self._cache = os.path.join(settings.data, "cache", "rules.json")
         self._store = store
         self.geo = geo if geo is not None else GeoFolder(os.path.join(settings.data, "geo"))
@@ -104,14 +104,14 @@ class RuleLibrary:
         if self._loaded is not None and fingerprint == self._loaded.fingerprint:
             return False
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        found = load_rules(self._roots, cache=self._cache)
+        found = load_rules(self.roots, cache=self._cache)
         self._loaded = Loaded(found.rules, found.problems, off, self._lists(), fingerprint)
         return True
 
     def _files(self) -> tuple[tuple[str, int, int], ...]:
         """Name, time and size of every file that matters."""
         found = []
-        for root in self._roots:
+        for root in self.roots:
             for folder, folders, names in os.walk(root):
                 folders.sort()
                 for name in sorted(names):

@@ -157,6 +157,10 @@ class IncidentTable:
         )
         return int(found.scalar_one())
 
+    def note(self, incident_id: int, text: str) -> None:
+        """Put a remark of the program beside it."""
+        _note(self._connection, incident_id, "comment", "ThreatLens", text, {})
+
     def put(self, incidents: Sequence[Incident]) -> None:
         """Store what the engine counted of these, all at once; a new one gets its id."""
         execute, now = self._connection.exec_driver_sql, now_us()

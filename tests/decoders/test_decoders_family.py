@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 import re
 from pathlib import Path
@@ -13,10 +12,9 @@ import pytest
 import threatlens.decoders
 from threatlens.decoders import DECODERS, FORMATS, LineDecoder, SourceDecoder, decode_stored
 from threatlens.decoders.formats import as_markdown
-from threatlens.event import rfc3339
+from threatlens.decoders.samples import READ_AT_S, DecoderSample, read_decoder_samples
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-READ_AT_S = 1_795_435_200.0  # 2026-11-23T12:00:00Z
 #: Modules of the family that are no members.
 PARTS = {
     "application",
@@ -34,6 +32,7 @@ PARTS = {
     "product",
     "record_files",
     "records",
+    "samples",
     "skew",
     "source",
     "spans",
@@ -42,30 +41,14 @@ PARTS = {
 }
 
 
-def samples() -> list[tuple[str, int, bool, dict[str, object], str]]:
-    found = []
-    for path in sorted(SAMPLES.glob("*.log")):
-        expected, comment = None, ""
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-            if line.startswith("#= "):
-                expected = json.loads(line[3:])
-            elif line.startswith("# "):
-                comment = line
-            elif expected is not None:
-                found.append((path.stem, number, comment.startswith("# Decoy"), expected, line))
-                expected, comment = None, ""
-            else:
-                assert not line, f"{path.name}:{number}: a line without an expectation"
-    return found
+def samples() -> list[tuple[str, int, bool, DecoderSample, str]]:
+    return [(each.format, each.number, each.decoy, each, each.line) for each in read_decoder_samples(str(SAMPLES))]
 
 
-@pytest.mark.parametrize(("name", "number", "decoy", "expected", "line"), samples())
-def test_a_sample_comes_out_as_it_says(name, number, decoy, expected, line):
+@pytest.mark.parametrize(("name", "number", "decoy", "sample", "line"), samples())
+def test_a_sample_comes_out_as_it_says(name, number, decoy, sample, line):
     decoded = SourceDecoder().decode(line, READ_AT_S)
-    record = {"log.format": decoded.format, "message": decoded.message, **decoded.fields}
-    if decoded.timestamp_us is not None:
-        record["@timestamp"] = rfc3339(decoded.timestamp_us)
-    assert {key: record.get(key) for key in expected} == expected
+    assert sample.fault(decoded) == ""
     stored = decode_stored(line, decoded.format)
     assert (stored.format, stored.fields, stored.message) == (decoded.format, decoded.fields, decoded.message)
 

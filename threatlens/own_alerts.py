@@ -1,0 +1,116 @@
+"""What ThreatLens raises about itself and its sources: an incident like those of rules, told by the same channels.
+
+Detection that is blind is what an attacker wants, so it is no line on a page for administrators only. Muting and notes
+work as everywhere; there is no line that matched, so the incident is about a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from threatlens.broadcaster import EventBroadcaster
+from threatlens.detection import Decisions
+from threatlens.event import LEVEL_SEVERITIES, EventUpdate, RuleMatch
+from threatlens.incidents import LOG_SOURCE, Finding, fold, summary
+from threatlens.models import now_us
+from threatlens.notices import of_incident
+from threatlens.notifications import NotificationManager
+from threatlens.rule_library import Advice
+from threatlens.store import EventStore
+from threatlens.store_detections import DetectionRow, write_detections
+from threatlens.store_incidents import IncidentTable
+from threatlens.store_notifications import write_occurrences
+
+DETECTION_LOST, SOURCE_SILENT = "threatlens-detection-lost", "threatlens-source-silent"
+ADVICE = MappingProxyType(
+    {
+        DETECTION_LOST: Advice(
+            "Detection lost",
+            "high",
+            explanation="Lines of {log.source} still come, but what used to be read from them is not read any more. As"
+            " a rule a program was updated and writes in another way: until its lines are understood again, rules do"
+            " not see them.",
+            recommendations=(
+                "Look at the new shapes below and at what was updated on that machine.",
+                "Draft a decoder from them, try it and save it; what comes next is read with it.",
+                "If this is as it is to be, close the incident: what comes now is learned as usual.",
+            ),
+        ),
+        SOURCE_SILENT: Advice(
+            "Source gone silent",
+            "high",
+            explanation="At this hour of the week lines always came from {log.source}. Since some time there are none:"
+            " the program or the machine stopped, its log goes elsewhere, or somebody keeps it from being written.",
+            recommendations=(
+                "Look whether the program that writes the log still runs, and where it writes to.",
+                "Look at what wrote the log: systemctl status rsyslog systemd-journald auditd",
+            ),
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAlert:
+    """Something about a source."""
+
+    rule_id: str  # of ADVICE
+    source_id: int
+    source_name: str
+    event_id: int  # of the source's last event; 0: none is known
+    note: str  # what exactly, put beside the incident
+    since_us: int
+
+
+class OwnAlerts:
+    """Raises them, each in a transaction of its own; for one thread."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        notifications: NotificationManager,
+        broadcaster: EventBroadcaster,
+        *,
+        clock_us: Callable[[], int] = now_us,
+    ) -> None:
+        self._store = store
+        self._notifications = notifications
+        self._broadcaster = broadcaster
+        self._clock_us = clock_us
+
+    def put(self, alert: OwnAlert) -> int:
+        """The id of the incident, 0 when somebody wants none; raises StoreUnavailable, and nothing is written."""
+        advice, now = ADVICE[alert.rule_id], self._clock_us()
+        match = RuleMatch(
+            alert.rule_id, advice.title, advice.level, LEVEL_SEVERITIES[advice.level], "rule", now, alert.since_us, 1,
+            ((LOG_SOURCE, alert.source_name),), None, None, None, (), (),
+        )  # fmt: skip
+        store = self._store
+        decisions = Decisions(store.rule_states(), store.mutes(now=now), store.rule_exceptions())
+        suppressed = decisions.suppression(match, None, alert.source_name, now)
+        finding = Finding(match, alert.event_id, alert.event_id, alert.source_id, "", "", suppressed)
+        with store.database.writing() as connection:
+            table = IncidentTable(connection)
+            (incident_id,), incidents = fold([finding], table)
+            row = DetectionRow(match, alert.event_id, (alert.event_id,), alert.source_id, incident_id, suppressed)
+            views = write_detections(connection, [row])
+            if incident_id:
+                table.note(incident_id, alert.note)
+            happenings = [of_incident(incident, "other", alert.source_name, timestamp_us=now) for incident in incidents]
+            write_occurrences(connection, self._notifications.plan(happenings), 0, now)
+        for view in views:
+            if not view.suppressed:
+                detection = EventUpdate("detection", view.as_json(), now, priority=view.severity, id=view.event_id)
+                self._broadcaster.publish_update(detection)
+        for incident in incidents:
+            self._broadcaster.publish_update(
+                EventUpdate("incident", summary(incident), now, priority=incident.severity)
+            )
+        return incident_id
+
+    def note(self, incident_id: int, text: str) -> None:
+        """Say more about an incident that was raised."""
+        with self._store.database.writing() as connection:
+            IncidentTable(connection).note(incident_id, text)
