@@ -162,7 +162,7 @@ def test_the_lines_of_a_stack_trace_are_one_event_and_every_line_is_counted(benc
     assert [event.raw for event in events] == [(head + trace).decode().rstrip("\n"), head.decode().rstrip("\n")]
     assert "ValueError" in events[0].fields["error.stack_trace"]
     source = store.source(bench.source_id)
-    assert (source.lines, source.events, source.blank_lines, source.unknown) == (5, 2, 3, 0)
+    assert (source.lines, source.events, source.joined_lines, source.blank_lines, source.unknown) == (5, 2, 3, 0, 0)
 
 
 def test_a_decoder_that_somebody_makes_reads_from_the_next_batch_on(bench, store, tmp_path):

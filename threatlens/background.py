@@ -40,6 +40,7 @@ from threatlens.models import now_us
 from threatlens.notifications import NotificationManager
 from threatlens.own_decoders import OwnDecoders
 from threatlens.processor import QueueProcessor
+from threatlens.processor_open import OpenEvents
 from threatlens.reports import Reporter
 from threatlens.rule_library import RuleLibrary, RuleWatch
 from threatlens.settings import Settings
@@ -218,7 +219,10 @@ class BackgroundProcessor:
         processor.recall_shapes()
         self._upkeep.habits.load()
         monitor = LogFileMonitor(
-            emit=partial(queue.put, timeout_s=EMIT_S), book=self._store, forbidden=self._settings.own_files
+            emit=partial(queue.put, timeout_s=EMIT_S),
+            book=self._store,
+            forbidden=self._settings.own_files,
+            open_lines=OpenEvents(self._own_decoders),
         )
         engine = _Engine(queue, processor, monitor, detector, RuleWatch(self._rules, detector.offer), guard)
         self._apply_config(engine)

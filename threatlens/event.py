@@ -74,7 +74,7 @@ class LogEntry(NamedTuple):
     priority: int  # 1 (first) to 10
     timestamp: float  # when it was read, seconds since the epoch
     encoding: str  # Python codec name: "utf-8", "utf-16-le", ...
-    flags: int  # TRUNCATED or UNTERMINATED for a one-line entry
+    flags: int  # of the last line: UNTERMINATED; or TRUNCATED, of a line that stands alone
     true_bytes: int  # TRUNCATED: the line's true length in bytes; else 0
     fingerprint: bytes  # what identifies the stream as of end_offset; opaque outside threatlens.sources
 

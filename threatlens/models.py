@@ -47,6 +47,7 @@ class LogSourceRecord(Base):
     files: Mapped[int] = mapped_column(Integer, default=0)
     lines: Mapped[int] = mapped_column(BigInteger, default=0)  # the ledger: lines read ...
     blank_lines: Mapped[int] = mapped_column(BigInteger, default=0)  # ... of which carry no event
+    joined_lines: Mapped[int] = mapped_column(BigInteger, default=0)  # ... which are part of the event before them
     events: Mapped[int] = mapped_column(BigInteger, default=0)  # ... and those stored as events
     unknown: Mapped[int] = mapped_column(BigInteger, default=0)  # events that no decoder knew
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)  # bytes stored, terminators included
@@ -152,6 +153,7 @@ class RawLogRecord(Base):
     end_offset: Mapped[int] = mapped_column(BigInteger)
     lines: Mapped[int] = mapped_column(Integer)
     blank_lines: Mapped[int] = mapped_column(Integer, default=0)
+    joined_lines: Mapped[int] = mapped_column(Integer, default=0)  # part of the event of a line before
     first_event_id: Mapped[int] = mapped_column(Integer)  # 0: only blank lines
     last_event_id: Mapped[int] = mapped_column(Integer)
     ingested_at: Mapped[int] = mapped_column(BigInteger)  # microseconds, of its first batch

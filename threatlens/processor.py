@@ -213,31 +213,32 @@ class QueueProcessor:
             by_stream.setdefault(entry.stream_id, []).append(entry)
         for of_stream in by_stream.values():
             first, last = of_stream[0], of_stream[-1]
-            blank = unknown = 0
+            blank = joined = unknown = 0
             before = len(prepared.rows)
             for entry in of_stream:
-                empty, strange = self._read_lines(entry, prepared, before)
+                empty, added, strange = self._read_lines(entry, prepared)
                 blank += empty
+                joined += added
                 unknown += strange
             events = len(prepared.rows) - before
             prepared.moves.append(
                 Move(
                     first.stream_id, first.source_id, first.file_offset, last.end_offset, last.fingerprint,
-                    events + blank, blank, events, unknown,
+                    events + blank + joined, blank, events, unknown, joined,
                 )
             )  # fmt: skip
         return prepared
 
-    def _read_lines(self, entry: LogEntry, prepared: Prepared, first_row: int) -> tuple[int, int]:
-        """Append the entry's lines; returns how many carry no event and how many nobody decodes.
+    def _read_lines(self, entry: LogEntry, prepared: Prepared) -> tuple[int, int, int]:
+        """Append the entry's lines; returns how many are blank, how many joined an event, how many nobody decodes.
 
-        A line that continues the event before it joins that; `first_row` is the stream's first place in the batch.
+        A line that continues the event before it in the entry joins that: a source hands on events whole.
         """
         read_at = entry.timestamp
         now = self._wall()
         ingested_ms, read_at_us = int(now * 1000), int(read_at * 1_000_000)
         processing_us = max(0, int((now - read_at) * 1_000_000))
-        source_id, extra_flags, original_bytes = entry.source_id, entry.flags, entry.true_bytes or None
+        source_id, original_bytes = entry.source_id, entry.true_bytes or None
         decoder = self._decoders.get(source_id)
         if decoder is None:
             decoder = self._decoders[source_id] = SourceDecoder(registry=self._registry)
@@ -247,7 +248,7 @@ class QueueProcessor:
         category_ids: dict[str, int] = {}
         rows, all_decoded, all_texts = prepared.rows, prepared.decoded, prepared.texts
         before = len(rows)
-        blank = unknown = 0
+        blank = joined = unknown = 0
         for raw, text, encoding, flags in texts(entry):
             if not text or text.isspace():
                 blank += 1
@@ -263,8 +264,8 @@ class QueueProcessor:
                 raw = text = str(fields.pop("event.original"))  # noqa: PLW2901
                 encoding = None  # noqa: PLW2901
             if name == "unknown":
-                if len(rows) > first_row and not decoded_flags & FROM_EXPORT and prepared.join(text, raw, decoded):
-                    blank += 1  # it carries no event of its own
+                if len(rows) > before and prepared.join(text, raw, decoded, decoder):
+                    joined += 1
                     continue
                 unknown += 1
                 template_id = self._template_id(message, text, source_id)
@@ -281,7 +282,7 @@ class QueueProcessor:
                     EventRow,
                     (
                         read_at_us if timestamp is None else timestamp, ingested_ms, source_id, path_id, format_id,
-                        category_id, severity(decoded), decoded_flags | flags | extra_flags, template_id,
+                        category_id, severity(decoded), decoded_flags | flags, template_id,
                         OUTCOMES.get(get("event.outcome"), 0),  # type: ignore[arg-type]
                         get("source.ip"), get("user.name"), encoding, original_bytes, processing_us, 1, 0, raw,
                     ),
@@ -291,8 +292,10 @@ class QueueProcessor:
             all_texts.append(text)
         if len(rows) > before and (newest := all_decoded[-1]).timestamp_us is not None:
             self._skews.setdefault(source_id, ClockSkew()).observe(read_at_us, newest.timestamp_us)
+        if entry.flags and len(rows) > before:  # of its last line
+            rows[-1] = rows[-1]._replace(flags=rows[-1].flags | entry.flags)
         prepared.origins += [entry] * (len(rows) - before)
-        return blank, unknown
+        return blank, joined, unknown
 
     def _template_id(self, message: str, line: str, source_id: int) -> int:
         """The number of the shape of a line that no decoder knows."""
@@ -447,7 +450,7 @@ class QueueProcessor:
             now = self._wall()
             entry = LogEntry(0, source_id, name, path, raw, 0, 0, 1, 5, now, encoding, 0, 0, b"")
             prepared = Prepared([entry])
-            self._read_lines(entry, prepared, 0)
+            self._read_lines(entry, prepared)
             error = self._store.refusal(prepared.rows[0]) if len(prepared.rows) == 1 else "it is not one line"
             if error is not None:
                 self._store.refuse_replay(letter_id, error)

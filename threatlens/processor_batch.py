@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from threatlens.decoders import continues, joined
+from threatlens.decoders import SourceDecoder, continues, joined
 from threatlens.detection import Verdict
-from threatlens.event import Decoded, LogEntry
+from threatlens.event import FROM_EXPORT, Decoded, LogEntry
 from threatlens.store import DeadLetter, EventRow, Move
 
 
@@ -36,9 +36,11 @@ class Prepared:
             kept = [value for place, value in enumerate(getattr(self, name)) if place not in buried]
             setattr(self, name, kept)
 
-    def join(self, text: str, raw: str | bytes, decoded: Decoded) -> bool:
+    def join(self, text: str, raw: str | bytes, decoded: Decoded, decoder: SourceDecoder) -> bool:
         """Join a line to the last event, if it continues that. Bytes that are not text stay by themselves."""
         row, head, so_far = self.rows[-1], self.decoded[-1], self.texts[-1]
+        if decoded.flags & FROM_EXPORT or not decoder.goes_on(head, so_far):
+            return False
         if type(row.raw) is not str or type(raw) is not str:
             return False
         if not continues(decoded, text, head, so_far.count("\n") + 1, len(so_far)):

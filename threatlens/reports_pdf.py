@@ -306,6 +306,7 @@ def _health(pdf: ReportPdf, data: Mapping[str, Any]) -> None:
             ("bytes read", f"{ledger['bytes']:,}"),
             ("lines", f"{ledger['lines']:,}"),
             ("of those blank", f"{ledger['blank_lines']:,}"),
+            ("of those part of the event before", f"{ledger.get('joined_lines', 0):,}"),
             ("lines that could not be stored (dead letters)", f"{ledger['dead_letters']:,}"),
             ("notifications sent, waiting, failed, held back",
              ", ".join(f"{told.get(state, 0):,}" for state in ("sent", "pending", "failed", "suppressed"))),

@@ -87,6 +87,7 @@ class Move(NamedTuple):
     blank_lines: int
     events: int
     unknown: int
+    joined_lines: int = 0  # that are part of the event of a line before
 
 
 class DeadLetter(NamedTuple):
@@ -272,30 +273,33 @@ class EventStore(
             event_id += move.events
             merged = connection.exec_driver_sql(
                 "UPDATE raw_logs SET end_offset = ?, lines = lines + ?, blank_lines = blank_lines + ?,"
+                " joined_lines = joined_lines + ?,"
                 " first_event_id = CASE WHEN first_event_id = 0 THEN ? ELSE first_event_id END,"
                 " last_event_id = CASE WHEN ? = 0 THEN last_event_id ELSE ? END"
                 " WHERE id = (SELECT id FROM raw_logs WHERE stream_id = ? ORDER BY start_offset DESC LIMIT 1)"
                 " AND end_offset = ? AND ingested_at > ?",
-                (move.end, move.lines, move.blank_lines, first, last, last, move.stream_id, move.start,
-                 now - LEDGER_MERGE_US),
+                (move.end, move.lines, move.blank_lines, move.joined_lines, first, last, last, move.stream_id,
+                 move.start, now - LEDGER_MERGE_US),
             )  # fmt: skip
             if merged.rowcount != 1:
                 connection.exec_driver_sql(
-                    "INSERT INTO raw_logs (stream_id, start_offset, end_offset, lines, blank_lines, first_event_id,"
-                    " last_event_id, ingested_at) VALUES (?,?,?,?,?,?,?,?)",
-                    (move.stream_id, move.start, move.end, move.lines, move.blank_lines, first, last, now),
-                )
-            total = per_source.setdefault(move.source_id, [0, 0, 0, 0, 0])
+                    "INSERT INTO raw_logs (stream_id, start_offset, end_offset, lines, blank_lines, joined_lines,"
+                    " first_event_id, last_event_id, ingested_at) VALUES (?,?,?,?,?,?,?,?,?)",
+                    (move.stream_id, move.start, move.end, move.lines, move.blank_lines, move.joined_lines, first, last,
+                     now),
+                )  # fmt: skip
+            total = per_source.setdefault(move.source_id, [0, 0, 0, 0, 0, 0])
             for index, more in enumerate(
-                (move.lines, move.blank_lines, move.events, move.unknown, move.end - move.start)
+                (move.lines, move.blank_lines, move.joined_lines, move.events, move.unknown, move.end - move.start)
             ):
                 total[index] += more
-        for source_id, (lines, blank, events, unknown, size) in per_source.items():
+        for source_id, (lines, blank, joined, events, unknown, size) in per_source.items():
             connection.exec_driver_sql(
-                "UPDATE log_sources SET lines = lines + ?, blank_lines = blank_lines + ?, events = events + ?,"
+                "UPDATE log_sources SET lines = lines + ?, blank_lines = blank_lines + ?,"
+                " joined_lines = joined_lines + ?, events = events + ?,"
                 " unknown = unknown + ?, bytes = bytes + ?, last_offset = last_offset + ?,"
                 " last_event_us = CASE WHEN ? > 0 THEN ? ELSE last_event_us END WHERE id = ?",
-                (lines, blank, events, unknown, size, size, events, now, source_id),
+                (lines, blank, joined, events, unknown, size, size, events, now, source_id),
             )
 
     def merge_words(self) -> None:

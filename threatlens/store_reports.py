@@ -162,19 +162,19 @@ class ReportBook:
             return [{**dict(row), "tags": json.loads(row["tags"])} for row in rows]
 
     def ledger_between(self, start_us: int, end_us: int) -> dict[str, int]:
-        """What was taken in during this span of the wall clock: bytes, lines, blank lines, events, dead letters."""
+        """What was taken in during this span of the wall clock: bytes, lines of each kind, dead letters."""
         with self.database.reading() as connection:
             row = connection.exec_driver_sql(
                 "SELECT coalesce(sum(end_offset - start_offset), 0), coalesce(sum(lines), 0),"
-                " coalesce(sum(blank_lines), 0),"
-                " coalesce(sum(CASE WHEN first_event_id = 0 THEN 0 ELSE last_event_id - first_event_id + 1 END), 0)"
+                " coalesce(sum(blank_lines), 0), coalesce(sum(joined_lines), 0)"
                 " FROM raw_logs WHERE ingested_at >= ? AND ingested_at < ?",
                 (start_us, end_us),
             ).one()
             dead = connection.exec_driver_sql(
                 "SELECT count(*) FROM dead_letters WHERE created_at >= ? AND created_at < ?", (start_us, end_us)
             ).scalar_one()
-        return {"bytes": int(row[0]), "lines": int(row[1]), "blank_lines": int(row[2]), "dead_letters": int(dead)}
+        names = ("bytes", "lines", "blank_lines", "joined_lines")
+        return {**{name: int(value) for name, value in zip(names, row, strict=True)}, "dead_letters": int(dead)}
 
     def notification_counts(self, start_us: int, end_us: int) -> dict[str, int]:
         """Messages made in this span, by what became of them."""

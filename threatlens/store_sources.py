@@ -35,6 +35,7 @@ class SourceView:
     files: int
     lines: int
     blank_lines: int
+    joined_lines: int  # that are part of the event of a line before
     events: int
     unknown: int
     bytes: int
@@ -43,6 +44,11 @@ class SourceView:
     updated_at: int
     learned: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unaccounted(self) -> int:
+        """Lines that are neither blank nor in an event: as many as there are dead letters."""
+        return self.lines - self.blank_lines - self.joined_lines - self.events
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,8 @@ class DeadLetterView:
 REPLAY_ASKED = -1
 _PLAIN = (
     "id, source_name, path, kind, origin, enabled, state, state_reason, remedy, last_monitored, file_size, last_offset,"
-    " files, lines, blank_lines, events, unknown, bytes, last_event_us, created_at, updated_at, learned, settings"
+    " files, lines, blank_lines, joined_lines, events, unknown, bytes, last_event_us, created_at, updated_at, learned,"
+    " settings"
 )
 
 

@@ -96,7 +96,7 @@ from threatlens.decoders import (
 from threatlens.decoders import explaining as _explaining
 from threatlens.decoders import source as _source
 from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecoder, ObjectDecoder
-from threatlens.decoders.continuations import continues, joined
+from threatlens.decoders.continuations import continues, joined, may_continue
 from threatlens.decoders.explaining import Attempt, Explanation
 from threatlens.event import Decoded
 
@@ -246,4 +246,5 @@ __all__ = [
     "decode_stored",
     "explain",
     "joined",
+    "may_continue",
 ]

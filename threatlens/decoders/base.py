@@ -25,6 +25,8 @@ MAX_FIELDS = 128  # per line
 LEAD_CHARS = 11  # how much of a line's beginning is looked at to choose its decoders ...
 LONG_LEAD_CHARS = 48  # ... and how much once more where that leaves several
 UNKNOWN = "unknown"
+#: For LineDecoder.goes_on: any line of the format may have more behind it.
+ANY_LINE = ("",)
 #: Opened.program of a line whose message may be of any format (a container's output).
 ANY_PROGRAM = "*"
 
@@ -67,6 +69,7 @@ class LineDecoder:
     marks: tuple[str, ...] = ()  # one of these stands in every line of this format; empty: nothing is that certain
     programs: tuple[str, ...] = ()  # that write the same texts in envelopes, for `read`
     read: Read | None = None
+    goes_on: tuple[str, ...] = ()  # more lines may belong to one that holds one of these; empty: each is whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)

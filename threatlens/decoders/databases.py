@@ -167,6 +167,7 @@ DECODERS = (
         r"(?P<message>.*)",
         about="MySQL and MariaDB: refused logins, errors, in their own files or syslog.",
         leads=("000000 00:00:00", "000000  0:00:00", "0000-00-00 ", "0000-00-00T"),
+        goes_on=(" Query\t", " Execute\t", " Prepare\t", "InnoDB", "[ERROR]"),
         marks=("[Warning]", "[Note]", "[ERROR]", "[Error]", "[System]", " Connect\t", "Access denied for user"),
         messages=_MYSQL,
         programs=("mysqld", "mariadbd", "mariadb", "mysqld_safe", "mysql"),
@@ -179,6 +180,7 @@ DECODERS = (
         rf"(?P<level>{_LEVELS}):\s+(?P<message>.*)",
         about="PostgreSQL: logins and errors, in its own file or syslog.",
         leads=("0000-00-00 00:00:00",),
+        goes_on=("statement: ", "STATEMENT: ", "execute ", "ERROR: ", "DETAIL: ", "CONTEXT: ", "QUERY: ", "duration: "),
         marks=("LOG: ", "ERROR: ", "FATAL: ", "DETAIL: ", "HINT: ", "STATEMENT: ", "WARNING: "),
         messages=_POSTGRES,
     ),
@@ -208,6 +210,7 @@ DECODERS = (
         r"Backup) +(?P<message>.*)",
         about="Microsoft SQL Server's error log: logins.",
         leads=("0000-00-00 00:00:00.00 ",),
+        goes_on=("spid", "Server", "Backup"),
         messages=_MSSQL,
     ),
     layout(

@@ -15,7 +15,7 @@ from typing import Any
 import re2
 import yaml
 
-from threatlens.decoders.base import LineDecoder, MessageDecoder, Opened, put_address, put_port
+from threatlens.decoders.base import ANY_LINE, LineDecoder, MessageDecoder, Opened, put_address, put_port
 from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.tables import ADDRESS_SIDES, PORTS, field_of, is_number
 from threatlens.decoders.times import Clock
@@ -156,7 +156,7 @@ def member_of(own: OwnDecoder) -> LineDecoder | MessageDecoder:
     about = own.about or "A decoder of your own."
     if own.program:
         return MessageDecoder(name=own.name, about=about, read=read, programs=(own.program,))
-    return LineDecoder(name=own.name, about=about, open=open_line, leads=("",), strict=False)
+    return LineDecoder(name=own.name, about=about, open=open_line, leads=("",), strict=False, goes_on=ANY_LINE)
 
 
 def _fullmatch(compiled: Any, text: str) -> Any:

@@ -21,7 +21,9 @@ Lines of no format can be taught: the page of unknown lines drafts a decoder fro
 stored lines and keeps it as `decoders/NAME.yml` in the data folder, where a file may also be put by hand. Its pattern
 is RE2 and reads only what no format below has read; the names of its groups say which fields they fill.
 
-The lines of a stack trace join the event that they follow when they were read together with it.
+Lines that continue an event (a stack trace, a long statement) are part of it, however the file was written and read.
+Only the last event of a file can still go on, and only in the formats marked "several lines": it is shown when the next
+event begins, after half a second without another line, or after two seconds. All other lines are shown at once.
 
 Times without a year are of the latest year that puts them at most a day ahead of the reading; times without a zone are
 of the source's `timezone`. Times before 1970, after 2100 or more than a day in the future are clamped and marked.
@@ -44,6 +46,8 @@ def as_markdown() -> str:
             found = "how the line begins"
             if member.programs:
                 found += ", or program " + ", ".join(f"`{program}`" for program in member.programs)
+            if member.goes_on:
+                found += "; several lines"
         rows.append(f"| `{member.name}` | {member.about} | {found} |\n")
     return _HEAD + "".join(rows)
 

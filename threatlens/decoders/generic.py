@@ -6,7 +6,7 @@ the level and the text behind them, and nothing else.
 
 from __future__ import annotations
 
-from threatlens.decoders.base import LineDecoder, Opened, compiled
+from threatlens.decoders.base import ANY_LINE, LineDecoder, Opened, compiled
 from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.times import Clock
 from threatlens.event import Fields
@@ -55,4 +55,5 @@ DECODER = LineDecoder(
     open=open_line,
     leads=("0000-00-00", "0000/00/00", "0000.00.00", "[0000-00-00", "[0000/00/00", "[Aaa ", "Aaa ", "Aaa, "),
     strict=False,
+    goes_on=ANY_LINE,
 )

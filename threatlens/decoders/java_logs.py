@@ -7,6 +7,7 @@ product that uses one and has a decoder of its own is asked first, line by line.
 
 from __future__ import annotations
 
+from threatlens.decoders.base import ANY_LINE
 from threatlens.decoders.tables import layout
 
 _WORDS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
@@ -25,6 +26,7 @@ PRODUCTS = (
         r" - (?P<message>.*)",
         about="Apache ZooKeeper.",
         leads=("0000-00-00 00:00:00,000 - A", "0000-00-00 00:00:00,000 [aaaa:"),
+        goes_on=ANY_LINE,
         marks=("] - ",),
     ),
     layout(
@@ -32,12 +34,14 @@ PRODUCTS = (
         rf"(?P<date>[0-9]{{6}}) (?P<time>[0-9]{{6}}) (?P<pid>[0-9]{{1,10}}) {_LEVEL} {_CLASS}: (?P<message>.*)",
         about="HDFS nodes with short dates.",
         leads=("000000 000000 0",),
+        goes_on=ANY_LINE,
     ),
     layout(
         "spark",
         rf"(?P<time>[0-9]{{2}}/[0-9]{{2}}/[0-9]{{2}} {_CLOCK}) {_LEVEL} {_CLASS}: (?P<message>.*)",
         about="Apache Spark and other Hadoop clients.",
         leads=("00/00/00 00:00:00 A",),
+        goes_on=ANY_LINE,
     ),
 )
 LAYOUTS = (
@@ -47,6 +51,7 @@ LAYOUTS = (
         r" (?P<message>.*)",
         about="Spring Boot's console layout.",
         leads=("0000-00-00",),
+        goes_on=ANY_LINE,
         marks=(" --- [",),
         strict=False,
     ),
@@ -55,6 +60,7 @@ LAYOUTS = (
         rf"{_TIME},? {{1,4}}\[?{_LEVEL}\]? {{1,4}}(?:{_THREAD} {{1,2}})?{_CLASS}(?:\[[^\]]{{0,100}}\])?{_MESSAGE}",
         about="log4j and logback: time, level, thread, class (Hadoop, Kafka and many servers).",
         leads=("0000-00-00 00:00:00,000 ", "0000-00-00 00:00:00.000 ", "0000-00-00A00:00:00"),
+        goes_on=ANY_LINE,
         marks=_WORDS,
         strict=False,
     ),
@@ -63,6 +69,7 @@ LAYOUTS = (
         rf"(?:{_TIME}|{_CLOCK}[.,][0-9]{{3}}) {_THREAD} {_LEVEL} {{1,2}}{_CLASS}{_MESSAGE}",
         about="logback's default layout: time, thread, level, class.",
         leads=("0000-00-00 00:00:00", "0000-00-00A00:00:00", "00:00:00.000 [", "00:00:00,000 ["),
+        goes_on=ANY_LINE,
         marks=_WORDS,
         strict=False,
     ),

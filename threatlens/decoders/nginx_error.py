@@ -91,4 +91,4 @@ def open_line(line: str, clock: Clock) -> Opened | None:
     return NAME, timestamp_us, flags, "", message, fields
 
 
-DECODER = LineDecoder(name=NAME, about="nginx error log.", open=open_line, leads=("0000/00/00 ",))
+DECODER = LineDecoder(name=NAME, about="nginx error log.", open=open_line, leads=("0000/00/00 ",), goes_on=("PHP ",))

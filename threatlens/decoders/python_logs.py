@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threatlens.decoders.base import ANY_LINE
 from threatlens.decoders.tables import layout
 
 _LEVEL = r"(?P<level>DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|TRACE|AUDIT)"
@@ -16,6 +17,7 @@ PRODUCTS = (
         r"\[(?P<trace__id>req-[\w-]{1,60})?[^\]]{0,300}\] (?P<message>.*)",
         about="OpenStack services (oslo.log), with or without the file's name in front.",
         leads=("0000-00-00 00:00:00", "a"),
+        goes_on=ANY_LINE,
         marks=(" [req-", " [-] "),
     ),
 )
@@ -26,6 +28,7 @@ LAYOUTS = (
         rf"(?: {{0,8}}[:|-] ?| {{1,8}})(?P<message>.*)",
         about='Python\'s logging with a time in front: "time - name - LEVEL - message" and its neighbours.',
         leads=("0000-00-00 00:00:00,000", "0000-00-00 00:00:00 - "),
+        goes_on=ANY_LINE,
         marks=("DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"),
         strict=False,
     ),
@@ -34,6 +37,7 @@ LAYOUTS = (
         rf"{_LEVEL}:{_NAME}:(?P<message>.*)",
         about='Python\'s logging without configuration: "LEVEL:name:message".',
         leads=("AAAA:a", "AAAAA:a", "AAAAAAA:a", "AAAAAAAA:a"),
+        goes_on=ANY_LINE,
         marks=("DEBUG:", "INFO:", "WARNING:", "ERROR:", "CRITICAL:"),
         strict=False,
     ),

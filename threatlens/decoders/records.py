@@ -37,7 +37,7 @@ def decode_file(
     zone = None if timezone == "UTC" else ZoneInfo(timezone)
     lines = (raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw for raw in stream)
     each = ((line, decoder.decode(line, read_at_s)) for line in (line.rstrip("\r\n") for line in lines) if line.strip())
-    for line, decoded in _whole(each) if whole else each:
+    for line, decoded in _whole(each, decoder) if whole else each:
         record: dict[str, Any] = {}
         if decoded.timestamp_us is not None:
             record["@timestamp"] = _local(decoded.timestamp_us, zone)
@@ -53,18 +53,20 @@ def decode_file(
         yield record
 
 
-def _whole(each: Iterable[tuple[str, Decoded]]) -> Iterator[tuple[str, Decoded]]:
+def _whole(each: Iterable[tuple[str, Decoded]], decoder: SourceDecoder) -> Iterator[tuple[str, Decoded]]:
     """Lines that continue an event joined to it; an event is given when the next one has begun."""
     waiting: tuple[str, Decoded] | None = None
+    goes_on = False
     for line, decoded in each:
         if waiting is not None:
             text, head = waiting
-            if continues(decoded, line, head, text.count("\n") + 1, len(text)):
+            if goes_on and continues(decoded, line, head, text.count("\n") + 1, len(text)):
                 text = f"{text}\n{line}"
                 waiting = text, joined(head, text.partition("\n")[2], line)
                 continue
             yield waiting
         waiting = line, decoded
+        goes_on = decoder.goes_on(decoded, line)
     if waiting is not None:
         yield waiting
 

@@ -71,6 +71,7 @@ class Registry:
             for envelope in self.line_decoders
             if envelope.head is not None
         }
+        self.goes_on = {member.name: member.goes_on for member in self.line_decoders if member.goes_on}
         self._by_shape: dict[str, tuple[tuple[LineDecoder, tuple[str, ...]], ...]] = {}
 
     def _readers_of(self, program: str, messages: Sequence[MessageDecoder]) -> tuple[tuple[str, Read], ...]:
@@ -172,6 +173,13 @@ class SourceDecoder:
         """The names of the formats this source has been found to speak, most recently met first."""
         seen = self._last_seen
         return tuple(sorted((name for name in seen if name != UNKNOWN), key=seen.__getitem__, reverse=True))
+
+    def goes_on(self, head: Decoded, line: str) -> bool:
+        """Whether lines behind this one, as it was `head` decoded, may belong to its event."""
+        if head.timestamp_us is None:
+            return False
+        marks = self._registry.goes_on.get(head.format)
+        return marks is not None and any(mark in line for mark in marks)
 
     def decode(self, line: str, read_at_s: float) -> Decoded:
         """What the line says. `read_at_s`: when it was read, seconds since the epoch. Takes any text."""

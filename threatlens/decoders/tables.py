@@ -148,13 +148,14 @@ def layout(
     also: Mapping[str, str] | None = None,
     strict: bool = True,
     programs: tuple[str, ...] = (),
+    goes_on: tuple[str, ...] = (),
 ) -> LineDecoder:
     """A decoder of whole lines that one pattern describes.
 
     Groups: `time` (whatever Clock.any reads; or `date` and `time`, joined by a blank), `level` (any usual word),
     `message` (else the message is the whole line), and those of a row. `program` says whose readers go on with the
     message; `messages` reads on by itself, and with `only_messages` a line that it does not know is not of this format.
-    `programs` write the same messages to syslog.
+    `programs` write the same messages to syslog. More lines may follow one that holds one of `goes_on`.
     """
     expression = compiled(pattern)
     names = _names(expression)
@@ -199,6 +200,7 @@ def layout(
         strict=strict,
         programs=programs,
         read=read if programs else None,
+        goes_on=goes_on,
     )
 
 

@@ -100,6 +100,7 @@ DECODERS = (
         r"(?P<level>[A-Z]+): )?(?P<message>.*)",
         about="Roundcube web mail: logins, in its own file or syslog.",
         leads=("[00-Aaa-0000 00:00:00",),
+        goes_on=("Error:", "ERROR:", "Exception", "Stack trace"),
         messages=_ROUNDCUBE,
         programs=("roundcube", "roundcubemail"),
     ),

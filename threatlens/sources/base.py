@@ -5,7 +5,7 @@ A source knows neither the queue nor the database: it emits entries, and keeps i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,6 +36,11 @@ class LogSourceConfig:
     roots: tuple[str, ...] = field(default=())  # realpaths; nothing outside is opened
     whole_files: bool = False  # files are complete when they appear: an unterminated last line is a line
     case: bool = False  # what is found in it stays in it: no incident, no message, nothing learned
+
+
+#: How many of these lines of a source, given last first, are an event that the line to come may go on; 0: none is open.
+#: With them goes when they were read, in seconds since the epoch.
+OpenLines = Callable[[LogSourceConfig, Iterable[str], float], int]
 
 
 @dataclass(frozen=True, slots=True)

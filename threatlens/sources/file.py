@@ -15,7 +15,7 @@ from typing import TypeVarTuple, Unpack
 
 from threatlens.errors import SourceError, StoreUnavailable
 from threatlens.event import SourceStatus
-from threatlens.sources.base import Emit, LogSourceConfig, StreamBook
+from threatlens.sources.base import Emit, LogSourceConfig, OpenLines, StreamBook
 from threatlens.sources.follower import Follower
 from threatlens.sources.paths import Listing, display, explain, family, listings, looks_rotated, require_regular
 from threatlens.sources.source import FollowedSource
@@ -52,10 +52,12 @@ class LogFileMonitor:
         max_line_bytes: int = 1 << 20,
         max_unpacked_bytes: int = 64 << 30,
         quiet_s: float = 60.0,
+        open_lines: OpenLines | None = None,
         max_open: int | None = None,
         use_inotify: bool = True,
     ) -> None:
-        """forbidden: folders never read although a root holds them. quiet_s: until a lone last line is a line."""
+        """forbidden: folders never read although a root holds them. quiet_s: until a lone last line is a line.
+        open_lines: what of the last lines waits for those that may belong to it; None: nothing does."""
         self._clock = clock
         self._forbidden = tuple(os.path.realpath(folder) for folder in forbidden)
         self._follower = Follower(
@@ -63,7 +65,7 @@ class LogFileMonitor:
             book=book,
             clock=clock,
             wall=wall,
-            limits=Limits(max_line_bytes, max_unpacked_bytes),
+            limits=Limits(max_line_bytes, max_unpacked_bytes, open_lines),
             quiet_s=quiet_s,
             max_open=max_open or default_open_limit(),
         )
@@ -131,6 +133,7 @@ class LogFileMonitor:
         """Wait for a change, at most this long or until a source is due, then take one turn."""
         started = self._clock()
         due = min((s.next_look for s in self._sources.values() if s.config.enabled), default=started + _LONGEST_WAIT_S)
+        due = min(due, *self._follower.holding.values(), due)
         busy = self._follower.ready or self._follower.touched or self._new_configs is not None or self._resets
         if self._follower.refused:
             self._watcher.wait(min(timeout_s, _REFUSED_WAIT_S))
@@ -146,6 +149,7 @@ class LogFileMonitor:
         self._load()
         self._take_events()
         self._look(everything=look_at_all)
+        self._follower.end_waits()
         self._publish()
         self._read_ready()
         self._publish()

@@ -137,6 +137,7 @@ class Follower(Discovery):
 
     def lose(self, stream: Stream) -> None:
         """The stream's file is gone or is another file now; its content may go on elsewhere."""
+        self.release(stream)
         self.book.retire(stream.stream_id)
         self.drop_binding(stream)
 
@@ -349,7 +350,8 @@ class Follower(Discovery):
     def _finish_compressed(self, stream: Stream, content: Content) -> None:
         """Remember that a compressed file was read to its end, so that a restart need not unpack it again."""
         finished = stream.seen[:2]
-        if stream.fingerprint.finished == finished or stream.scanned > stream.position or content.problem:
+        unread = stream.scanned > stream.position or stream.held is not None
+        if stream.fingerprint.finished == finished or unread or content.problem:
             return
         mark = stream.fingerprint.copy()
         mark.finished = finished

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -82,6 +82,22 @@ def first_line_end(data: bytes, base: int, frame: Framing) -> int:
         while at >= 0 and (base + at) % len(newline):
             at = data.find(newline, at + 1)
     return at + len(newline) if at >= 0 else -1
+
+
+def lines_backwards(data: bytes, frame: Framing) -> Iterator[bytes]:
+    """The lines of data, which ends with a newline, with their terminators, the last one first."""
+    if frame.wide:
+        records, end = [], 0
+        while (size := first_line_end(data[end:], 0, frame)) > 0:
+            records.append(data[end : end + size])
+            end += size
+        yield from reversed(records)
+        return
+    end = len(data)
+    while end > 0:
+        start = data.rfind(frame.newline, 0, end - 1) + 1
+        yield data[start:end]
+        end = start
 
 
 def without_nuls(content: bytes, frame: Framing) -> bytes:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _TURN_BYTES = 4 << 20  # per stream before the next one has its turn
 _SLOW_EMIT_S = 0.05  # an emit that waited this long ends the turn
+#: An event that may go on is handed on when nothing came for this long, or when it has been waiting for that long.
+_QUIET_EVENT_S, _LONGEST_WAIT_S = 0.5, 2.0
 #: There are too many open files, in this process or in the system.
 MANY = (errno.EMFILE, errno.ENFILE)
 
@@ -60,6 +62,7 @@ class Reader:
         self.table = table
         self.ready: dict[int, Stream] = {}  # streams that may have bytes to read
         self.touched: dict[str, None] = {}  # paths to be looked at
+        self.holding: dict[int, float] = {}  # streams whose last event may go on: clock, when it is handed on
         self.refused = False  # the last entry was not taken: the queue is full, or we are stopping
         self.emitting: float | None = None  # clock, since when an entry waits to be taken
         self._turns = 0
@@ -86,6 +89,14 @@ class Reader:
         """There is nothing to read for now."""
         stream.dirty = False
         self.ready.pop(stream.stream_id, None)
+
+    def end_waits(self) -> None:
+        """Read on where an event has waited long enough for lines that belong to it."""
+        now = self.clock()
+        for stream_id in [stream_id for stream_id, due in self.holding.items() if due <= now]:
+            del self.holding[stream_id]
+            if (stream := self.table.by_id.get(stream_id)) is not None and stream.held is not None:
+                self.wants_reading(stream)
 
     def open(self, source: FollowedSource, real: str) -> int:
         """Open a file of a source; when there are too many, close idle ones first."""
@@ -138,7 +149,8 @@ class Reader:
             self.ready_to_read(stream)
             self._read(stream)
         except Replaced:
-            self.replaced(stream)
+            if self.release(stream):
+                self.replaced(stream)
         except FileNotFoundError:
             self.no_reading(stream)
             self.lost(stream)
@@ -164,7 +176,7 @@ class Reader:
         stop_at = stream.scanned + _TURN_BYTES
         while stream.scanned < stop_at:
             scanned = stream.scanned
-            entry = stream.next_entry(self.limits, self.wall())
+            entry = stream.next_entry(self.limits, self.wall(), self.clock()) or self._due(stream, source, content)
             if entry is None:
                 if stream.scanned - scanned >= 1 << 20:
                     return  # within a long line; more next turn
@@ -176,6 +188,26 @@ class Reader:
         if source.config.whole_files and not self.flush(stream):
             return
         self._at_end(stream, source, content, status)
+
+    def _due(self, stream: Stream, source: FollowedSource, content: Content) -> LogEntry | None:
+        """The event that was held at the end of the file, if it need not wait for more lines."""
+        held = stream.held
+        if held is None:
+            return None
+        if source.config.whole_files and content.size() > held.entry.end_offset:
+            return None  # the rest goes with it: see flush
+        due = min(held.grown_s + _QUIET_EVENT_S, held.since_s + _LONGEST_WAIT_S)
+        if source.config.whole_files or content.complete or due <= self.clock():
+            return held.entry
+        self.holding[stream.stream_id] = due
+        return None
+
+    def release(self, stream: Stream) -> bool:
+        """Hand on what is held, as its file is gone or is another; False if it was not taken."""
+        if stream.held is not None and stream.source is not None:
+            self._hand_on(stream, stream.source, stream.held.entry)
+            return not self.refused
+        return True
 
     def _hand_on(self, stream: Stream, source: FollowedSource, entry: LogEntry) -> bool:
         """Emit; False when the turn is over (the queue was full for long, or we are stopping)."""
@@ -198,13 +230,11 @@ class Reader:
 
     def flush(self, stream: Stream) -> bool:
         """Hand on what stands behind the last newline; False if it was not taken."""
-        if stream.source is None or stream.scanned <= stream.position:
+        if stream.source is None or (stream.scanned <= stream.position and stream.held is None):
             return True
         self.ready_to_read(stream)
-        entry = stream.unterminated(self.limits, self.wall())
-        if entry is None:
-            return True
-        self._hand_on(stream, stream.source, entry)
+        while (entry := stream.unterminated(self.limits, self.wall())) is not None and not self.refused:
+            self._hand_on(stream, stream.source, entry)
         return not self.refused
 
     def _at_end(self, stream: Stream, source: FollowedSource, content: Content, status: os.stat_result) -> None:

@@ -6,11 +6,12 @@ same and the data; afterwards head and tail are checked once more, and a chunk t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from threatlens.event import TRUNCATED, UNTERMINATED, LogEntry
-from threatlens.sources.base import StreamState
+from threatlens.sources.base import OpenLines, StreamState
 from threatlens.sources.identity import HEAD_BYTES, Fingerprint, tail_start
 from threatlens.sources.lines import (
     Framing,
@@ -19,6 +20,7 @@ from threatlens.sources.lines import (
     first_line_end,
     framing_of,
     last_line_end,
+    lines_backwards,
     without_nuls,
 )
 from threatlens.sources.paths import display
@@ -44,6 +46,17 @@ class Limits:
 
     max_line_bytes: int = 1 << 20
     max_unpacked_bytes: int = 64 << 30
+    open_lines: OpenLines | None = None  # None: every line is whole
+
+
+class Held(NamedTuple):
+    """The last event of what was read, while lines that belong to it may still be written."""
+
+    entry: LogEntry
+    data: bytes  # of the file, from Stream.begin on
+    next: tuple[Fingerprint, bytes]  # what the stream is known by behind it
+    since_s: float  # clock, when it began
+    grown_s: float  # clock, when its last line came
 
 
 class Stream:
@@ -61,6 +74,7 @@ class Stream:
         "content",
         "dirty",
         "ended",
+        "held",
         "key",
         "listed",
         "long_head",
@@ -120,6 +134,7 @@ class Stream:
         self.waits_for: Stream | None = None
         self.unlinked = False
         self.sought = False  # once unlinked: what carries it on was looked for
+        self.held: Held | None = None
         self._next: tuple[Fingerprint, bytes] | None = None
 
     @property
@@ -141,6 +156,7 @@ class Stream:
         self._fingerprint, self._blob = fingerprint, None
         self.tail = None
         self.long_head, self.long_line = b"", False
+        self.held = None
         self.verified = False
         self.ended = False
 
@@ -151,9 +167,11 @@ class Stream:
 
     def advance(self, entry: LogEntry) -> None:
         """The entry just made has been taken: go on behind it."""
-        if self._next is None:
+        held, self.held = self.held, None
+        behind = held.next if held is not None and held.entry is entry else self._next
+        if behind is None:
             raise RuntimeError("there is no entry to go on behind")
-        self._fingerprint, self.tail = self._next
+        self._fingerprint, self.tail = behind
         self._next = None
         self.position = self.begin = self.scanned = entry.end_offset
         self.long_head, self.long_line = b"", False
@@ -192,10 +210,11 @@ class Stream:
         encoding = self.source.config.encoding if self.source else "auto"
         return framing_of(encoding, first)
 
-    def next_entry(self, limits: Limits, now_s: float) -> LogEntry | None:
+    def next_entry(self, limits: Limits, now_s: float, clock_s: float) -> LogEntry | None:
         """The next run of whole lines, or None at the end. Raises Replaced when the file has other content now.
 
-        The stream's position does not move: see `advance`.
+        The stream's position does not move: see `advance`. An event at the end that may go on is kept in `held`, so
+        that no run ends within an event; only one that fills a whole chunk is cut.
         """
         if self.scanned - self.begin > CHUNK_BYTES:
             return self._long_line(limits, now_s)
@@ -208,19 +227,49 @@ class Stream:
                 raise Replaced
         else:
             data, lead, start = content.pread(CHUNK_BYTES, self.begin), 0, self.begin
+        if self.held is not None and not data.startswith(self.held.data, lead):
+            raise Replaced
         if len(data) == lead:
             self._check()
             return None
         frame = self._frame(data[lead : lead + 4])
         if data[lead] == 0 and not frame.wide and self._skip_nuls(data[lead:]):
-            return self.next_entry(limits, now_s)
+            return self.next_entry(limits, now_s, clock_s)
         end = last_line_end(data, lead, start, frame)
         if end < 0:
             self._check()
             self.scanned = start + len(data) - len(data) % len(frame.newline)
             return self._long_line(limits, now_s) if len(data) - lead >= CHUNK_BYTES else None
         self._check_read(data, lead, start)
+        closed = end - self._open_bytes(data[lead:end], frame, limits, now_s)
+        if closed == lead and len(data) - lead < CHUNK_BYTES:
+            self._hold(data[lead:end], start + end, frame, now_s, clock_s)
+            return None
+        end = closed if closed > lead else end
         return self._entry(data[lead:end], start + end, frame, now_s)
+
+    def _open_bytes(self, data: bytes, frame: Framing, limits: Limits, now_s: float) -> int:
+        """How many bytes at the end are an event that may still go on."""
+        if limits.open_lines is None or self.source is None:
+            return 0
+        sizes: list[int] = []
+
+        def lines() -> Iterator[str]:
+            for line in lines_backwards(data, frame):
+                sizes.append(len(line))
+                yield line.decode(frame.codec, "replace").strip("\r\n\ufeff")
+
+        return sum(sizes[: limits.open_lines(self.source.config, lines(), now_s)])
+
+    def _hold(self, data: bytes, end: int, frame: Framing, now_s: float, clock_s: float) -> None:
+        """Keep what is read but may go on."""
+        before = self.held
+        if before is not None and len(before.data) == len(data):
+            return
+        entry = self._entry(data, end, frame, now_s)
+        if self._next is not None:
+            since_s = clock_s if before is None else before.since_s
+            self.held = Held(entry, data, self._next, since_s, clock_s)
 
     def _check_read(self, data: bytes, lead: int, start: int) -> None:
         """Check again after the read; a stream's first read is its own proof."""
@@ -287,10 +336,13 @@ class Stream:
         total = end - self.begin
         if total <= 0:
             return None
-        body = self.long_head or content.pread(min(total, limits.max_line_bytes), self.begin)
+        held = len(self.held.data) if self.held is not None else 0
+        if self.held is not None and not 0 < total - held <= CHUNK_BYTES:
+            return self.held.entry
+        body = self.long_head or content.pread(min(total, max(limits.max_line_bytes, held + CHUNK_BYTES)), self.begin)
         frame = self._frame(body[:4])
         flags, true_bytes = UNTERMINATED, 0
-        if total > limits.max_line_bytes:
+        if total > limits.max_line_bytes and not held:
             flags, true_bytes = UNTERMINATED | TRUNCATED, total
             body = cut_to_characters(body[: limits.max_line_bytes], frame)
         before = tail_start(end)
@@ -335,7 +387,7 @@ class Stream:
             content=content,
             file_offset=self.position,
             end_offset=end,
-            lines=1 if flags else count_lines(content, frame),
+            lines=1 if flags & TRUNCATED else count_lines(content, frame),
             priority=source.config.priority,
             timestamp=now_s,
             encoding=frame.codec,

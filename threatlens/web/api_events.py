@@ -154,15 +154,12 @@ class Rates(Shape):
 
 
 class LedgerLine(Shape):
-    """What came of the lines of one source: lines = blank_lines + events + what is listed as dead letters.
-
-    Lines that continue an event, such as those of a stack trace, are counted with the blank ones: they have no event
-    of their own.
-    """
+    """What came of the lines of one source: lines = blank_lines + joined_lines + events + those in the dead letters."""
 
     source: str
     lines: int
     blank_lines: int
+    joined_lines: Annotated[int, Field(description="lines that are part of the event of a line before them")]
     events: int
     unknown: Annotated[int, Field(description="events that no decoder knew")]
     bytes: int
@@ -256,6 +253,7 @@ def get_stats() -> dict[str, Any]:
                 "source": view.source_name,
                 "lines": view.lines,
                 "blank_lines": view.blank_lines,
+                "joined_lines": view.joined_lines,
                 "events": view.events,
                 "unknown": view.unknown,
                 "bytes": view.bytes,

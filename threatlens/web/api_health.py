@@ -29,6 +29,7 @@ class LedgerShape(Shape):
     behind_bytes: int
     lines: int
     blank_lines: int
+    joined_lines: int
     decoded: int
     unknown: int
     dead_letters: int
@@ -76,11 +77,12 @@ def get_health() -> dict[str, Any]:
                 "behind_bytes": behind.get(view.source_name, 0),
                 "lines": view.lines,
                 "blank_lines": view.blank_lines,
+                "joined_lines": view.joined_lines,
                 "decoded": view.events - view.unknown,
                 "unknown": view.unknown,
                 "dead_letters": dead.get(view.id, 0),
                 "events": view.events,
-                "missing": view.lines - view.blank_lines - view.events - dead.get(view.id, 0),
+                "missing": view.unaccounted - dead.get(view.id, 0),
                 "last_event": rfc3339(view.last_event_us) if view.last_event_us else None,
             }
             for view in found.store.sources()

@@ -78,6 +78,7 @@ class SourceShape(Shape):
     stored_size: Annotated[int, Field(description="bytes of those that are stored")]
     lines: int
     blank_lines: int
+    joined_lines: int
     events: int
     unknown: int
     formats: Annotated[list[str], Field(description="formats it spoke, the latest first")]
@@ -159,6 +160,7 @@ def _source(view: SourceView, config: LogSourceConfig | None) -> dict[str, Any]:
         "stored_size": view.last_offset,
         "lines": view.lines,
         "blank_lines": view.blank_lines,
+        "joined_lines": view.joined_lines,
         "events": view.events,
         "unknown": view.unknown,
         "formats": list(view.learned),

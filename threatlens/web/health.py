@@ -50,7 +50,7 @@ class Ledger:
     @property
     def missing(self) -> int:
         """Lines that were read and became nothing: always 0."""
-        return self.view.lines - self.view.blank_lines - self.view.events - self.dead
+        return self.view.unaccounted - self.dead
 
 
 @dataclass(frozen=True, slots=True)
