@@ -95,6 +95,39 @@ def counter(name: str, help_text: str, *samples: tuple[Labels, float]) -> Family
     return Family(name, "counter", help_text, [("", labels, value) for labels, value in samples[:MAX_SERIES]])
 
 
+def _sight(status: Mapping[str, Any], names: Mapping[int, str]) -> list[Family]:
+    """What is seen: rules that can fire, and what is understood of each source."""
+    coverage = status.get("coverage") or {}
+    habits = [(names[int(key)], each) for key, each in status.get("habits", {}).items() if int(key) in names]
+    ruled: list[tuple[Labels, float]] = []
+    if coverage:
+        states = {"fire": coverage["can_fire"], "failing": len(coverage["failing"]), "absent": len(coverage["absent"])}
+        ruled = [({"state": state}, n) for state, n in states.items()]
+    return [
+        gauge("rules", "Rules whose own samples match, do not, and those that no source here gives lines for.", *ruled),
+        gauge(
+            "source_yield_ratio",
+            "The usual share of a source's lines that are understood, have an action, are about logging in.",
+            *[({"source": name, "kind": kind}, n) for name, each in habits for kind, n in each["yields"].items()],
+        ),
+        gauge(
+            "source_usual_lines_per_hour",
+            "Lines that usually come in this hour of the week.",
+            *[({"source": name}, each["lines_per_hour"]) for name, each in habits],
+        ),
+        gauge(
+            "source_silent",
+            "1 while a source is silent at an hour at which it never was.",
+            *[({"source": name}, int(each["silent"])) for name, each in habits],
+        ),
+        gauge(
+            "source_detection_lost",
+            "Kinds of lines of a source that are not read any more.",
+            *[({"source": name}, len(each["lost"])) for name, each in habits],
+        ),
+    ]
+
+
 def collect(
     status: Mapping[str, Any], store: EventStore, *, version: str, database_path: str, now_us: int, sockets: int
 ) -> list[Family]:
@@ -175,6 +208,7 @@ def collect(
         Family("ingest_seconds", "histogram", "From reading a line to its commit, rules included.",
                histogram_samples(counts.get("ingest_seconds"))),
     ]  # fmt: skip
+    families += _sight(status, names)
     if queue:
         families += [
             gauge("queue_depth", "Lines between reading and storing.", ({}, queue["lines"])),

@@ -38,6 +38,51 @@ class LedgerShape(Shape):
     last_event: str | None
 
 
+class LossShape(Shape):
+    """Lines of a source that are not read any more."""
+
+    program: str
+    kind: str
+    since_us: int
+    incident_id: int
+
+
+class HabitShape(Shape):
+    """What is usual for a source."""
+
+    source: str
+    learned_lines: int
+    yields: dict[str, float]
+    lines_per_hour: float
+    learned_days: float
+    silent: bool
+    lost: list[LossShape]
+
+
+class FailureShape(Shape):
+    """A rule that does not match its own sample, or a format that is not read as it should be."""
+
+    id: str
+    name: str
+    reason: str
+
+
+class CoverageShape(Shape):
+    """What the samples of rules and decoders gave when they were last tried."""
+
+    sentence: str
+    at: str
+    rules: int
+    can_fire: int
+    failing: list[FailureShape]
+    untested: int
+    off: int
+    absent: dict[str, str]
+    decoders: int
+    decoder_samples: int
+    decoders_failing: list[FailureShape]
+
+
 class ChangeShape(Shape):
     """A part went from one state to another."""
 
@@ -54,12 +99,17 @@ class HealthShape(Shape):
     lines_per_second: float
     components: list[ComponentShape]
     sources: list[LedgerShape]
+    coverage: CoverageShape | None
+    habits: list[HabitShape]
     changes: list[ChangeShape]
 
 
 @operation("GET", "/health", role="viewer", summary="How every part and every source is doing", answer=HealthShape)
 def get_health() -> dict[str, Any]:
-    """State is ok, degraded or failed; or stopped while no engine runs. missing is always 0."""
+    """State is ok, degraded or failed; or stopped while no engine runs. missing is always 0.
+
+    coverage is null until the samples were tried; absent names, by rule, the kind of log that no source here gives.
+    """
     found = services()
     status = found.engine_status()
     dead, behind = found.store.dead_by_source(), status.get("behind", {})
@@ -87,6 +137,12 @@ def get_health() -> dict[str, Any]:
             }
             for view in found.store.sources()
         ],
+        "coverage": _coverage(status.get("coverage") or {}),
+        "habits": [
+            {"source": view.source_name, **{name: usual[name] for name in HabitShape.model_fields if name != "source"}}
+            for view in found.store.sources()
+            if (usual := status.get("habits", {}).get(str(view.id))) is not None
+        ],
         "changes": [
             {
                 "at": rfc3339(change.at_us),
@@ -97,3 +153,9 @@ def get_health() -> dict[str, Any]:
             for change in found.store.changes()
         ],
     }
+
+
+def _coverage(found: dict[str, Any]) -> dict[str, Any] | None:
+    if not found:
+        return None
+    return {"at": rfc3339(found["at_us"]), **{name: found[name] for name in CoverageShape.model_fields if name != "at"}}

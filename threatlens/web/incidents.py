@@ -13,7 +13,7 @@ from threatlens.analysis import of_incident, told
 from threatlens.analyzers.attack import TACTICS, techniques
 from threatlens.detection import muted_by
 from threatlens.errors import StaleChange
-from threatlens.incidents import incident_stages, timeline
+from threatlens.incidents import LOG_SOURCE, incident_stages, timeline
 from threatlens.models import now_us
 from threatlens.notices import of_incident as of_incident_to_tell
 from threatlens.store_detections import Mute
@@ -182,8 +182,21 @@ def _story(incident: Incident) -> dict[str, Any]:
         "told": told(incident, services().rules.advice, services().store.event),
         "analysis": of_incident(incident),
         "model_says": services().store.analysis_of(incident.id),
+        "lost": _lost(incident),
         "STATUS_WORDS": STATUS_WORDS,
     }
+
+
+def _lost(incident: Incident) -> list[dict[str, Any]]:
+    """What is not read any more, of an incident about a source: program, kind, shapes with counts, a draft."""
+    if incident.subject[0] != LOG_SOURCE:
+        return []
+    found = []
+    for habits in services().store.baselines().values():
+        for program, lost in habits.get("lost", {}).items():
+            if lost.get("incident_id") == incident.id:
+                found.append({"program": program, **lost})
+    return found
 
 
 #: Stages that are shown unlit, too, so that one sees how far it went.

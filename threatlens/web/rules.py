@@ -80,8 +80,17 @@ def index() -> str:
         may_act=actor().may("analyst"),
         upload=UploadForm(),
         learning_until=_learning_until(),
+        coverage=_coverage(),
         trust=trust(),
     )
+
+
+def _coverage() -> dict[str, Any]:
+    """What the rules' own samples gave, as the engine last tried them; {} while that is not known."""
+    found = dict(services().engine_status().get("coverage") or {})
+    if found:
+        found["reasons"] = {each["id"]: each["reason"] for each in found["failing"]}
+    return found
 
 
 def _learning_until() -> int:
@@ -117,6 +126,7 @@ def _page(rule: Rule, tried: Tried | None = None) -> str:
         exception=ExceptionForm(),
         latest=store.detections(rule_id=rule.id, limit=10),
         tried=tried,
+        coverage=_coverage(),
         may_act=actor().may("analyst"),
         trust=trust(),
     )

@@ -31,10 +31,11 @@ def panels() -> dict[str, str]:
 
 
 def _values() -> dict[str, object]:
-    config = services().config
+    config, status = services().config, services().engine_status()
     return {
         "sources": services().store.sources(),
-        "skews": {int(number): skew for number, skew in services().engine_status().get("skews", {}).items()},
+        "skews": {int(number): skew for number, skew in status.get("skews", {}).items()},
+        "habits": {int(number): usual for number, usual in status.get("habits", {}).items()},
         "config_errors": config.errors,
         "config_warnings": config.warnings if config.get_log_sources() else [],
     }
