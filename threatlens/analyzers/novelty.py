@@ -81,8 +81,10 @@ class Novelty:
             new = self._saw(SHAPE, source, str(template_id), at_us)
             return [_match(SHAPE, decoded, at_us, position)] if new else []
         get = decoded.fields.get
+        if get("event.outcome") != "success" or get("event.category") != "authentication":
+            return []
         user = get("user.name")
-        if get("event.category") != "authentication" or get("event.outcome") != "success" or not isinstance(user, str):
+        if not isinstance(user, str):
             return []
         user, host, address = user[:MAX_VALUE], get("host.name"), get("source.ip")
         found = []

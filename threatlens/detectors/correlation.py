@@ -26,14 +26,13 @@ _MAX_ENTRIES = 4_096  # of one group
 _FEW = 12  # entries that are looked through one by one
 _MAX_PER_RULE = 32  # of one group and rule, where only their order counts
 _LATE_WINDOWS = 64  # how many windows a late event is tried in
-_AFTER = 1 << 60  # greater than the number of any rule: behind all entries of one time
 _AT_ONCE = frozenset({"gt", "gte"})
 
 
 #: One event for a correlation: values of the group-by fields, its time, which of the correlation's rules matched, and
 #: the value of the field that is counted. A plain tuple, as there are several per line.
 Input = tuple[tuple[str, ...], int, int, str | None]
-_Entry = tuple[int, int, str | None]
+_Lone = tuple[int, int, str | None]  # time, rule and value of a group's only event
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +46,21 @@ class Firing:
     again: bool
 
 
-class _Group:
-    """What is kept of one group. Entries are (time_us, rule, value) in order of time."""
+class Group:
+    """What is kept of one group: the times of its events in order, and beside each what else its type needs."""
 
-    __slots__ = ("entries", "first_us", "latest", "met_us", "told", "told_us", "total", "values")
+    __slots__ = ("first_us", "index", "met_us", "times", "told", "told_us", "total", "what")
 
-    def __init__(self) -> None:
-        self.entries: list[_Entry] = []
-        self.latest: dict[int, int] | None = None  # where rules must come together: rule -> its newest event
-        self.values: dict[str | None, int] | None = None  # of many entries: value -> its time
+    def __init__(self, times: list[int], what: list[Any]) -> None:
+        self.times = times
+        self.what = what  # of values the value, of rules that must come together the rule, of plain counts nothing
+        #: Value, of many, or rule -> its newest time; None until it is needed.
+        self.index: dict[Any, int] | None = None
         self.told = 0  # the count that was last told of; 0: the condition has not been met lately
         self.told_us = 0
         self.met_us = 0  # when the condition was last met
         self.total = 0  # events since the condition was first met
         self.first_us = 0
-
-    def dump(self) -> list[Any]:
-        return [self.entries, self.told, self.told_us, self.met_us, self.total, self.first_us]
-
-    def load(self, dumped: Sequence[Any]) -> None:
-        entries, self.told, self.told_us, self.met_us, self.total, self.first_us = dumped
-        self.entries = [(time_us, rule, value) for time_us, rule, value in entries]
 
 
 class Correlator:
@@ -77,10 +70,12 @@ class Correlator:
         self.spec = spec
         self.max_groups = max_groups
         self.evicted = 0  # groups that were forgotten to make room
-        self.groups: OrderedDict[tuple[str, ...], _Group] = OrderedDict()
+        #: The group touched least recently first. Most groups of a flood have one event: of those nothing else is kept.
+        self.groups: OrderedDict[tuple[str, ...], Group | _Lone] = OrderedDict()
         self.at_once = spec.type.startswith("temporal") or spec.op in _AT_ONCE
         self._span_us = spec.timespan_s * 1_000_000
         self._is_count = spec.type in {"event_count", "value_count"}  # a value is kept once, so entries are values
+        self._is_plain = spec.type == "event_count"
         self._is_values = spec.type == "value_count"
         self._is_temporal = spec.type.startswith("temporal")
         self._places = {reference: place for place, reference in enumerate(spec.rules)}
@@ -91,21 +86,55 @@ class Correlator:
             self._max_entries = _MAX_ENTRIES
         at_least = math.floor(limit) + 1 if spec.op == "gt" else math.ceil(limit)
         self._needed = max(1, at_least)  # entries of a window, where they are counted
+        together = self._is_temporal and spec.expression is None and len(spec.rules) > 1
+        #: Whether one event never meets the condition.
+        self._needs_several = self.at_once and (self._needed > 1 if self._is_count else together)
 
     def feed(self, given: Input) -> Firing | None:
         """Take in one event; a firing if its group is to be told of now."""
-        key = given[0]
-        group = self.groups.get(key)
-        if group is None:
-            group = self.groups[key] = _Group()
-            if len(self.groups) > self.max_groups:
+        key, time_us, rule, value = given
+        groups = self.groups
+        kept = groups.get(key)
+        if kept is None:
+            lone = (time_us, rule, value)
+            group = self._group_of(lone) if not self._needs_several else None
+            groups[key] = group or lone
+            if len(groups) > self.max_groups:
                 self.forget_oldest()
-        elif self.at_once:
-            self.groups.move_to_end(key)
-        place = self._insert(group, given)
-        if place < 0 or not self.at_once:
+            if group is None or not self.at_once:
+                return None
+            place = 0
+        else:
+            if self.at_once:
+                groups.move_to_end(key)
+            if isinstance(kept, tuple):
+                group = groups[key] = self._group_of(kept)
+            else:
+                group = kept
+            times = group.times
+            if self._is_plain and self.at_once and times[-1] <= time_us:  # by far the most
+                times.append(time_us)
+                if times[0] < time_us - 2 * self._span_us:
+                    del times[: bisect.bisect_left(times, time_us - 2 * self._span_us)]
+                elif len(times) > self._max_entries:
+                    del times[0]
+                place = len(times) - 1
+            else:
+                place = self._insert(group, given)
+                if place < 0 or not self.at_once:
+                    return None
+        if not group.told and place == len(group.times) - 1 and not self._may_be_met(group):
             return None
         return self._judge(given, group, place)
+
+    def group(self, key: tuple[str, ...]) -> Group | None:
+        """What is kept of a group, to be looked at."""
+        found = self.groups.get(key)
+        return self._group_of(found) if isinstance(found, tuple) else found
+
+    def _group_of(self, lone: _Lone) -> Group:
+        time_us, rule, value = lone
+        return Group([time_us], [] if self._is_plain else [rule if self._is_temporal else value])
 
     def forget_oldest(self) -> None:
         """Drop the group that was touched least recently."""
@@ -118,92 +147,113 @@ class Correlator:
             return []
         fired = []
         while self.groups:
-            key, group = next(iter(self.groups.items()))
-            if not group.entries or group.entries[0][0] + self._span_us > now_us:
+            key, kept = next(iter(self.groups.items()))
+            group = self._group_of(kept) if isinstance(kept, tuple) else kept
+            times = group.times
+            if not times or times[0] + self._span_us > now_us:
                 break
-            start = group.entries[0][0]
-            inside = [entry for entry in group.entries if entry[0] < start + self._span_us]
-            later = group.entries[len(inside) :]
-            group.values = None
-            del self.groups[key]
-            if later:
-                group.entries = later
+            start, newest = times[0], times[0]
+            inside = bisect.bisect_left(times, start + self._span_us)
+            newest = times[inside - 1]
+            met = self._met(group, 0, inside)
+            group.index = None
+            del self.groups[key], times[:inside], group.what[:inside]
+            if times:
                 self.groups[key] = group
-            if self._met(inside):
-                fired.append(Firing(key, len(inside), start, inside[-1][0], again=False))
+            if met:
+                fired.append(Firing(key, inside, start, newest, again=False))
         return fired
 
-    def _insert(self, group: _Group, given: Input) -> int:
+    def _insert(self, group: Group, given: Input) -> int:
         """Put the event among the entries; its place, -1 if it adds nothing."""
-        entries = group.entries
+        times, what = group.times, group.what
         _, time_us, rule, value = given
-        if self._is_values:
-            if len(entries) > _FEW:  # most values of a busy group are new or long known: look where it stands
-                known_us = self._values(group).pop(value, None)
-                place = len(entries) if known_us is None else bisect.bisect_left(entries, (known_us,))
-            else:
-                group.values = None
-                place = 0
-            while place < len(entries) and entries[place][2] != value:
-                place += 1
-            if place < len(entries):
-                if entries[place][0] > time_us:
-                    group.values = None
-                    return -1
-                del entries[place]
-        if not entries or entries[-1][0] <= time_us:
-            place = len(entries)
-            entries.append((time_us, rule, value))
+        if self._is_values and not self._take_out(group, value, time_us):
+            return -1
+        if not times or times[-1] <= time_us:
+            place = len(times)
+            times.append(time_us)
             oldest = time_us - 2 * self._span_us
-            if entries[0][0] < oldest and self.at_once:
-                old = bisect.bisect_left(entries, (oldest,))
-                del entries[:old]
-                group.values = None
+            if times[0] < oldest and self.at_once:
+                old = bisect.bisect_left(times, oldest)
+                if group.index is not None and self._is_values:
+                    for gone in what[:old]:
+                        del group.index[gone]
+                del times[:old], what[:old]
                 place -= old
         else:
-            place = bisect.bisect_right(entries, (time_us, _AFTER))
-            far_behind = entries[-1][0] - time_us > 2 * self._span_us
-            if far_behind and len(entries) >= self._max_entries:
+            place = bisect.bisect_right(times, time_us)
+            far_behind = times[-1] - time_us > 2 * self._span_us
+            if far_behind and len(times) >= self._max_entries:
                 return -1  # another stream, or an old file: what the group holds is not lost for it
-            entries.insert(place, (time_us, rule, value))
-        if self._is_temporal:
+            times.insert(place, time_us)
+        if self._is_plain:
+            if len(times) > self._max_entries:
+                del times[0]
+                place -= 1
+        elif self._is_temporal:
+            what.insert(place, rule)
             latest = self._latest(group)
-            latest[rule] = max(latest.get(rule, time_us), time_us)
-            place = self._thin(entries, rule, place)
-        elif len(entries) > self._max_entries:
-            if group.values is not None:
-                group.values.pop(entries[0][2], None)
-            del entries[0]
-            place -= 1
-        if group.values is not None and place >= 0:
-            group.values[value] = time_us
+            if latest.get(rule, time_us) <= time_us:
+                latest[rule] = time_us
+            if len(times) > _MAX_PER_RULE and what.count(rule) > _MAX_PER_RULE:
+                first = what.index(rule)
+                del times[first], what[first]
+                place -= first <= place
+        else:
+            what.insert(place, value)
+            if group.index is not None:
+                group.index[value] = time_us
+            if len(times) > self._max_entries:
+                if group.index is not None:
+                    del group.index[what[0]]
+                del times[0], what[0]
+                place -= 1
         return place
 
     @staticmethod
-    def _values(group: _Group) -> dict[str | None, int]:
-        if group.values is None:
-            group.values = {value: time_us for time_us, _, value in group.entries}
-        return group.values
+    def _take_out(group: Group, value: str | None, time_us: int) -> bool:
+        """Take out the entry that holds the value, if one does. False: it is newer than this event."""
+        times, what = group.times, group.what
+        if len(times) <= _FEW:
+            group.index = None
+            if value not in what:
+                return True
+            place = what.index(value)
+            if times[place] > time_us:
+                return False
+        else:
+            if group.index is None:
+                group.index = dict(zip(what, times, strict=True))
+            known_us = group.index.get(value)
+            if known_us is None:
+                return True
+            if known_us > time_us:
+                return False
+            place = what.index(value, bisect.bisect_left(times, known_us))
+            del group.index[value]
+        del times[place], what[place]
+        return True
 
     @staticmethod
-    def _latest(group: _Group) -> dict[int, int]:
-        if group.latest is None:
-            group.latest = {rule: time_us for time_us, rule, _ in group.entries}
-        return group.latest
+    def _latest(group: Group) -> dict[int, int]:
+        if group.index is None:
+            group.index = dict(zip(group.what, group.times, strict=True))
+        return group.index
 
-    def _thin(self, entries: list[_Entry], rule: int, place: int) -> int:
-        if len(entries) <= _MAX_PER_RULE:
-            return place
-        of_rule = [at for at, known in enumerate(entries) if known[1] == rule]
-        if len(of_rule) > _MAX_PER_RULE:
-            del entries[of_rule[0]]
-            place -= of_rule[0] < place or of_rule[0] == place
-        return place
-
-    def _judge(self, given: Input, group: _Group, place: int) -> Firing | None:
-        entries = group.entries
-        window = self._met_window(group, place)
+    def _judge(self, given: Input, group: Group, place: int) -> Firing | None:
+        times = group.times
         key, now, _, _ = given
+        if not self._is_count or place < len(times) - 1:
+            window = self._met_window(group, place)
+        elif not self._may_be_met(group):
+            window = None
+        elif now - group.told_us < self._span_us and group.total + 1 < 2 * group.told and now >= group.met_us:
+            group.total += 1  # it goes on, and that is known
+            group.met_us = now
+            return None
+        else:
+            window = bisect.bisect_right(times, now - self._span_us), len(times)
         if group.told and abs(now - group.met_us) > self._span_us:
             group.told = 0
         if not group.told:
@@ -211,8 +261,8 @@ class Correlator:
                 return None
             begin, end = window
             group.total = group.told = end - begin
-            group.first_us, group.told_us, group.met_us = entries[begin][0], now, now
-            return Firing(key, group.total, entries[begin][0], entries[end - 1][0], again=False)
+            group.first_us, group.told_us, group.met_us = times[begin], now, now
+            return Firing(key, group.total, times[begin], times[end - 1], again=False)
         group.total += 1
         if window is None:
             return None
@@ -220,56 +270,57 @@ class Correlator:
         if group.total < 2 * group.told and now - group.told_us < self._span_us:
             return None
         group.told, group.told_us = group.total, now
-        return Firing(key, group.total, group.first_us, entries[window[1] - 1][0], again=True)
+        return Firing(key, group.total, group.first_us, times[window[1] - 1], again=True)
 
-    def _met_window(self, group: _Group, place: int) -> tuple[int, int] | None:
+    def _met_window(self, group: Group, place: int) -> tuple[int, int] | None:
         """Begin and end of a window that holds the entry at `place` and meets the condition."""
-        entries = group.entries
-        last = len(entries) - 1
+        times = group.times
+        last = len(times) - 1
         if place == last and not self._may_be_met(group):
             return None
-        time_us = entries[place][0]
+        time_us = times[place]
         for end in range(place, min(last + 1, place + _LATE_WINDOWS)):
-            if entries[end][0] - time_us >= self._span_us:
+            if times[end] - time_us >= self._span_us:
                 break
-            if end < last and entries[end + 1][0] == entries[end][0]:
+            if end < last and times[end + 1] == times[end]:
                 continue
-            begin = bisect.bisect_right(entries, (entries[end][0] - self._span_us, _AFTER))
+            begin = bisect.bisect_right(times, times[end] - self._span_us)
             if self._is_count:
                 if end + 1 - begin >= self._needed:
                     return begin, end + 1
-            elif self._met(entries[begin : end + 1]):
+            elif self._met(group, begin, end + 1):
                 return begin, end + 1
         return None
 
-    def _may_be_met(self, group: _Group) -> bool:
+    def _may_be_met(self, group: Group) -> bool:
         """Whether the window that ends with the newest entry can meet the condition, told without looking into it."""
-        entries = group.entries
-        after_us = entries[-1][0] - self._span_us
+        times = group.times
+        after_us = times[-1] - self._span_us
         if self._is_count:
-            return len(entries) >= self._needed and entries[-self._needed][0] > after_us
+            return len(times) >= self._needed and times[-self._needed] > after_us
         if not self._is_temporal:
             return True
-        present = {rule for rule, time_us in self._latest(group).items() if time_us > after_us}
+        latest = self._latest(group)
         if self.spec.expression is None:
-            return len(present) == len(self.spec.rules)
+            return len(latest) == len(self.spec.rules) and min(latest.values()) > after_us
+        present = {rule for rule, time_us in latest.items() if time_us > after_us}
         return self._true(self.spec.expression, present)
 
-    def _met(self, window: Sequence[_Entry]) -> bool:
+    def _met(self, group: Group, begin: int, end: int) -> bool:
         spec = self.spec
         kind = spec.type
         if self._is_count:
-            return holds(len(window), spec.op, spec.number)
-        if kind.startswith("temporal"):
-            return self._together(window)
-        numbers = sorted(float(value) for _, _, value in window if value is not None)
+            return holds(end - begin, spec.op, spec.number)
+        if self._is_temporal:
+            return self._together(group.what[begin:end])
+        numbers = sorted(float(value) for value in group.what[begin:end] if value is not None)
         if not numbers:
             return False
         return holds(_measure(kind, numbers, spec.percentile), spec.op, spec.number)
 
-    def _together(self, window: Sequence[_Entry]) -> bool:
+    def _together(self, rules: Sequence[int]) -> bool:
         spec = self.spec
-        present = {rule for _, rule, _ in window}
+        present = set(rules)
         if spec.expression is None:
             if len(present) < len(spec.rules):
                 return False
@@ -278,7 +329,7 @@ class Correlator:
             if not self._true(spec.expression, present):
                 return False
             wanted = [place for place in self._positive(spec.expression) if place in present]
-        return spec.type == "temporal" or _in_order([rule for _, rule, _ in window], wanted)
+        return spec.type == "temporal" or _in_order(rules, wanted)
 
     def _true(self, expression: Tree, present: set[int]) -> bool:
         word, argument = expression
@@ -298,14 +349,30 @@ class Correlator:
 
     def dump(self) -> list[Any]:
         """The whole state, as JSON can hold it."""
-        return [[list(key), *group.dump()] for key, group in self.groups.items()]
+        return [[list(key), *self._dumped(group)] for key, group in self.groups.items()]
+
+    def _dumped(self, group: Group | _Lone) -> list[Any]:
+        if isinstance(group, tuple):
+            return [[group]]
+        whats = group.what or [0] * len(group.times)
+        entries = [
+            (time_us, what, None) if self._is_temporal else (time_us, 0, what if group.what else None)
+            for time_us, what in zip(group.times, whats, strict=True)
+        ]
+        return [entries, group.told, group.told_us, group.met_us, group.total, group.first_us]
 
     def load(self, dumped: Iterable[Sequence[Any]]) -> None:
         """Become what dump() gave."""
         self.groups.clear()
-        for key, *rest in dumped:
-            group = self.groups[tuple(key)] = _Group()
-            group.load(rest)
+        for key, entries, *told in dumped:
+            if not told:
+                time_us, rule, value = entries[0]
+                self.groups[tuple(key)] = (time_us, rule, value)
+                continue
+            times = [time_us for time_us, _, _ in entries]
+            what = [] if self._is_plain else [rule if self._is_temporal else value for _, rule, value in entries]
+            group = self.groups[tuple(key)] = Group(times, what)
+            group.told, group.told_us, group.met_us, group.total, group.first_us = told
 
 
 def holds(number: float, op: str, limit: float) -> bool:

@@ -47,6 +47,7 @@ DIGEST_ABOVE = 100
 
 _ADDRESS = ("source.ip", "ipaddress", "sourceip", "c-ip", "src_ip", "client.ip")
 _USER = ("user.name", "targetusername", "user", "subjectusername")
+_UNREAD = object()
 _HOST = ("host.name", "computer", "computername", "host.hostname")
 
 
@@ -120,7 +121,7 @@ class DetectionEngine:
         self._links: list[Linked] = []
         self._correlators: dict[int, Correlator] = {}
         self._feeders: dict[int, tuple[Feeder, ...]] = {}  # of a rule: what its matches are for
-        self._group_keys: dict[tuple[tuple[str, ...], ...], int] = {}
+        self._read_keys: dict[tuple[Any, ...], int] = {}
         self._buckets: dict[Kinds, Bucket] = {}
         self._candidates: dict[int, Candidate] = {}
         self.problems: tuple[Problem, ...] = ()
@@ -142,7 +143,7 @@ class DetectionEngine:
                 known = kept.get((linked.rule.id, linked.rule.digest))
                 self._correlators[place] = known if known is not None and known.spec == spec else Correlator(spec)
         self._strikes.clear()
-        self._group_keys.clear()
+        self._read_keys.clear()
         self._feeders = {
             place: tuple(self._feeder(linked, *feed) for feed in linked.feeds)
             for place, linked in enumerate(self._links)
@@ -209,9 +210,11 @@ class DetectionEngine:
         assert spec is not None  # noqa: S101 - feeds name correlations only
         names = tuple(field_names(spec, name, base) for name in spec.group_by)
         counted = tuple(field_names(spec, name, base) for name in spec.fields)
-        key = self._group_keys.setdefault(names, len(self._group_keys))
         numeric = bool(counted) and spec.type != "value_count"
-        return Feeder(place, among, key, names, counted, numeric)
+        keys = self._read_keys
+        key = keys.setdefault(names, len(keys))
+        value_key = keys.setdefault((counted, numeric), len(keys))
+        return Feeder(place, among, key, names, counted, value_key, numeric)
 
     # -- events
 
@@ -325,25 +328,38 @@ class DetectionEngine:
                     first_us=min(last.first_us, timestamp_us),
                     positions=(*last.positions, position),
                 )
-        for feeder in self._feeders[place]:
-            self._feed(feeder, groups, view, (timestamp_us, position), batch)
+        feeders = self._feeders[place]
+        if feeders:
+            self._feed(feeders, groups, view, (timestamp_us, position), batch)
 
     # -- correlations
 
-    def _feed(self, feeder: Feeder, groups: dict[int, Any], view: View, at: tuple[int, int], batch: _Batch) -> None:
-        """An event of time and position `at` for one correlation. `groups`: its groups so far, by Feeder.key."""
-        key = feeder.key
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = feeder.group(view) or ()
-        if not group and feeder.names:
-            return
-        value = None
-        if feeder.counted:
-            value = feeder.value(view)
-            if value is None:
-                return
-        self._put(feeder.place, (group, at[0], feeder.among, value), view, at[1], batch)
+    def _feed(
+        self, feeders: Sequence[Feeder], known: dict[int, Any], view: View, at: tuple[int, int], batch: _Batch
+    ) -> None:
+        """An event of time and position `at` for these correlations. `known`: what was read of it, by Feeder's keys."""
+        time_us, position = at
+        pending, positions, correlators = self._journal.pending, batch.positions, self._correlators
+        for feeder in feeders:
+            place, among, key, names, counted, value_key, _ = feeder
+            group = known.get(key)
+            if group is None:
+                group = known[key] = feeder.group(view) or ()
+            if not group and names:
+                continue
+            value = None
+            if counted:
+                value = known.get(value_key, _UNREAD)
+                if value is _UNREAD:
+                    value = known[value_key] = feeder.value(view)
+                if value is None:
+                    continue
+            given = (group, time_us, among, value)
+            pending[place].append(given)
+            positions[place].append((group, position))
+            firing = correlators[place].feed(given)
+            if firing is not None:
+                self._fired(place, firing, view, position, batch)
 
     def _put(self, place: int, given: Input, view: View | None, position: int, batch: _Batch) -> None:
         inputs = self._journal.pending[place]

@@ -233,18 +233,18 @@ def _windows(engine: DetectionEngine, matched: Sequence[Linked], view: View) -> 
     for base in matched:
         for rule, key in engine.groups_of(base, view):
             correlator = engine.correlator(rule.id)
-            group = correlator.groups.get(key) if correlator is not None else None
+            group = correlator.group(key) if correlator is not None else None
             spec = rule.correlation
             if group is None or spec is None:
                 continue
-            entries = list(group.entries)
-            if not entries:
+            times = list(group.times)
+            if not times:
                 continue
             needed = f"{spec.type} {spec.op} {spec.number:g} within {spec.timespan_s} s"
             if spec.type.startswith("temporal"):
                 needed = f"{spec.type} of {len(spec.rules)} rules within {spec.timespan_s} s"
-            values = tuple(dict.fromkeys(value for _, _, value in entries if value is not None))[:20]
+            values = tuple(dict.fromkeys(value for value in group.what if type(value) is str))[:20]
             yield Window(
-                rule.id, rule.name, tuple(zip(spec.group_by, key, strict=True)), len(entries), entries[0][0],
-                entries[-1][0], values, needed, group.told,
+                rule.id, rule.name, tuple(zip(spec.group_by, key, strict=True)), len(times), times[0],
+                times[-1], values, needed, group.told,
             )  # fmt: skip

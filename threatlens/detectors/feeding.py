@@ -19,6 +19,7 @@ class Feeder(NamedTuple):
     key: int  # the same for all feeders that group by the same names
     names: tuple[tuple[str, ...], ...]  # of the group-by fields
     counted: tuple[tuple[str, ...], ...]  # of the fields whose values are counted or added up
+    value_key: int  # the same for all feeders that read the same value
     numeric: bool  # only numbers count
 
     def group(self, view: View) -> tuple[str, ...] | None:

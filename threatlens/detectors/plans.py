@@ -59,14 +59,18 @@ class _Text:
         self._orders = [tuple(orders) for orders in wanted.values()]
         self._find = AhoCorasick(list(wanted)).find_matches_as_indexes if wanted else None
 
-    def verdict(self, text: str, holds: Callable[[int], object]) -> _Verdict:
-        """What a value says, `text` in lower case; `holds` asks a rule."""
+    def found(self, text: str) -> set[int] | None:
+        """The rules for which a value, in lower case, has what they look for."""
+        hits = self._find(text, overlapping=True) if self._find is not None else None
+        if not hits:
+            return set(self._always) if self._always else None
         found = set(self._always)
-        if self._find is not None:
-            for literal in {hit[0] for hit in self._find(text, overlapping=True)}:
-                found.update(self._orders[literal])
-        if not found:
-            return _NOTHING
+        for literal in {hit[0] for hit in hits}:
+            found.update(self._orders[literal])
+        return found
+
+    def verdict(self, found: set[int], holds: Callable[[int], object]) -> _Verdict:
+        """What a value says for which these were found; `holds` asks a rule."""
         sure = tuple(order for order in found if order in self._alone and holds(order))
         return sure, tuple(found - self._alone)
 
@@ -107,13 +111,17 @@ class Plan:
             else:
                 key = known = None
             if known is None:
-                view = view or self.view(decoded, timestamp_us)
-                get, values, whole = view.get, view.values, view.text
+                hits = text.found(_read(decoded, place))
+                if hits is None:
+                    known = _NOTHING
+                else:
+                    view = view or self.view(decoded, timestamp_us)
+                    get, values, whole = view.get, view.values, view.text
 
-                def holds(order: int, get: Any = get, values: Any = values, whole: str = whole) -> object:
-                    return candidates[order].predicate(get, values, whole)
+                    def holds(order: int, get: Any = get, values: Any = values, whole: str = whole) -> object:
+                        return candidates[order].predicate(get, values, whole)
 
-                known = text.verdict(_read(decoded, place), holds)
+                    known = text.verdict(hits, holds)
                 if key is not None and len(key) <= MAX_VALUE:  # type: ignore[arg-type]
                     text.known[key] = known
                     self.misses += 1
