@@ -1,9 +1,12 @@
 """A pytest plugin: skipped tests are named and counted, and with --no-skips they fail the run.
 
 A suite that skips in silence looks green where it has tested nothing. script/test loads this with -p.
+With `-n` (pytest-xdist) a worker hands what it noted to the process that counts.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -27,12 +30,19 @@ class Skips:
         self.note(report)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if (
+        handed_over = getattr(session.config, "workeroutput", None)  # in a worker alone
+        if handed_over is not None:
+            handed_over["skips"] = self.reasons
+        elif (
             self.forbidden
             and self.reasons
             and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
         ):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.reasons |= getattr(node, "workeroutput", {}).get("skips", {})
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self.reasons:

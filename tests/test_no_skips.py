@@ -49,10 +49,11 @@ def test_under_no_skips_a_skip_is_a_failure(tmp_path: Path) -> None:
     assert "test_suite.py::test_b: no nginx here" in result.stdout
 
 
-def test_a_module_that_skips_itself_is_a_skip_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["one process", "a worker"])
+def test_a_module_that_skips_itself_is_a_skip_too(tmp_path: Path, options: tuple[str, ...]) -> None:
     suite = 'import pytest\npytest.importorskip("no_such_module_anywhere")\ndef test_a(): pass\n'
 
-    result = run(tmp_path, suite, "--no-skips")
+    result = run(tmp_path, suite, "--no-skips", *options)
 
     assert result.returncode != 0
     assert "1 skipped: a failure under --no-skips" in result.stdout

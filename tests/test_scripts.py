@@ -301,11 +301,14 @@ INSTALL = f"apt-get install --quiet --yes --no-install-recommends {' '.join(PACK
 
 
 def test_ci_installs_what_tests_drive_then_lints_and_tests_without_skips(project: Project) -> None:
-    assert ci(project, installed=2)[::2] == (0, ["apt-get update --quiet", INSTALL, "lint ", "test --no-skips"])
+    assert ci(project, installed=2)[::2] == (
+        0,
+        ["apt-get update --quiet", INSTALL, "lint ", "test --no-skips -n auto --dist loadfile"],
+    )
 
 
 def test_ci_installs_nothing_twice(project: Project) -> None:
-    assert ci(project, installed=len(PACKAGES))[::2] == (0, ["lint ", "test --no-skips"])
+    assert ci(project, installed=len(PACKAGES))[::2] == (0, ["lint ", "test --no-skips -n auto --dist loadfile"])
 
 
 @pytest.mark.parametrize(("lint", "test", "named"), [(1, 0, "script/lint"), (0, 1, "script/test")])
@@ -314,5 +317,5 @@ def test_ci_fails_by_name_when_a_part_fails_and_still_runs_the_other(
 ) -> None:
     status, output, calls = ci(project, installed=len(PACKAGES), lint=lint, test=test)
 
-    assert (status, calls) == (1, ["lint ", "test --no-skips"])
+    assert (status, calls) == (1, ["lint ", "test --no-skips -n auto --dist loadfile"])
     assert f"FAILED: {named}" in output

@@ -133,7 +133,7 @@ def rule(condition: str, **selections: str) -> list:
         ("a", {"a": "{f|re: 'seven|eleven'}"}, {"seven", "eleven"}),
         ("a", {"a": "[keyword]"}, {"keyword"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_the_rarest_certain_texts_are_looked_for(condition, selections, wanted):
     rarity = Rarity(["a common word", "common", "begin"])

@@ -148,6 +148,7 @@ def test_a_packed_array_is_unpacked_and_read(app: Any, shipper: Program) -> None
         (gzip.compress(LINES) + b"trailing", 400),
         (gzip.compress(b"\n" * 20_000_000), 413),
     ],
+    ids=["empty", "no gzip", "cut off", "more behind it", "bomb"],
 )
 def test_a_broken_gzip_or_a_bomb_leaves_nothing_behind(app: Any, shipper: Program, data: bytes, status: int) -> None:
     assert post(shipper, data, Content_Encoding="gzip").status_code == status
