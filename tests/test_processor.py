@@ -186,6 +186,32 @@ def test_what_a_source_has_taught_is_remembered(bench):
     assert bench.store.learned()[bench.source_id]
 
 
+def test_the_zone_of_a_source_is_learned_applied_and_remembered(bench, store):
+    started_s = NOW_US / 1e6
+
+    def read(processor, minute):
+        read_at_s = started_s + 60 * minute
+        hour, rest = divmod(330 + minute, 60)
+        line = f"Nov 24 {hour:02}:{rest:02}:00 web1 sshd[1]: Server listening on :: port 22.\n"
+        start = store.position(bench.stream_id)
+        one = entry(
+            line.encode(), stream_id=bench.stream_id, source_id=bench.source_id, start=start, timestamp=read_at_s
+        )
+        processor.process([one], bench.stopped)
+        return (bench.events()[-1].timestamp_us - NOW_US) // 60_000_000 - minute
+
+    off = [read(bench.processor, minute) for minute in range(14)]
+    assert off == [330] * 12 + [0] * 2, "certain after twelve readings in eleven minutes"
+    assert store.source(bench.source_id).learned_zone == "UTC+05:30"
+    assert "UTC+05:30" not in store.source(bench.source_id).learned
+    again = QueueProcessor(bench.queue, store, bench.ring, on_refused=bench.refused.append)
+    again.set_sources([LogSourceConfig(bench.source_id, "auth", "/x")], store.learned())
+    assert read(again, 20) == 0
+    again.set_sources([LogSourceConfig(bench.source_id, "auth", "/x", learn_timezone=False)], store.learned())
+    assert read(again, 21) == 330
+    assert store.source(bench.source_id).learned_zone == ""
+
+
 def unavailable_for(store, monkeypatch, times: int) -> None:
     commit = store.commit
     left = iter(range(times))

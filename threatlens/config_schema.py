@@ -160,6 +160,7 @@ SOURCE_KEYS: Mapping[str, Kind] = {
     "file_pattern": text(1000, check_file_pattern),
     "recursive": boolean,
     "timezone": text(60, _timezone),
+    "learn_timezone": boolean,
     "encoding": text(40, _encoding),
     "priority": whole(1, 10),
 }

@@ -37,7 +37,7 @@ class LogSourceRecord(Base):
     origin: Mapped[str] = mapped_column(Text, default="ui")  # yaml (read-only in the UI), ui, api, cli, demo
     enabled: Mapped[bool] = mapped_column(Boolean, default=True)
     settings: Mapped[str] = mapped_column(Text, default="{}")  # JSON: the other fields of LogSourceConfig
-    learned: Mapped[str] = mapped_column(Text, default="[]")  # JSON: decoder names this source spoke, newest first
+    learned: Mapped[str] = mapped_column(Text, default="[]")  # JSON: decoders it spoke, newest first, and its zone
     state: Mapped[str] = mapped_column(Text, default="starting")
     state_reason: Mapped[str] = mapped_column(Text, default="")
     remedy: Mapped[str] = mapped_column(Text, default="")

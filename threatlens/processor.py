@@ -131,7 +131,7 @@ class QueueProcessor:
         """How each source is to be decoded; what a source has taught so far is kept unless its format changed."""
         for config in configs:
             known = self._configs.get(config.source_id)
-            if known is None or (known.format, known.timezone) != (config.format, config.timezone):
+            if known is None or _reading(known) != _reading(config):
                 taught = learned.get(config.source_id, ())
                 self._decoders[config.source_id] = self._decoder_for(config, taught)
                 self._learned[config.source_id] = taught
@@ -139,7 +139,10 @@ class QueueProcessor:
             (self._cases.add if config.case else self._cases.discard)(config.source_id)
 
     def _decoder_for(self, config: LogSourceConfig, learned: Sequence[str]) -> SourceDecoder:
-        return SourceDecoder(format=config.format, timezone=config.timezone, learned=learned, registry=self._registry)
+        log_format, zone, learns_zone = _reading(config)
+        return SourceDecoder(
+            format=log_format, timezone=zone, learned=learned, registry=self._registry, learns_zone=learns_zone
+        )
 
     def _take_over_decoders(self) -> None:
         """Decode with what people have made since the last batch; what the sources have taught is kept."""
@@ -291,7 +294,14 @@ class QueueProcessor:
             all_decoded.append(decoded)
             all_texts.append(text)
         if len(rows) > before and (newest := all_decoded[-1]).timestamp_us is not None:
-            self._skews.setdefault(source_id, ClockSkew()).observe(read_at_us, newest.timestamp_us)
+            skew = self._skews.setdefault(source_id, ClockSkew())
+            if (
+                skew.observe(read_at_us, newest.timestamp_us)
+                and (minutes := skew.certain_zone_minutes)
+                and decoder.learn_zone(minutes, all_texts[-1].partition("\n")[0], read_at)
+            ):
+                log.info("%s writes in a zone that is %+d minutes off", entry.source_name, minutes)
+                skew.forget()
         if entry.flags and len(rows) > before:  # of its last line
             rows[-1] = rows[-1]._replace(flags=rows[-1].flags | entry.flags)
         prepared.origins += [entry] * (len(rows) - before)
@@ -483,3 +493,8 @@ class QueueProcessor:
         state.batches += 1
         state.last_batch = result
         return result
+
+
+def _reading(config: LogSourceConfig) -> tuple[str, str, bool]:
+    """What of a source's settings its decoder depends on."""
+    return config.format, config.timezone, config.learn_timezone

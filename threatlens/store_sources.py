@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from threatlens.decoders import zone_minutes
 from threatlens.errors import IngestError
 from threatlens.event import SourceStatus
 from threatlens.models import now_us
@@ -43,6 +44,7 @@ class SourceView:
     created_at: int
     updated_at: int
     learned: tuple[str, ...] = ()
+    learned_zone: str = ""  # such as UTC+02:00; "": none, or not learned
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -74,6 +76,13 @@ _PLAIN = (
 )
 
 
+def _taught(learned: str) -> dict[str, Any]:
+    """The formats that a source was found to speak, and its zone, which stands behind them."""
+    names = json.loads(learned)
+    zone = names.pop() if names and zone_minutes(names[-1]) else ""
+    return {"learned": tuple(names), "learned_zone": zone}
+
+
 class SourceBook:
     """The tables log_sources, ingestions, dead_letters, processing_metrics and monitoring_config."""
 
@@ -92,7 +101,7 @@ class SourceBook:
                 **{
                     **row._mapping,  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
                     "enabled": bool(row.enabled),
-                    "learned": tuple(json.loads(row.learned)),
+                    **_taught(row.learned),
                     "settings": json.loads(row.settings),
                 }
             )

@@ -168,3 +168,76 @@ def test_a_clock_that_is_steadily_off_is_told_with_the_zone_that_explains_it():
 @pytest.mark.parametrize("seconds", [[-1] * 12, [-7200] * 11, [-86_400 + n * 3600 for n in range(12)], []])
 def test_lines_read_at_once_few_readings_and_a_backlog_say_nothing(seconds):
     assert skew(*seconds).ahead_us == 0
+
+
+def steadily(seconds_ahead: float, *, every_s: float = 60, readings: int = 12) -> ClockSkew:
+    made = ClockSkew()
+    for n in range(readings):
+        read_at_us = int(n * every_s * 1e6)
+        made.observe(read_at_us, read_at_us + int(seconds_ahead * 1e6))
+    return made
+
+
+def test_a_zone_is_certain_when_lines_kept_its_distance_for_ten_minutes():
+    assert steadily(7200.4).certain_zone_minutes == 120
+    assert steadily(-12_600.4).certain_zone_minutes == -210
+    assert steadily(7200.4, every_s=50).certain_zone_minutes == 0, "not for long enough"
+    assert steadily(400).certain_zone_minutes == 0, "a clock that is wrong is no zone"
+
+
+def test_lines_that_are_played_back_teach_no_zone():
+    standing_still = ClockSkew()
+    for n in range(30):
+        standing_still.observe(n * 60_000_000, 7_200_000_000)
+    assert standing_still.certain_zone_minutes == 0
+    assert steadily(7200, every_s=1, readings=30).certain_zone_minutes == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "learned"),
+    [
+        ("Nov 23 14:00:00 web1 sshd[1]: Server listening on :: port 22.", True),
+        ("2026-11-23 14:00:00,123 ERROR [main] org.example.Shop: order failed", True),
+        ("2026-11-23T14:00:00+02:00 web1 sshd[1]: Server listening on :: port 22.", False),
+        ("no time at all", False),
+    ],
+)
+def test_a_zone_is_learned_for_times_that_name_none(line, learned):
+    read_at_s = at("2026-11-23T12:00:00+00:00")
+    decoder = SourceDecoder(learns_zone=True)
+    before = decoder.decode(line, read_at_s).timestamp_us
+    assert decoder.learn_zone(120, line, read_at_s) is learned
+    assert (decoder.learned[-1:] == ("UTC+02:00",)) is learned
+    if learned:
+        assert decoder.decode(line, read_at_s).timestamp_us == before - 7_200_000_000
+        again = SourceDecoder(learned=decoder.learned, learns_zone=True)
+        assert again.decode(line, read_at_s).timestamp_us == before - 7_200_000_000
+        fixed = SourceDecoder(learned=decoder.learned, learns_zone=False)
+        assert fixed.decode(line, read_at_s).timestamp_us == before
+
+
+def test_a_zone_that_was_learned_wrongly_is_unlearned():
+    line = "Nov 23 14:00:00 web1 sshd[1]: Server listening on :: port 22."
+    decoder = SourceDecoder(learned=("sshd", "UTC+02:00"), learns_zone=True)
+    assert decoder.learn_zone(-120, line, at("2026-11-23T12:00:00+00:00"))
+    assert decoder.learned[:1] == ("sshd",)
+    assert "UTC+02:00" not in decoder.learned
+
+
+def test_times_of_one_day_are_right_in_a_learned_zone_across_midnight():
+    made = clock("2026-11-23T12:00:00+00:00", "UTC-05:30")
+    texts = ("Nov 22 23:59:59", "Nov 23 00:00:00", "Nov 23 00:00:01")
+    assert [text_of(made.bsd(text)) for text in texts] == [
+        "2026-11-23T05:29:59+00:00",
+        "2026-11-23T05:30:00+00:00",
+        "2026-11-23T05:30:01+00:00",
+    ]
+
+
+def test_a_zone_that_a_person_has_set_is_never_replaced():
+    decoder = SourceDecoder(timezone="Europe/Berlin", learned=("sshd", "UTC+05:00"), learns_zone=True)
+    line = "Nov 23 14:00:00 web1 sshd[1]: Server listening on :: port 22."
+    assert not decoder.learn_zone(60, line, at("2026-11-23T12:00:00+00:00"))
+    assert decoder.decode(line, at("2026-11-23T14:00:00+00:00")).timestamp_us == int(
+        at("2026-11-23T13:00:00+00:00") * 1e6
+    )

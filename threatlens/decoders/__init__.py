@@ -98,6 +98,7 @@ from threatlens.decoders import source as _source
 from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecoder, ObjectDecoder
 from threatlens.decoders.continuations import continues, joined, may_continue
 from threatlens.decoders.explaining import Attempt, Explanation
+from threatlens.decoders.times import zone_minutes
 from threatlens.event import Decoded
 
 #: JSON of one product each; where two could read one object, the earlier wins.
@@ -214,11 +215,19 @@ class SourceDecoder(_source.SourceDecoder):
         learned: Sequence[str] = (),
         year: int | None = None,
         registry: _source.Registry | None = None,
+        learns_zone: bool = False,
     ) -> None:
         """`format` is one of FORMATS or "auto"; `registry` knows more decoders than ours.
 
         Raises ValueError for an unknown format or time zone."""
-        super().__init__(registry or _REGISTRY, format=format, timezone=timezone, learned=learned, year=year)
+        super().__init__(
+            registry or _REGISTRY,
+            format=format,
+            timezone=timezone,
+            learned=learned,
+            year=year,
+            learns_zone=learns_zone,
+        )
 
 
 def explain(line: str, read_at_s: float, taken: str, registry: _source.Registry | None = None) -> Explanation:
@@ -247,4 +256,5 @@ __all__ = [
     "explain",
     "joined",
     "may_continue",
+    "zone_minutes",
 ]

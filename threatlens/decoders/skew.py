@@ -1,7 +1,8 @@
 """How far a source's own clock is from ours, learned from lines that were read as soon as they were written.
 
 A line read at once carries nearly the time of reading. When the newest lines of many readings are all off by the same
-amount, the clock or the time zone is wrong; a backlog is off by amounts that differ, and says nothing.
+amount, the clock or the time zone is wrong; a backlog is off by amounts that differ, and says nothing. A zone is
+certain only when that has been so for ten minutes: lines that are played back stand still, or run at another pace.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ READINGS = 12  # that must agree
 MAX_KEPT = 32
 AGREE_WITHIN_US = 60_000_000
 TOLD_FROM_US = 60_000_000
+SAMPLE_EVERY_US = 30_000_000
+CERTAIN_AFTER_US = 600_000_000
 QUARTER_US = 15 * 60_000_000
 MAX_ZONE_US = 14 * 3_600_000_000
 
@@ -22,10 +25,29 @@ class ClockSkew:
 
     def __init__(self) -> None:
         self._seen: deque[int] = deque(maxlen=MAX_KEPT)
+        self._samples: deque[tuple[int, int]] = deque(maxlen=MAX_KEPT)  # (when it was read, by how much ahead)
 
-    def observe(self, read_at_us: int, newest_us: int) -> None:
-        """The newest line of one reading: when it was read, and what time it carried."""
-        self._seen.append(newest_us - read_at_us)
+    def observe(self, read_at_us: int, newest_us: int) -> bool:
+        """The newest line of one reading: when it was read, and what time it carried. True: ask for the zone."""
+        ahead_us = newest_us - read_at_us
+        self._seen.append(ahead_us)
+        if self._samples and read_at_us - self._samples[-1][0] < SAMPLE_EVERY_US:
+            return False
+        self._samples.append((read_at_us, ahead_us))
+        return True
+
+    def forget(self) -> None:
+        """The zone was corrected: begin anew."""
+        self._seen.clear()
+        self._samples.clear()
+
+    @property
+    def certain_zone_minutes(self) -> int:
+        """The zone that the source certainly writes in, as far as it differs from the one it is read in; else 0."""
+        if len(self._samples) < READINGS or self._samples[-1][0] - self._samples[0][0] < CERTAIN_AFTER_US:
+            return 0
+        ahead = [each for _, each in self._samples]
+        return _zone_of(int(median(ahead))) if max(ahead) - min(ahead) <= AGREE_WITHIN_US else 0
 
     @property
     def ahead_us(self) -> int:
@@ -39,7 +61,10 @@ class ClockSkew:
     @property
     def zone_minutes(self) -> int:
         """The offset from UTC that would explain it, in minutes; 0: none, so the clock itself is off."""
-        ahead = self.ahead_us
-        quarters = round(ahead / QUARTER_US)
-        fits = abs(ahead - quarters * QUARTER_US) <= 2 * AGREE_WITHIN_US and abs(ahead) <= MAX_ZONE_US
-        return quarters * 15 if fits else 0
+        return _zone_of(self.ahead_us)
+
+
+def _zone_of(ahead_us: int) -> int:
+    quarters = round(ahead_us / QUARTER_US)
+    fits = abs(ahead_us - quarters * QUARTER_US) <= 2 * AGREE_WITHIN_US and abs(ahead_us) <= MAX_ZONE_US
+    return quarters * 15 if fits else 0

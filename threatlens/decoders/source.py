@@ -27,7 +27,7 @@ from threatlens.decoders.base import (
     lead_shape,
 )
 from threatlens.decoders.continuations import joined
-from threatlens.decoders.times import Clock
+from threatlens.decoders.times import FIXED_ZONE, Clock, fixed_zone, zone_minutes
 from threatlens.event import FIELDS_CUT, FROM_EXPORT, TIME_CLAMPED, TIME_ERROR, Decoded, Fields
 
 _MAX_SHAPES = 10_000
@@ -145,12 +145,18 @@ class SourceDecoder:
         timezone: str = "UTC",
         learned: Sequence[str] = (),
         year: int | None = None,
+        learns_zone: bool = False,
     ) -> None:
-        """`format` is a decoder's name or "auto". Raises ValueError for a format or a time zone that does not exist."""
+        """`format` is a decoder's name or "auto"; `learned` what a decoder of the source had learned before;
+        `learns_zone`: times without a zone may be found to be of another than UTC.
+
+        Raises ValueError for a format or a time zone that does not exist."""
         if format not in {"auto", UNKNOWN} and format not in registry.by_name:
             raise ValueError(f"no such format: {format}")
+        self._learns_zone = learns_zone and timezone == "UTC"
+        self._zone = next((each for each in learned if FIXED_ZONE.fullmatch(each)), "") if self._learns_zone else ""
         try:
-            self._clock = Clock(timezone, year)
+            self._clock = Clock(self._zone or timezone, year)
         except (KeyError, OSError, ValueError) as error:  # ZoneInfo raises each, by the kind of wrong name
             raise ValueError(f"no such time zone: {timezone}") from error
         self._registry = registry
@@ -170,9 +176,26 @@ class SourceDecoder:
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """The names of the formats this source has been found to speak, most recently met first."""
+        """The names of the formats this source has been found to speak, most recently met first, and its zone if that
+        was learned."""
         seen = self._last_seen
-        return tuple(sorted((name for name in seen if name != UNKNOWN), key=seen.__getitem__, reverse=True))
+        names = sorted((name for name in seen if name != UNKNOWN), key=seen.__getitem__, reverse=True)
+        return (*names, self._zone) if self._zone else tuple(names)
+
+    def learn_zone(self, minutes: int, line: str, read_at_s: float) -> bool:
+        """Read times from now on as those of a zone that is so much ahead of the present one, if `line`, as one of this
+        source's, names none. False: it does, or the zone is fixed."""
+        if not self._learns_zone or not minutes:
+            return False
+        before = self.decode(line, read_at_s).timestamp_us
+        kept, self._clock = self._clock, Clock(fixed_zone(zone_minutes(self._zone) + minutes))
+        after = self.decode(line, read_at_s).timestamp_us
+        if before is None or after != before - minutes * 60_000_000:
+            self._clock = kept
+            return False
+        whole = zone_minutes(self._zone) + minutes
+        self._zone = fixed_zone(whole) if whole else ""
+        return True
 
     def goes_on(self, head: Decoded, line: str) -> bool:
         """Whether lines behind this one, as it was `head` decoded, may belong to its event."""

@@ -77,6 +77,9 @@ _LAYOUTS = tuple(
     )
 )
 
+#: A zone that is an offset from UTC, as learned from a source: "UTC+02:00".
+FIXED_ZONE = re.compile(r"UTC([+-])([01][0-9]):([0-5][0-9])", re.ASCII)
+
 #: A time and its flags; the time is None under TIME_ERROR.
 Moment = tuple[int | None, int]
 
@@ -87,12 +90,25 @@ def month_number(name: str) -> int:
     return MONTHS.get(name[:4]) or MONTHS.get(name[:3], 0)
 
 
+def zone_minutes(zone: str) -> int:
+    """Minutes ahead of UTC of a fixed zone; 0 for any other text."""
+    found = FIXED_ZONE.fullmatch(zone)
+    return (int(found[2]) * 60 + int(found[3])) * (-1 if found[1] == "-" else 1) if found else 0
+
+
+def fixed_zone(minutes: int) -> str:
+    """The zone that is so many minutes ahead of UTC."""
+    return f"UTC{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+
+
 class Clock:
     """The times of one source: its zone, its year if forced, and the time of reading."""
 
     def __init__(self, timezone: str = "UTC", year: int | None = None) -> None:
-        """Raises ValueError or ZoneInfoNotFoundError (a KeyError) for a name that is no IANA zone."""
-        self._zone = None if timezone in {"UTC", "Etc/UTC", "GMT", "Z"} else ZoneInfo(timezone)
+        """Raises ValueError or ZoneInfoNotFoundError (a KeyError) for what is no IANA zone and not like UTC+02:00."""
+        fixed = FIXED_ZONE.fullmatch(timezone)
+        self._shift_us = zone_minutes(timezone) * 60_000_000 if fixed else 0
+        self._zone = None if fixed or timezone in {"UTC", "Etc/UTC", "GMT", "Z"} else ZoneInfo(timezone)
         self._year = year
         #: What texts have been read as, for decoders to look up before they call; emptied as time goes on.
         self.known: dict[str, Moment] = {}
@@ -131,7 +147,7 @@ class Clock:
             return self._keep(text, (midnight_us + inside_us, 0))
         moment = self._bsd_parts(text)
         if len(text) == 15 and self._zone is None and not moment[1] and moment[0] is not None:
-            self._midnights[text[:7]] = moment[0] - moment[0] % DAY_US
+            self._midnights[text[:7]] = moment[0] - (moment[0] + self._shift_us) % DAY_US
         return self._keep(text, moment)
 
     def _bsd_parts(self, text: str) -> Moment:
@@ -227,10 +243,13 @@ class Clock:
             local_us -= offset_minutes * 60_000_000
         elif self._zone is not None:
             local_us -= self._zone_offset_us(year, month, day, hour, minute)
+        else:
+            local_us -= self._shift_us
         return (local_us, 0) if _FIRST_US <= local_us <= _LAST_US else _clamped(local_us)
 
     def _latest_year(self, month: int, day: int) -> int:
-        limit = dt.datetime.fromtimestamp(self._window * _YEAR_WINDOW_S + 86_400, self._zone or dt.UTC)
+        at_s = self._window * _YEAR_WINDOW_S + 86_400 + self._shift_us // 1_000_000
+        limit = dt.datetime.fromtimestamp(at_s, self._zone or dt.UTC)
         return limit.year - ((month, day) > (limit.month, limit.day))
 
     def _zone_offset_us(self, year: int, month: int, day: int, hour: int, minute: int) -> int:

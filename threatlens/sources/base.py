@@ -31,6 +31,7 @@ class LogSourceConfig:
     file_pattern: str | None = None  # folders only
     recursive: bool = False
     timezone: str = "UTC"  # IANA name, for timestamps that carry none
+    learn_timezone: bool = True  # UTC is a guess: take the zone that the lines turn out to be written in
     encoding: str = "auto"  # or a Python codec name
     priority: int = 5  # 1 (first) to 10
     roots: tuple[str, ...] = field(default=())  # realpaths; nothing outside is opened

@@ -20,7 +20,10 @@ from threatlens.web.operations import Shape, created_at, operation
 from threatlens.web.problems import ProblemError
 
 #: Keys of a source as threatlens.yaml has them, beside its name, path and enabled.
-SETTINGS = ("format", "start_at", "polling_interval", "file_pattern", "recursive", "timezone", "encoding", "priority")
+SETTINGS = (
+    "format", "start_at", "polling_interval", "file_pattern", "recursive", "timezone", "learn_timezone", "encoding",
+    "priority",
+)  # fmt: skip
 
 Text = Annotated[str, Field(max_length=4_096)]
 
@@ -37,6 +40,7 @@ class SourceChange(Shape):
     file_pattern: Text | None = None
     recursive: bool | None = None
     timezone: Text | None = None
+    learn_timezone: bool | None = None
     encoding: Text | None = None
     priority: int | None = None
 
@@ -57,6 +61,7 @@ class SourceSettings(Shape):
     file_pattern: str | None
     recursive: bool
     timezone: str
+    learn_timezone: bool
     encoding: str
     priority: int
 
@@ -82,6 +87,7 @@ class SourceShape(Shape):
     events: int
     unknown: int
     formats: Annotated[list[str], Field(description="formats it spoke, the latest first")]
+    learned_timezone: Annotated[str | None, Field(description="the zone its times were found to be of: UTC+02:00")]
     last_event_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     settings: SourceSettings | None
@@ -164,6 +170,7 @@ def _source(view: SourceView, config: LogSourceConfig | None) -> dict[str, Any]:
         "events": view.events,
         "unknown": view.unknown,
         "formats": list(view.learned),
+        "learned_timezone": view.learned_zone or None,
         "last_event_at": rfc3339(view.last_event_us) if view.last_event_us else None,
         "created_at": rfc3339(view.created_at),
         "settings": {key: values[key] for key in SETTINGS} if values else None,

@@ -42,6 +42,7 @@ class SourceForm(FlaskForm):  # type: ignore[misc]
         description="For files that ThreatLens has never seen.",
     )
     timezone = StringField("Time zone", description="Of timestamps that name none, such as Europe/Berlin.")
+    learn_timezone = BooleanField("Learn the zone from when its lines arrive, while it is UTC")
     priority = IntegerField("Priority", [Optional()], description="1 is read first, 10 last.")
     polling_interval = DecimalField(
         "Look every", [Optional()], places=None, description="Seconds; only where the system cannot tell of changes."
@@ -73,7 +74,9 @@ class SourceForm(FlaskForm):  # type: ignore[misc]
 
 def as_form_data(name: str, path: str, enabled: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a form shows of a source that is there."""
-    names = ("format", "start_at", "timezone", "priority", "polling_interval", "file_pattern", "recursive")
+    names = (
+        "format", "start_at", "timezone", "learn_timezone", "priority", "polling_interval", "file_pattern", "recursive",
+    )  # fmt: skip
     known = {key: settings.get(key, getattr(DEFAULTS, key)) for key in names}
     return {"name": name, "path": path, "enabled": enabled, **known}
 
