@@ -7,7 +7,15 @@ import sqlite3
 
 import pytest
 
-from threatlens import models, models_analyses, models_logins, models_notifications, models_reports, models_searches
+from threatlens import (
+    models,
+    models_analyses,
+    models_logins,
+    models_notifications,
+    models_reports,
+    models_searches,
+    models_threats,
+)
 from threatlens.errors import DataFolderError
 from threatlens.settings import prepare_data_folder
 from threatlens.store_schema import HEAD, file_system, migrate, revision
@@ -43,6 +51,8 @@ def test_the_models_and_the_migrations_name_the_same_columns(settings, path):
         models_analyses.AnalysisRecord,
         models_logins.LoginFailureRecord,
         models_notifications.NotificationRecord,
+        models_threats.ThreatListRecord,
+        models_threats.ListPassRecord,
         models_reports.ReportRecord,
         models_searches.SavedSearchRecord,
     ):

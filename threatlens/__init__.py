@@ -41,6 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.own_alerts import OwnAlerts
     from threatlens.own_decoders import OwnDecoders
     from threatlens.passwords import Passwords
+    from threatlens.raising import Raiser
     from threatlens.reports import Reporter
     from threatlens.retention import RetentionKeeper
     from threatlens.rule_library import RuleLibrary
@@ -50,7 +51,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.store_database import connect
     from threatlens.store_logins import LoginFailures
     from threatlens.store_schema import migrate
+    from threatlens.threat_lists import ThreatListKeeper
     from threatlens.vault import Vault
+    from threatlens.volumes import VolumeWatch
     from threatlens.web.context import Services
     from threatlens.web.limits import LoginLimits
 
@@ -104,6 +107,16 @@ def create_app(settings: Settings | None = None) -> Flask:
         CoverageKeeper(rules, own_decoders, habits),
     )
     health = HealthMonitor(settings, store, config, rules, parts=upkeep.parts, clock=clock)
+    raiser = Raiser(store, notifications, broadcaster)
+    threat_lists = ThreatListKeeper(
+        os.path.join(settings.data, "rules", "threats"),
+        os.path.join(settings.data, "cache", "lists"),
+        store,
+        outbound,
+        raiser,
+        lambda: config.config.outbound,
+    )
+    volumes = VolumeWatch(store, raiser, steady=lambda: clock.steady)
     background = BackgroundProcessor(
         settings,
         store,
@@ -117,6 +130,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         health,
         language_model,
         upkeep,
+        threat_lists,
+        volumes,
     )
     app.extensions["threatlens"] = Services(
         settings,
@@ -133,6 +148,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         rules,
         own_decoders,
         language_model,
+        threat_lists,
+        volumes,
     )
     web.register(app, settings.hosts)
     return app

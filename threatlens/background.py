@@ -46,6 +46,8 @@ from threatlens.rule_library import RuleLibrary, RuleWatch
 from threatlens.settings import Settings
 from threatlens.sources.file import LogFileMonitor
 from threatlens.store import EventStore
+from threatlens.threat_lists import ThreatListKeeper
+from threatlens.volumes import VolumeWatch
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.
 HABITS_S, COVERAGE_S = 5.0, 2.0
 #: How much less than others the thread that tries samples is to have, and how long it rests after each (seconds).
 LOW_PRIORITY, REST_S = 15, 0.002
+LISTS_S, VOLUMES_S = 5.0, 120.0
 MODEL_S = 5.0  # between two looks whether a language model has something to explain
 EMIT_S = 0.1  # that reading waits for room in the queue before it looks for new files again
 #: Seconds that threads are given to end when the process stops.
@@ -97,6 +100,8 @@ class BackgroundProcessor:
         health: HealthMonitor,
         language_model: LanguageModel,
         upkeep: Upkeep,
+        threat_lists: ThreatListKeeper,
+        volumes: VolumeWatch,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -110,6 +115,8 @@ class BackgroundProcessor:
         self._own_decoders = own_decoders
         self._health = health
         self._upkeep = upkeep
+        self._threat_lists = threat_lists
+        self._volumes = volumes
         self.status: dict[str, Any] = {}  # what the engine last said about itself, if it runs here
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
@@ -250,6 +257,8 @@ class BackgroundProcessor:
         self._every(OUTBOX_S, self._empty_outbox)
         self._every(REPORTS_S, self._make_reports)
         self._every(MODEL_S, self._ask_model)
+        self._every(LISTS_S, self._tend_lists)
+        self._every(VOLUMES_S, self._look_at_volumes)
 
     def _consume(self, engine: _Engine, step: Callable[[Callable[[float], bool]], None]) -> None:
         """One step of the processor, for as long as we run; after a failure that nothing foresaw it begins again."""
@@ -386,6 +395,12 @@ class BackgroundProcessor:
 
     def _ask_model(self) -> None:
         self._language_model.run(self._stopping.is_set)
+
+    def _tend_lists(self) -> None:
+        self._threat_lists.tend(self._stopping.is_set)
+
+    def _look_at_volumes(self) -> None:
+        self._volumes.look()
 
     def _make_reports(self) -> None:
         self._reporter.make_due()

@@ -106,15 +106,30 @@ class Verdict:
 
 def updates(verdict: Verdict, now_us: int) -> list[EventUpdate]:
     """What connected clients are told once the batch is stored; a flood of matches is told in part."""
-    told = [
+    return told(verdict.views, verdict.incidents, now_us)
+
+
+def told(views: Iterable[DetectionView], incidents: Iterable[Incident], now_us: int) -> list[EventUpdate]:
+    """What connected clients are told about stored matches and the incidents that they changed."""
+    found = [
         EventUpdate("detection", view.as_json(), now_us, priority=view.severity, id=view.event_id)
-        for view in verdict.views
+        for view in views
         if not view.suppressed
     ]
-    told += [
-        EventUpdate("incident", summary(incident), now_us, priority=incident.severity) for incident in verdict.incidents
+    found += [EventUpdate("incident", summary(each), now_us, priority=each.severity) for each in incidents]
+    return found[-MAX_TOLD:]
+
+
+def write_findings(
+    connection: Connection, findings: Sequence[tuple[Finding, tuple[int, ...]]]
+) -> tuple[list[DetectionView], list[Incident]]:
+    """Store findings, each with the ids of all its events, and what they change in incidents; both as stored."""
+    incident_ids, incidents = fold([finding for finding, _ in findings], IncidentTable(connection))
+    rows = [
+        DetectionRow(finding.match, finding.event_id, event_ids, finding.source_id, incident_id, finding.suppressed)
+        for (finding, event_ids), incident_id in zip(findings, incident_ids, strict=True)
     ]
-    return told[-MAX_TOLD:]
+    return write_detections(connection, rows) if rows else [], incidents
 
 
 class Decisions:
@@ -308,16 +323,12 @@ class Detector:
         """Store what the batch gave, in its transaction; first_id is the id of its first event."""
         verdict.first_id = first_id
         if verdict.matches:
-            findings = [self._finding(match, why, verdict.items, first_id) for match, why in verdict.matches]
-            incident_ids, verdict.incidents = fold(findings, IncidentTable(connection))
-            verdict.views = write_detections(
+            verdict.views, verdict.incidents = write_findings(
                 connection,
                 [
-                    DetectionRow(
-                        finding.match, finding.event_id, tuple(first_id + place for place in finding.match.positions),
-                        finding.source_id, incident_id, finding.suppressed,
-                    )
-                    for finding, incident_id in zip(findings, incident_ids, strict=True)
+                    (self._finding(match, why, verdict.items, first_id),
+                     tuple(first_id + place for place in match.positions))
+                    for match, why in verdict.matches
                 ],
             )  # fmt: skip
         if verdict.states:

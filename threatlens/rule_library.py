@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from threatlens.analyzers.novelty import KINDS, LEVEL
+from threatlens.analyzers.volume import LEVEL as VOLUME_LEVEL
+from threatlens.analyzers.volume import RULES as VOLUME_RULES
 from threatlens.detectors import (
     BUILTIN,
     DetectionEngine,
@@ -182,6 +184,9 @@ class RuleLibrary:
                     "Ask the person. If it was them, close this; if not, end the session and change the password."
                 )
                 return Advice(title, LEVEL, "", explanation, (recommendation,) if "login" in title.lower() else ())
+        volume = VOLUME_RULES.get(rule_id)
+        if volume is not None:
+            return Advice(volume.title, VOLUME_LEVEL, "", volume.explanation, volume.recommendations)
         rule = self.rule(rule_id)
         if rule is None:
             return None

@@ -35,7 +35,9 @@ from threatlens.store_search import MINUTE_US
 from threatlens.store_searches import SearchBook
 from threatlens.store_sources import SourceBook
 from threatlens.store_streams import StreamTable
+from threatlens.store_threats import ThreatListBook
 from threatlens.store_tokens import TokenBook
+from threatlens.store_volumes import VolumeBook
 
 #: In events.outcome; 0: the line says neither.
 SUCCESS, FAILURE = 1, 2
@@ -117,6 +119,8 @@ class EventStore(
     HealthBook,
     EntityBook,
     RetentionBook,
+    ThreatListBook,
+    VolumeBook,
 ):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 

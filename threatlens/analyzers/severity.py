@@ -87,8 +87,8 @@ def of_incident(matches: Sequence[Raised], *, success: bool, users: Iterable[str
     """The addends of one incident; users: those that were part of a success; many: events behind the matches."""
     factors: list[Factor] = []
     counted = [match._replace(events=0) for match in matches]
-    worst = max(match.severity for match in matches)
-    counted.append(_worst(counted)._replace(events=many, kind=CORRELATION, severity=worst))
+    worst = _worst(counted)
+    counted.append(worst._replace(events=many, kind=NOVELTY if worst.kind == NOVELTY else CORRELATION))
     _add_matches(factors, counted, 0, won=success, tried=not success, users=users)
     return factors
 
@@ -134,9 +134,9 @@ def _add_context(factors: list[Factor], matches: Sequence[Raised], worst: Raised
     many = max(match.events for match in matches)
     if many >= MANY:
         factors.append(Factor("volume", 1, f"{many:,} events are behind it."))
-    if worst.kind != NOVELTY and any(match.kind == NOVELTY for match in matches):
-        new = next(match.rule_name for match in matches if match.kind == NOVELTY)
-        factors.append(Factor("novelty", 1, f"It was never seen here before: {new[:1].lower()}{new[1:]}."))
+    new = next((each.rule_name for each in matches if each.kind == NOVELTY), None)
+    if worst.kind != NOVELTY and new is not None:
+        factors.append(Factor("novelty", 1, f"It is new or unusual here: {new[:1].lower()}{new[1:]}."))
     listed = [match for match in matches if match.rule_id.startswith(LIST_RULES)]
     if listed and len(listed) < len(matches):
         factors.append(

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 MAX_ENTRIES = 2_000_000
 MAX_LIST_BYTES = 200 << 20
-_SUFFIXES = (".txt", ".csv", ".list", ".netset", ".ipset")
+SUFFIXES = (".txt", ".csv", ".list", ".netset", ".ipset")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _HEADINGS = ("indicator", "ip", "ip_address", "dst_ip", "cidr", "network", "domain", "host", "hash", "sha256_hash",
              "sha256", "md5_hash", "md5", "url", "value", "ioc", "ioc_value")  # fmt: skip
@@ -26,7 +26,7 @@ def load_lists(folder: str) -> dict[str, tuple[str, ...]]:
     for entry in sorted(os.listdir(folder)):
         name, suffix = os.path.splitext(entry)
         path = os.path.join(folder, entry)
-        if suffix in _SUFFIXES and _NAME.fullmatch(name) and os.path.isfile(path):
+        if suffix in SUFFIXES and _NAME.fullmatch(name) and os.path.isfile(path):
             try:
                 with open(path, "rb") as file:
                     found[name] = parse_list(

@@ -22,6 +22,8 @@ from threatlens.reports import Reporter
 from threatlens.rule_library import RuleLibrary
 from threatlens.settings import Settings
 from threatlens.store import EventStore
+from threatlens.threat_lists import ThreatListKeeper
+from threatlens.volumes import VolumeWatch
 from threatlens.web.limits import LoginLimits
 
 #: Seconds after which the engine's own status is too old to be believed.
@@ -64,6 +66,8 @@ class Services:
     rules: RuleLibrary
     own_decoders: OwnDecoders
     language_model: LanguageModel
+    threat_lists: ThreatListKeeper
+    volumes: VolumeWatch
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""

@@ -81,6 +81,7 @@ def index() -> str:
         upload=UploadForm(),
         learning_until=_learning_until(),
         coverage=_coverage(),
+        volumes_learned=_volumes_learned(),
         trust=trust(),
     )
 
@@ -98,6 +99,13 @@ def _learning_until() -> int:
     since = services().store.learning_since()
     until = (since or now_us()) + LEARNING_US
     return until if until > now_us() else 0
+
+
+def _volumes_learned() -> dict[str, int] | None:
+    """Of how many sources it is known what is usual, and when the next one will be; None without sources."""
+    found = services().volumes.learning()
+    until = [each.until_us for each in found if each.until_us]
+    return {"all": len(found), "known": len(found) - len(until), "next": min(until, default=0)} if found else None
 
 
 @blueprint.route("/rules/<rule_id>", methods=["GET"])
