@@ -16,6 +16,7 @@ from threatlens.sources.base import Emit, StreamBook, StreamState
 from threatlens.sources.content import Content, content_of, head_of, last_position
 from threatlens.sources.held import HeldFile, HeldFiles
 from threatlens.sources.identity import Fingerprint, tail_start
+from threatlens.sources.losses import LossWatch
 from threatlens.sources.matching import Finding, Unknown, Verdict, judge
 from threatlens.sources.paths import display, family, is_newer, looks_rotated
 from threatlens.sources.reader import MANY, Reader
@@ -61,6 +62,7 @@ class Discovery(Reader):
         self.judged: dict[Key, Judged] = {}
         self.ours: set[Key] = set()  # files of a source although no pattern names them
         self.held = HeldFiles(self.table)
+        self.losses = LossWatch(clock)
 
     def reconsider(self, stream: Stream) -> None:
         for judged in self.judged.values():

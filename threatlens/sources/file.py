@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeVarTuple, Unpack
 
@@ -17,6 +18,7 @@ from threatlens.errors import SourceError, StoreUnavailable
 from threatlens.event import SourceStatus
 from threatlens.sources.base import Emit, LogSourceConfig, OpenLines, StreamBook
 from threatlens.sources.follower import Follower
+from threatlens.sources.losses import LinesLost
 from threatlens.sources.paths import Listing, display, explain, family, listings, looks_rotated, require_regular
 from threatlens.sources.source import FollowedSource
 from threatlens.sources.stream import Limits, Stream
@@ -102,6 +104,11 @@ class LogFileMonitor:
         with self._lock:
             self._resets.add(stream_id)
         self._watcher.wake()
+
+    @property
+    def losses(self) -> deque[LinesLost]:
+        """Files found to have lost lines that were read, for whoever raises that to take away."""
+        return self._follower.losses.found
 
     def statuses(self) -> list[SourceStatus]:
         """How every source is doing; never waits."""
@@ -333,6 +340,7 @@ class LogFileMonitor:
                 self._supervised(source, stream.path, follower.settle, stream)
         if follower.book.away is None:
             source.unheld.clear()
+        self._supervised(source, "", follower.look_for_losses, source)
         if not source.looked and self._loaded:
             source.looked = True
             self._search_rests(source)

@@ -15,6 +15,8 @@ from threatlens.sources.content import Content, content_of, head_of, last_positi
 from threatlens.sources.discovery import Discovery
 from threatlens.sources.held import HeldFile
 from threatlens.sources.identity import Fingerprint, digest, tail_start
+from threatlens.sources.losses import Suspect, holds_part, only_newline_gone
+from threatlens.sources.matching import Finding
 from threatlens.sources.paths import display, family, looks_rotated
 from threatlens.sources.reader import signature
 from threatlens.sources.source import FollowedSource
@@ -183,6 +185,7 @@ class Follower(Discovery):
             if status.st_nlink == 0:
                 if not stream.unlinked:
                     stream.unlinked = stream.lost_path = True
+                    self.losses.suspect(stream, in_place=False)
                     self.reconsider(stream)
             else:
                 path = os.readlink(f"/proc/self/fd/{content.fd}")
@@ -215,6 +218,7 @@ class Follower(Discovery):
                 self.look(stream, os.stat(path, follow_symlinks=False))
                 return
         source, key = stream.source, stream.key
+        self.losses.suspect(stream, in_place=False)
         try:
             self.lose(stream)
         except StoreUnavailable:
@@ -233,6 +237,8 @@ class Follower(Discovery):
         """The file holds other content now: the rest of the stream may be in a copy, the file is judged anew."""
         if stream.unlinked or not self._shrunk(stream):
             source, shown, path = stream.source, stream.shown, stream.path
+            if stream.content is None or not only_newline_gone(stream.content, stream.fingerprint):
+                self.losses.suspect(stream, in_place=True)
             try:
                 self.lose(stream)
             finally:
@@ -251,6 +257,7 @@ class Follower(Discovery):
         head_start, head = head_of(content)
         if not stream.fingerprint.agrees(head_start, head) or not self._was_cut(stream, content, size):
             return False
+        before = stream.position
         position, shorter = last_position(content, stream.source.config.encoding if stream.source else "auto")
         kept = stream.fingerprint.copy()
         kept.rewind(position)
@@ -263,6 +270,8 @@ class Follower(Discovery):
         if self.book.rewind(
             stream.stream_id, expected=stream.position, position=position, fingerprint=kept.pack()
         ):  # else what was read is not stored yet: the next look tries again
+            if stream.source is not None and size + len(b"\r\n") < before:
+                self.losses.tell(stream.source, stream.path, before, size, "cut at its end")
             stream.reset(position, kept)
             self.wants_reading(stream)
         return True
@@ -282,6 +291,46 @@ class Follower(Discovery):
             for end in (b"\n", b"\r\n")
             for _, wanted in last
         )
+
+    def look_for_losses(self, source: FollowedSource) -> None:
+        """Decide about files that do not hold any more what was read from them: were lines moved away, or removed?"""
+        for suspect in self.losses.due(source):
+            stream, path = suspect.stream, suspect.path
+            if stream.alive and stream.key != suspect.key:
+                continue  # its content goes on elsewhere
+            if suspect.in_place and stream.alive:
+                self.losses.wait(suspect)  # that it is gone is not booked yet
+            elif stream.alive and not stream.unlinked:
+                continue  # renamed
+            elif suspect.in_place:
+                if not self._copied(suspect):
+                    left = os.stat(path, follow_symlinks=False).st_size
+                    self.losses.tell(source, path, suspect.position, left, "emptied or written anew")
+            elif (left := self._left(suspect)) >= 0:
+                self.losses.tell(source, path, suspect.position, left, "replaced by a part of itself")
+
+    def _copied(self, suspect: Suspect) -> bool:
+        """Whether a file was found that holds what the stream held."""
+        return any(
+            judged.verdict is not None
+            and judged.verdict.stream is suspect.stream
+            and judged.verdict.finding in {Finding.COPY, Finding.HELD}
+            for judged in self.judged.values()
+        )
+
+    def _left(self, suspect: Suspect) -> int:
+        """The size of the file that has the name now, if it holds a part of what was read, but not all; else -1."""
+        try:
+            fd = self.open(suspect.source, suspect.path)
+        except FileNotFoundError:
+            return -1
+        try:
+            content = content_of(fd, max_unpacked_bytes=self.limits.max_unpacked_bytes)
+            stream = suspect.stream
+            whole = content.matches(stream.fingerprint)[1] and stream.position >= suspect.position
+            return content.size() if not whole and holds_part(content, stream, suspect.position) else -1
+        finally:
+            os.close(fd)
 
     def look_at_held(self, key: Key) -> None:
         """Judge a file that is kept open, whatever its name is now. Raises StoreUnavailable."""
