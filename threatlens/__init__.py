@@ -93,7 +93,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     rules = RuleLibrary(settings, store, geo=geo)
     language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)
     clock = ClockWatch()
-    habits = HabitKeeper(store, OwnAlerts(store, notifications, broadcaster), steady=lambda: clock.steady)
+    alerts = OwnAlerts(store, notifications, broadcaster)
+    habits = HabitKeeper(store, alerts, steady=lambda: clock.steady)
     upkeep = Upkeep(
         RetentionKeeper(
             store,
@@ -105,6 +106,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         BackupSchedule(settings, lambda: config.config.backup, version=__version__),
         habits,
         CoverageKeeper(rules, own_decoders, habits),
+        alerts,
     )
     health = HealthMonitor(settings, store, config, rules, parts=upkeep.parts, clock=clock)
     raiser = Raiser(store, notifications, broadcaster)

@@ -38,6 +38,7 @@ from threatlens.ingestions import Ingestions
 from threatlens.language_model import LanguageModel
 from threatlens.models import now_us
 from threatlens.notifications import NotificationManager
+from threatlens.own_alerts import lines_removed
 from threatlens.own_decoders import OwnDecoders
 from threatlens.processor import QueueProcessor
 from threatlens.processor_open import OpenEvents
@@ -360,6 +361,14 @@ class BackgroundProcessor:
             engine.written.update((status.source_id, _comparable(status)) for status in changed)
 
     def _keep_habits(self, engine: _Engine) -> None:
+        losses = engine.monitor.losses
+        while losses:
+            loss = losses.popleft()
+            try:
+                self._upkeep.alerts.put(lines_removed(loss, self._upkeep.habits.last_event(loss.source_id)))
+            except StoreUnavailable:
+                losses.appendleft(loss)
+                raise
         self._upkeep.habits.work(engine.monitor.statuses(), storing=not engine.processor.state.unavailable)
 
     def _keep_coverage(self, engine: _Engine) -> None:

@@ -106,6 +106,10 @@ class HabitKeeper:
         with self._lock:
             self._sources, self._wanted, self._known = sources, tuple(wanted.items()), {}
 
+    def last_event(self, source_id: int) -> int:
+        """The number of the newest event of a source since the start; 0: there was none."""
+        return self._last_event.get(source_id, 0)
+
     # -- the thread that stores
 
     def take(self, source_id: int, decoded: Sequence[Decoded], lines: Sequence[str], last_event_id: int) -> None:

@@ -18,12 +18,15 @@ from threatlens.models import now_us
 from threatlens.notices import of_incident
 from threatlens.notifications import NotificationManager
 from threatlens.rule_library import Advice
+from threatlens.sources.losses import LinesLost
 from threatlens.store import EventStore
 from threatlens.store_detections import DetectionRow, write_detections
 from threatlens.store_incidents import IncidentTable
 from threatlens.store_notifications import write_occurrences
 
 DETECTION_LOST, SOURCE_SILENT = "threatlens-detection-lost", "threatlens-source-silent"
+LINES_REMOVED = "threatlens-lines-removed"
+TAGS = MappingProxyType({LINES_REMOVED: ("attack.defense-evasion", "attack.t1070.002")})
 ADVICE = MappingProxyType(
     {
         DETECTION_LOST: Advice(
@@ -48,6 +51,22 @@ ADVICE = MappingProxyType(
                 "Look at what wrote the log: systemctl status rsyslog systemd-journald auditd",
             ),
         ),
+        LINES_REMOVED: Advice(
+            "Lines removed from a log",
+            "high",
+            explanation="A file of {log.source} holds less than what was read from it, and no rotated copy holds the"
+            " rest. Logs only grow: who takes lines out of them hides something. What was read is still here.",
+            recommendations=(
+                "Look at the events of this source up to now: what was removed from the file is among them.",
+                "Find out who was logged in and what they ran: last -F; journalctl _COMM=sudo; ausearch -k logs",
+                "Keep the evidence: copy the file and this incident before anything else changes.",
+                "If this log is emptied on purpose, mute the rule for this source.",
+            ),
+            false_positives=(
+                "A file that is written anew each time, such as a status page.",
+                "Rotation that copies into a folder that is not watched.",
+            ),
+        ),
     }
 )
 
@@ -62,6 +81,14 @@ class OwnAlert:
     event_id: int  # of the source's last event; 0: none is known
     note: str  # what exactly, put beside the incident
     since_us: int
+
+
+def lines_removed(loss: LinesLost, event_id: int) -> OwnAlert:
+    """What to raise about a file that lost lines."""
+    note = (
+        f"{loss.path} was {loss.how}: {loss.read_bytes:,} bytes had been read from it, {loss.left_bytes:,} were left."
+    )
+    return OwnAlert(LINES_REMOVED, loss.source_id, loss.source_name, event_id, note, int(loss.noticed_s * 1e6))
 
 
 class OwnAlerts:
@@ -85,7 +112,7 @@ class OwnAlerts:
         advice, now = ADVICE[alert.rule_id], self._clock_us()
         match = RuleMatch(
             alert.rule_id, advice.title, advice.level, LEVEL_SEVERITIES[advice.level], "rule", now, alert.since_us, 1,
-            ((LOG_SOURCE, alert.source_name),), None, None, None, (), (),
+            ((LOG_SOURCE, alert.source_name),), None, None, None, TAGS.get(alert.rule_id, ()), (),
         )  # fmt: skip
         store = self._store
         decisions = Decisions(store.rule_states(), store.mutes(now=now), store.rule_exceptions())

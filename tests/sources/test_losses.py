@@ -5,13 +5,18 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from follow_bench import Bench
 
-from threatlens.sources.losses import AGAIN_S, GRACE_S
+from threatlens.errors import StoreUnavailable
+from threatlens.own_alerts import lines_removed
+from threatlens.sources.losses import AGAIN_S, GRACE_S, LinesLost
 
 LINES = [
     b"Nov 26 10:%02d:%02d host sshd[%d]: Failed password for root from 203.0.113.9 port %d ssh2\n"
@@ -175,3 +180,40 @@ def test_a_loss_while_the_database_is_away_is_told_of_when_it_is_back(bench: Ben
     assert found(bench) == []
     bench.store.down = False
     assert len(found(bench)) == 1
+
+
+def test_removed_lines_are_an_incident_about_their_source(bench: Bench, log: Path, services: Any) -> None:
+    in_place(log, WITHOUT["without lines in the middle"])
+    found(bench)
+    (loss,) = bench.monitor.losses
+    services.store.put_api_source("auth", "auto")
+    incident_id = services.background._upkeep.alerts.put(lines_removed(loss, 0))
+    incident = services.store.incident(incident_id)
+    assert incident.title == "removed traces"
+    assert (incident.subject, incident.severity >= 8) == (("log.source", "source1"), True)
+    assert {tag for member in incident.members.values() for tag in member.tags} >= {"attack.t1070.002"}
+    (note,) = services.store.incident_notes(incident_id)
+    assert note.text == (
+        f"{log} was emptied or written anew: {len(LOG):,} bytes had been read from it, {loss.left_bytes:,} were left."
+    )
+
+
+def test_the_engine_raises_what_the_monitor_noticed_and_keeps_what_cannot_be_stored(services: Any) -> None:
+    loss = LinesLost(services.store.put_api_source("auth", "auto"), "auth", "/var/log/auth.log", 900, 0, "emptied", 1e9)
+    monitor = SimpleNamespace(losses=deque([loss]), statuses=list)
+    engine = SimpleNamespace(monitor=monitor, processor=SimpleNamespace(state=SimpleNamespace(unavailable="busy")))
+    alerts = services.background._upkeep.alerts
+    put, refused = alerts.put, StoreUnavailable("locked")
+
+    def refuse(_alert: object) -> int:
+        raise refused
+
+    alerts.put = refuse
+    with pytest.raises(StoreUnavailable):
+        services.background._keep_habits(engine)
+    assert monitor.losses
+    alerts.put = put
+    services.background._keep_habits(engine)
+    assert not monitor.losses
+    (incident,) = services.store.incidents()
+    assert incident.subject == ("log.source", "auth")

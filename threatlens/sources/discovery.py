@@ -62,7 +62,7 @@ class Discovery(Reader):
         self.judged: dict[Key, Judged] = {}
         self.ours: set[Key] = set()  # files of a source although no pattern names them
         self.held = HeldFiles(self.table)
-        self.losses = LossWatch(clock)
+        self.losses = LossWatch(clock, wall)
 
     def reconsider(self, stream: Stream) -> None:
         for judged in self.judged.values():

@@ -20,6 +20,7 @@ from threatlens.sources.base import Emit, LogSourceConfig, OpenLines, StreamBook
 from threatlens.sources.follower import Follower
 from threatlens.sources.losses import LinesLost
 from threatlens.sources.paths import Listing, display, explain, family, listings, looks_rotated, require_regular
+from threatlens.sources.reader import order
 from threatlens.sources.source import FollowedSource
 from threatlens.sources.stream import Limits, Stream
 from threatlens.sources.table import default_open_limit
@@ -453,7 +454,7 @@ class LogFileMonitor:
         """Let every stream that may have bytes have its turn, urgent sources first, until there are none."""
         follower = self._follower
         while follower.ready and not follower.refused and not self._stop.is_set():
-            for stream in sorted(follower.ready.values(), key=_order):
+            for stream in sorted(follower.ready.values(), key=order):
                 if stream.stream_id not in follower.ready or stream.source is None:
                     follower.ready.pop(stream.stream_id, None)
                     continue
@@ -486,10 +487,6 @@ class LogFileMonitor:
 
     def _publish(self) -> None:
         self._statuses = tuple((s.status(), s.status(waiting=True)) for s in self._sources.values())
-
-
-def _order(stream: Stream) -> tuple[int, int, int]:
-    return stream.source.config.priority if stream.source else 10, stream.turn, stream.born_ns
 
 
 def _original_first(file: Unjudged) -> tuple[bool, int]:

@@ -35,6 +35,7 @@ class LinesLost:
     read_bytes: int
     left_bytes: int
     how: str  # in words: the file was ...
+    noticed_s: float  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,10 @@ class Suspect:
 class LossWatch:
     """What is suspected and what was found. Used from the monitor's thread; `found` may be emptied by another."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], float]) -> None:
         self.found: deque[LinesLost] = deque(maxlen=_MAX_WAITING)
         self._clock = clock
+        self._wall = wall
         self._suspects: dict[int, Suspect] = {}  # by stream
         self._told: dict[str, float] = {}
 
@@ -90,7 +92,15 @@ class LossWatch:
             self._told.clear()
         self._told[path] = now
         self.found.append(
-            LinesLost(source.config.source_id, source.config.source_name, display(path), read_bytes, left_bytes, how)
+            LinesLost(
+                source.config.source_id,
+                source.config.source_name,
+                display(path),
+                read_bytes,
+                left_bytes,
+                how,
+                self._wall(),
+            )
         )
 
 

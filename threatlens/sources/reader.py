@@ -39,6 +39,11 @@ def signature(status: os.stat_result) -> Signature:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def order(stream: Stream) -> tuple[int, bool, int, int]:
+    """What is read first: urgent sources, then what only our descriptor keeps alive, then whoever waits longest."""
+    return stream.source.config.priority if stream.source else 10, not stream.unlinked, stream.turn, stream.born_ns
+
+
 class Reader:
     """Reads streams. What happens when a file is not what it was is decided by the Follower, its subclass."""
 
