@@ -12,6 +12,7 @@ from benchmarks.product import ROOT
 #: Name -> what makes it quick.
 BENCHMARKS = {
     "decode": ("--lines", "10000", "--repeat", "2"),
+    "stages": ("--lines", "18000"),
     "detect": ("--events", "3000", "--spoofed", "20000"),
     "pipeline": ("--quick",),
     "latency": ("--quick",),

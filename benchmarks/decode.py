@@ -1,7 +1,8 @@
 """How many lines one second of one core decodes, by format, through SourceDecoder.decode.
 
-Run: python benchmarks/decode.py [--lines 50000] [--repeat 5]. The last column relates each figure to `str.split` of the
-same lines in the same run, which is what to compare between machines: lower is better.
+Run: python benchmarks/decode.py [--lines 50000] [--repeat 5]. "x str.split" relates each figure to `str.split` of the
+same lines in the same run, which is what to compare between machines: lower is better. Where a format is also measured
+with its name configured, the last table says what finding it out costs.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.table import Table, against
 from threatlens.decoders import SourceDecoder
 
 READ_AT_S = 1_795_420_000.0  # 2026-11-23T07:46:40Z
+TARGETS = {"sshd": 300_000, "nginx": 300_000, "JSON": 150_000}  # lines/s
+AUTO_TARGET = 1.15  # times what the fixed format takes
 
 
 def sshd(dice: random.Random, number: int) -> str:
@@ -123,7 +127,9 @@ def main() -> None:
         ("mixed syslog", mixed, "auto"),
         ("unknown", unknown, "auto"),
     ]
-    print(f"{'lines':<16}{'lines/s':>12}{'us/line':>10}{'x str.split':>13}")
+    gc.set_threshold(50_000, 20, 50)  # as the product runs
+    took: dict[str, float] = {}
+    table = Table("Decoding, one core", "lines", "lines/s", "us/line", "x str.split", "target")
     for name, make, form in cases:
         dice = random.Random(1)
         lines = [make(dice, number) for number in range(arguments.lines)]
@@ -140,7 +146,16 @@ def main() -> None:
 
         taken, reference = best_of(arguments.repeat, decode), best_of(arguments.repeat, split)
         rate = len(lines) / taken
-        print(f"{name:<16}{rate:>12,.0f}{taken / len(lines) * 1e6:>10.2f}{taken / reference:>13.1f}")
+        took[name] = taken / len(lines)
+        verdict = against(rate, TARGETS[name], at_least=True) if name in TARGETS else ""
+        table.add(name, f"{rate:,.0f}", f"{took[name] * 1e6:.2f}", f"{taken / reference:.1f}", verdict)
+    table.show()
+    cost = Table("What finding the format out costs", "lines", "auto / fixed", "target")
+    for name in TARGETS:
+        ratio = took[name] / took[f"{name}, fixed"]
+        cost.add(name, f"{ratio:.2f}", against(ratio, AUTO_TARGET))
+    cost.show()
+    print(f"targets: {', '.join(f'{name} {rate:,}' for name, rate in TARGETS.items())} lines/s; auto {AUTO_TARGET} x")
 
 
 if __name__ == "__main__":

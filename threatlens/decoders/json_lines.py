@@ -185,23 +185,39 @@ _CHECKED: dict[str, Put] = {
 _TAKEN_TIMES = frozenset(_TIMES)
 _BEGINNINGS = ('{"', "{ ", "{}", "{\t")
 _MAX_NAME = 256
-_MAX_OTHERS = 10_000
+_MAX_LAYOUTS, _MAX_PRODUCTS = 1_000, 10_000
+_MAX_KEPT_NAMES, _MAX_KEPT_CHARS = 100, 2_000
 _INFINITE = float("inf")
 
 
-class _Others(dict[str, str]):
-    """Name of a member -> the field that keeps it, "" if the name is too long; forgotten when there are many."""
+#: Of a member: its name with the dots of its nesting, the field of text that it sets ("" for what is read elsewhere,
+#: None for no such field), what checks its value, and the field that keeps what nobody knows ("": a long name).
+_Member = tuple[str, str | None, Put | None, str]
 
-    def __missing__(self, name: str) -> str:
-        if len(name) > _MAX_NAME:
-            return ""
-        if len(self) >= _MAX_OTHERS:
+
+class _Layouts(dict[tuple[str, ...], tuple[_Member, ...]]):
+    """A prefix and the names of members -> what they are. Most objects of a log have the same names; bounded."""
+
+    def __missing__(self, key: tuple[str, ...]) -> tuple[_Member, ...]:
+        prefix, *names = key
+        layout = tuple(_member(prefix + name) for name in names)
+        if len(self) >= _MAX_LAYOUTS:
             self.clear()
-        field = self[name] = "json." + name
-        return field
+        if is_worth_keeping(key):
+            self[key] = layout
+        return layout
 
 
-_OTHERS: Mapping[str, str] = _Others()
+def _member(name: str) -> _Member:
+    return name, _TEXTS.get(name), _CHECKED.get(name), "json." + name if len(name) <= _MAX_NAME else ""
+
+
+def is_worth_keeping(names: tuple[str, ...]) -> bool:
+    """Whether what is known about these names may be remembered: a log can make up many and long ones."""
+    return len(names) <= _MAX_KEPT_NAMES and sum(map(len, names)) <= _MAX_KEPT_CHARS
+
+
+_LAYOUTS: Mapping[tuple[str, ...], tuple[_Member, ...]] = _Layouts()
 
 
 class Products(dict[tuple[str, ...], tuple[ObjectDecoder, ...]]):
@@ -214,9 +230,9 @@ class Products(dict[tuple[str, ...], tuple[ObjectDecoder, ...]]):
     def __missing__(self, names: tuple[str, ...]) -> tuple[ObjectDecoder, ...]:
         present = frozenset(names)
         found = tuple(member for keys, member in self._members if keys <= present)
-        if len(self) >= _MAX_OTHERS:
+        if len(self) >= _MAX_PRODUCTS:
             self.clear()
-        if len(names) <= MAX_FIELDS:
+        if is_worth_keeping(names):
             self[names] = found
         return found
 
@@ -273,17 +289,14 @@ def flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
     number may have lost digits."""
     texts = 0
     cut = inexact = False
-    named, checked, others = _TEXTS.get, _CHECKED.get, _OTHERS
     waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, document)]
     while waiting:
         prefix, depth, members = waiting.pop()
         texts += len(members)
-        for key, value in members.items():
-            name = prefix + key if prefix else key
+        for (name, text_name, put, other), value in zip(_LAYOUTS[prefix, *members], members.values(), strict=True):
             kind = type(value)
             if kind is str:
                 texts += 1
-                text_name = named(name)
                 if text_name is not None:
                     if text_name:
                         fields[text_name] = value
@@ -298,7 +311,7 @@ def flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
             elif kind is list:
                 texts += _count_texts(value)
                 value = [item if isinstance(item, str) else _as_text(item) for item in value[:MAX_FIELDS]]  # noqa: PLW2901
-                if value and (text_name := named(name)):
+                if value and text_name:
                     fields[text_name] = value[0]
                     continue
             elif value is None or name in _TAKEN_TIMES:
@@ -308,10 +321,9 @@ def flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
                     inexact = True
             elif not -_MAX_WHOLE < value < _MAX_WHOLE:  # to compare with a float would take twice as long
                 inexact = True
-            put = checked(name)
             if put is not None:
                 put(fields, value)
-            elif len(fields) < MAX_FIELDS and (other := others[name]):
+            elif other and len(fields) < MAX_FIELDS:
                 fields[other] = value
             else:
                 cut = True

@@ -18,6 +18,7 @@ Constants = Mapping[str, str]
 Cases = Mapping[str, Mapping[str, Constants]]
 Put = Callable[[Fields, str, str], None]
 _MAX_PLANS = 1_000
+_MAX_REFUSED, _MAX_REFUSED_CHARS = 500, 100
 _NOTHING = frozenset(("", "-", "--", "N/A", "n/a", "null", "<nil>", "None", "undefined"))
 
 
@@ -85,21 +86,26 @@ def product(
         fixed = {"event.category": "web", "event.action": "http_request", **fixed}
 
     #: Names of an object's members -> how to find each field: its members, with their nesting, and how it is put.
-    plans: dict[tuple[str, ...], list[tuple[str, Put, list[tuple[str, bool, str]]]]] = {}
+    plans: dict[tuple[str, ...], list[tuple[str, Put | None, list[tuple[str, bool, str]]]]] = {}
+
+    #: What the one member that decides has said in vain: most objects that only look like this product's say the same.
+    only = spoken[0][0] if only_said and len(spoken) == 1 else ""
+    refused: set[str] = set()
 
     def read(document: Mapping[str, Any], found: Fields) -> str | None:
+        if only and type(text := document.get(only)) is str and text in refused:
+            return None
         for member, begin in conditions:
             text = text_of(at(document, member))
             if not text or not text.startswith(begin):
                 return None
         said_fields: Fields = {}
-        for member, readers in spoken:
-            text = at(document, member)
-            if isinstance(text, str) and any(reader(text, said_fields) for reader in readers):
-                break
-        else:
-            if only_said:
-                return None
+        if not _says(document, spoken, said_fields) and only_said:
+            if only and type(text := document.get(only)) is str and len(text) <= _MAX_REFUSED_CHARS:
+                if len(refused) >= _MAX_REFUSED:
+                    refused.clear()
+                refused.add(text)
+            return None
         found.update(fixed)
         names = tuple(document)
         plan = plans.get(names)
@@ -116,8 +122,12 @@ def product(
         for field, put, members in plan:
             for member, nested, foreign in members:
                 value = at(document, member) if nested else document[member]
-                if text := text_of(value):
-                    put(found, field, text)
+                text = value if type(value) is str and value not in _NOTHING else text_of(value)
+                if text:
+                    if put is None:
+                        found[field] = text
+                    else:
+                        put(found, field, text)
                     if foreign in found:
                         del found[foreign]
                     break
@@ -139,15 +149,28 @@ def product(
     return ObjectDecoder(name=name, about=about, keys=tuple(keys.split()), read=read, times=tuple(times.split()))
 
 
-def _putting(field: str) -> Put:
-    """How a member's text gets into this field, as what it should be."""
+def _says(
+    document: Mapping[str, Any], spoken: Sequence[tuple[str, Sequence[Callable[[str, Fields], bool]]]], found: Fields
+) -> bool:
+    """Whether one of the members says something that its readers know."""
+    for member, readers in spoken:
+        text = at(document, member)
+        if isinstance(text, str):
+            for reader in readers:
+                if reader(text, found):
+                    return True
+    return False
+
+
+def _putting(field: str) -> Put | None:
+    """How a member's text gets into this field, as what it should be; None: as it is."""
     if field in {"source", "destination"}:
         return put_endpoint
     if field.endswith(".port"):
         return put_port
     if field in _NUMBERS:
         return _put_number
-    return _put_version if field == "http.version" else _put_text
+    return _put_version if field == "http.version" else None
 
 
 def _put_number(found: Fields, field: str, text: str) -> None:
@@ -158,10 +181,6 @@ def _put_number(found: Fields, field: str, text: str) -> None:
 
 def _put_version(found: Fields, field: str, text: str) -> None:
     found[field] = text.removeprefix("HTTP/")
-
-
-def _put_text(found: Fields, field: str, text: str) -> None:
-    found[field] = text
 
 
 _NUMBERS = frozenset(
