@@ -19,6 +19,7 @@ BENCHMARKS = {
     "pages": ("--quick",),
     "sockets": ("--quick",),
     "idle": ("--quick",),
+    "doors": ("--quick",),
 }
 
 
