@@ -9,6 +9,7 @@ import pytest
 from accounts import log_in
 from builders import Filler
 from receivers import hook, make_hook  # noqa: F401 - fixtures
+from served import served  # noqa: F401 - a fixture
 
 from threatlens import create_app
 from threatlens.settings import Settings, load_settings, prepare_data_folder

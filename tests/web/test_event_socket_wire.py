@@ -201,6 +201,35 @@ def test_errors_and_the_close_code_arrive(server: Server) -> None:
     assert (kinds, end_of(client)) == (["error"] * 5, 1008)
 
 
+def subscribing(**changes: Any) -> str:
+    return json.dumps({**SUBSCRIBE, **changes})
+
+
+#: A code of the contract -> messages that are answered with it.
+BAD_MESSAGES = {
+    "invalid_json": ["{not json", "[" * 2_000, '{"action":"ping","action":"ping"}'],
+    "invalid_message": ["[]", '"x"', "null", "1"],
+    "unknown_action": ['{"action":"drop_tables"}', "{}"],
+    "invalid_event_types": [
+        subscribing(event_types=types) for types in ("new_event", [1], [], ["new_event"] * 200, ["../x"])
+    ],
+    "invalid_after": [subscribing(after=after) for after in (-1, "1 OR 1=1", {"$gt": 0}, 2**63)],
+    "forbidden": [subscribing(event_types=["notification"])],
+}
+
+
+def test_a_bad_message_is_answered_with_its_code_over_the_wire(server: Server) -> None:
+    for code, messages in BAD_MESSAGES.items():
+        for start in range(0, len(messages), 4):
+            client = server.connect()
+            for message in messages[start : start + 4]:
+                client.send(message)
+                answer = hear(client)
+                assert (answer["event_type"], answer["data"]["code"]) == ("error", code), message[:100]
+            client.close()
+    server.publish("nobody has subscribed")
+
+
 def test_two_thousand_messages_at_once_end_with_an_error_and_1008(server: Server) -> None:
     client = server.connect()
     client.sock.sendall(masked(1, b'{"action":"ping"}') * 2000)

@@ -46,7 +46,8 @@ def register(app: Flask, hosts: Sequence[str]) -> None:
 
     def refuse_other_hosts() -> Response | None:
         """A name that somebody else points at this machine is not ours (DNS rebinding)."""
-        if _host_name(request.environ.get("HTTP_HOST", "localhost")) in ours:
+        unnamed = "localhost" if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else ""  # 1.1 has to name it
+        if _host_name(request.environ.get("HTTP_HOST", unnamed)) in ours:
             return None
         words = "ThreatLens is not served under this name. Behind a proxy, name it in THREATLENS_TRUSTED_HOSTS.\n"
         return Response(words, 400, content_type="text/plain; charset=utf-8")
