@@ -33,7 +33,7 @@ def open_line(line: str, clock: Clock) -> Opened | None:
 
 DECODER = LineDecoder(
     name=NAME,
-    about="Apache access log: common, combined and vhost_combined.",
+    about="Apache access log: common, combined and vhost_combined; also lighttpd, Tomcat, Jetty, Varnish.",
     open=open_line,
     leads=("0", "a", "A", ":"),
 )

@@ -19,6 +19,26 @@ _WHO = r'(?:(?:realmId|realmName|clientId|userId|sessionId)=(?:"[^"]*"|[^",]*), 
 
 DECODERS = (
     product(
+        "zitadel",
+        "ZITADEL: refused sign-ins.",
+        "caller msg",
+        when={
+            "caller": ["/home/runner/work/zitadel/", "github.com/zitadel/", "/go/src/github.com/zitadel/", "zitadel/"]
+        },
+        times="time",
+        fields={"source": "remote_addr client_ip", "user.name": "login_name username", "error.message": "error err"},
+        said={
+            "error": [
+                row(
+                    r"ID=[\w-]{1,60} Message=(?P<reason>Password is invalid|Errors\.User\.(?:Password\.Invalid|NotFound|Locked)"
+                    r"|User could not be found|User is locked).*",
+                    "login",
+                    "failure",
+                )
+            ]
+        },
+    ),
+    product(
         "authentik",
         "authentik: sign-ins.",
         "event logger",

@@ -44,6 +44,7 @@ _PARTS = re.compile(
     re.ASCII,
 )
 
+_AUDIT_ID = re.compile(r"([0-9]{9,11}\.[0-9]{3}):[0-9]{1,12}", re.ASCII)
 _TAI64 = re.compile(r"@([0-9a-f]{16}(?:[0-9a-f]{8})?)", re.ASCII)
 _TAI_AHEAD_S = 10  # what the libraries that write these add to Unix time, leap seconds or not
 _MAX_TIME_CHARS = 64
@@ -269,6 +270,8 @@ class Clock:
             return _NO_TIME
         if text.replace(".", "", 1).isdecimal() and "." not in text[:8] and len(text) <= 20:
             return self._digits(text)
+        if (audit := _AUDIT_ID.fullmatch(text)) is not None:
+            return self.epoch(float(audit[1]))
         if text[:1] == "@" and len(text) in (17, 25) and (tai := _TAI64.fullmatch(text)) is not None:
             return self.tai64(tai[1])
         for pattern, order in _LAYOUTS:
