@@ -168,3 +168,15 @@ def test_migrate_says_what_it_did(tmp_path):
 
 def test_log_text_cannot_act_on_a_terminal():
     assert visible("ok\x1b[2J\x07 \u202egnp.exe \u200b") == "ok\\x1b[2J\\x07 \\u202egnp.exe \\u200b"
+
+
+def test_decoders_of_ones_own_read_on_the_command_line_too(tmp_path):
+    folder = tmp_path / "data" / "decoders"
+    folder.mkdir(parents=True)
+    (folder / "shop.gate.yml").write_text("name: shop.gate\npattern: gate (?P<user>[a-z]+) refused\n")
+    (folder / "broken.yml").write_text("name: [")
+    result = threatlens(tmp_path / "data", "decode", "--explain", "-", given=b"gate alice refused\n")
+    (record,) = map(json.loads, result.stdout.splitlines())
+    assert (record["log.format"], record["user.name"]) == ("shop.gate", "alice")
+    assert "broken.yml" in result.stderr.decode()
+    assert threatlens(tmp_path / "data", "decode", "--format", "shop.gate", "-", given=b"x\n").returncode == 0

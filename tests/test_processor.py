@@ -186,6 +186,41 @@ def test_what_a_source_has_taught_is_remembered(bench):
     assert bench.store.learned()[bench.source_id]
 
 
+LOKI = (
+    b'{"streams":[{"stream":{"host":"web1"},"values":[["1795416667000000000","zork"],'
+    b'["1795416668000000000","Nov 23 06:51:08 web1 sshd[1]: Failed password for root from 203.0.113.9 port 52 ssh2"]]},'
+    b'{"stream":{"host":"web2"},"values":[["1795416669000000000","zork again"]]}]}'
+)
+OTLP = (
+    b'{"resourceLogs":[{"resource":{"attributes":[{"key":"host.name","value":{"stringValue":"web1"}}]},"scopeLogs":'
+    b'[{"logRecords":[{"timeUnixNano":"1795416667000000000","body":{"stringValue":"one"}},'
+    b'{"timeUnixNano":"1795416668000000000","severityNumber":17,"body":{"stringValue":"two"}}]}]}]}'
+)
+
+
+def test_every_record_of_a_line_that_carries_several_becomes_an_event(bench, store):
+    bench.process(SSHD + LOKI + b"\n" + OTLP + b"\n" + SSHD)
+    events = sorted(bench.events(), key=lambda event: event.id)
+    assert [event.format for event in events] == ["sshd", "loki", "sshd", "loki", "otlp", "otlp", "sshd"]
+    assert [event.fields["host.name"] for event in events] == ["web1", "web1", "web1", "web2", "web1", "web1", "web1"]
+    assert events[2].fields["source.ip"] == "203.0.113.9"
+    assert [event.message for event in events[4:6]] == ["one", "two"]
+    assert events[5].fields["log.level"] == "error"
+    source = store.source(bench.source_id)
+    assert (source.lines, source.events, source.unaccounted) == (7, 7, 0)
+    assert source.bytes == len(SSHD) * 2 + len(LOKI) + len(OTLP) + 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"streams":[{"stream":{},"values":[["1","a"],["2"]]}]}', b'{"resourceLogs":[{"scopeLogs":[{"logRecords":5}]}]}'],
+)
+def test_a_line_of_records_that_is_damaged_stays_one_event(bench, line):
+    bench.process(line + b"\n")
+    (event,) = bench.events()
+    assert event.raw == line.decode()
+
+
 def test_the_zone_of_a_source_is_learned_applied_and_remembered(bench, store):
     started_s = NOW_US / 1e6
 

@@ -350,7 +350,7 @@ class BackgroundProcessor:
         )  # fmt: skip
         document = status_document(facts, processor.state, self._health.measure(facts, now_us()), now_us())
         self._broadcaster.publish_update(EventUpdate("system_status", document, now_us(), priority=9))
-        skews = {str(source_id): skew for source_id, skew in processor.skews().items()}
+        skews = {str(source_id): skew for source_id, skew in processor.zones.skews().items()}
         habits, coverage = self._upkeep.habits.as_json(), self._upkeep.coverage.as_json()
         more = {"skews": skews, "habits": habits, "coverage": coverage, "counts": processor.counts.as_json()}
         self.status = {**document, **more}

@@ -24,6 +24,7 @@ from threatlens.cli_files import (
     file_problem,
     is_of_records,
     open_records,
+    own_registry,
     reader_has_enough,
 )
 from threatlens.cli_session import current_settings as _settings
@@ -126,7 +127,8 @@ def decode(log_format: str, year: int | None, tz: str, explain: bool, file: str)
     from threatlens.analyzers.patterns import TemplateTree
     from threatlens.decoders.records import decode_file, to_json
 
-    check_format(log_format)
+    registry = own_registry(_settings())
+    check_format(log_format, registry)
     check_zone(tz)
     tree = TemplateTree()
     out = sys.stdout.buffer
@@ -141,6 +143,7 @@ def decode(log_format: str, year: int | None, tz: str, explain: bool, file: str)
                 template_id=lambda message: tree.find(message).id,
                 why=explain,
                 whole=file != "-",  # what arrives piece by piece is shown at once
+                registry=registry,
             ):
                 out.write(to_json(record))
         out.flush()

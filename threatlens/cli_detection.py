@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from threatlens.cli_files import check_format, check_zone, file_problem, open_records, reader_has_enough
+from threatlens.cli_files import (
+    check_format,
+    check_zone,
+    file_problem,
+    open_records,
+    own_registry,
+    reader_has_enough,
+)
 from threatlens.cli_session import current_settings
 
 if TYPE_CHECKING:
@@ -53,7 +60,8 @@ def detect(
     from threatlens.detectors.lists import load_lists
     from threatlens.detectors.threats import ThreatLists
 
-    check_format(log_format)
+    registry = own_registry(current_settings())
+    check_format(log_format, registry)
     check_zone(tz)
     engine = DetectionEngine(
         _load(folder),
@@ -66,7 +74,7 @@ def detect(
     for problem in engine.problems:
         if problem.broken:
             click.echo(f"{problem}", err=True)
-    decoder = SourceDecoder(format=log_format, timezone=tz, year=year)
+    decoder = SourceDecoder(format=log_format, timezone=tz, year=year, registry=registry)
     out = sys.stdout.buffer
     read_at_s = time.time()
     try:

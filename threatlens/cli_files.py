@@ -9,18 +9,37 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import click
 
+if TYPE_CHECKING:
+    from threatlens.decoders.source import Registry
+    from threatlens.settings import Settings
 
-def check_format(name: str) -> None:
-    """Raises UsageError for a format that does not exist."""
+
+def check_format(name: str, registry: Registry | None = None) -> None:
+    """Raises UsageError for a format that does not exist, in the house or in `registry`."""
     from threatlens.decoders import FORMATS
 
-    if name != "auto" and name not in FORMATS:
-        msg = f"no decoder is named {name!r}; there are: auto, {', '.join(sorted(FORMATS))}"
+    known = FORMATS if registry is None else registry.by_name.keys()
+    if name != "auto" and name not in known:
+        msg = f"no decoder is named {name!r}; there are: auto, {', '.join(sorted(known))}"
         raise click.UsageError(msg)
+
+
+def own_registry(settings: Settings) -> Registry | None:
+    """All decoders with those that people have made; None while there are none of these. What is wrong with one is
+    told on stderr."""
+    if not os.path.isdir(settings.decoders_folder):
+        return None
+    from threatlens.own_decoders import OwnDecoders
+
+    own = OwnDecoders(settings.decoders_folder)
+    registry = own.registry()
+    for name, problem in own.problems.items():
+        click.echo(f"{name}: {problem}", err=True)
+    return registry
 
 
 def reader_has_enough() -> None:

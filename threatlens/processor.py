@@ -24,8 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from threatlens.analyzers.heuristic import category, severity
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
-from threatlens.decoders import SourceDecoder
-from threatlens.decoders.skew import ClockSkew
+from threatlens.decoders import SEVERAL, SourceDecoder
 from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
 from threatlens.event import FROM_EXPORT, PARSE_ERROR, Decoded, LogEntry
@@ -36,8 +35,9 @@ from threatlens.models import now_us
 from threatlens.notices import incident_happenings, quiet_places
 from threatlens.notifications import NotificationManager
 from threatlens.own_decoders import OwnDecoders
-from threatlens.processor_batch import Prepared
+from threatlens.processor_batch import Prepared, inside
 from threatlens.processor_events import Counts, by_source, events_of, happening
+from threatlens.processor_zones import Zones
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import texts
 from threatlens.store import FAILURE, INDEXED_CHARACTERS, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
@@ -123,7 +123,7 @@ class QueueProcessor:
         self._cases: set[int] = set()  # sources that raise nothing: see LogSourceConfig
         self._learned: dict[int, tuple[str, ...]] = {}
         self._tree = TemplateTree()
-        self._skews: dict[int, ClockSkew] = {}
+        self.zones = Zones()
         self._templates: dict[str, int] = {}  # id of a shape in the tree: its number in the store
         self._prepared: Queue[Prepared] = Queue(maxsize=PREPARED_BATCHES)
 
@@ -272,6 +272,10 @@ class QueueProcessor:
                     continue
                 unknown += 1
                 template_id = self._template_id(message, text, source_id)
+            elif name in SEVERAL and (records := inside(entry, text)) is not None:
+                counts = zip((blank, joined, unknown), self._read_lines(records, prepared), strict=True)
+                blank, joined, unknown = (sum(pair) for pair in counts)
+                continue
             format_id = format_ids.get(name)
             if format_id is None:
                 format_id = format_ids[name] = name_id("format", name)
@@ -294,17 +298,10 @@ class QueueProcessor:
             all_decoded.append(decoded)
             all_texts.append(text)
         if len(rows) > before and (newest := all_decoded[-1]).timestamp_us is not None:
-            skew = self._skews.setdefault(source_id, ClockSkew())
-            if (
-                skew.observe(read_at_us, newest.timestamp_us)
-                and (minutes := skew.certain_zone_minutes)
-                and decoder.learn_zone(minutes, all_texts[-1].partition("\n")[0], read_at)
-            ):
-                log.info("%s writes in a zone that is %+d minutes off", entry.source_name, minutes)
-                skew.forget()
+            self.zones.observe(entry, decoder, newest.timestamp_us, all_texts[-1].partition("\n")[0])
         if entry.flags and len(rows) > before:  # of its last line
             rows[-1] = rows[-1]._replace(flags=rows[-1].flags | entry.flags)
-        prepared.origins += [entry] * (len(rows) - before)
+        prepared.origins += [entry] * (len(rows) - len(prepared.origins))
         return blank, joined, unknown
 
     def _template_id(self, message: str, line: str, source_id: int) -> int:
@@ -319,14 +316,6 @@ class QueueProcessor:
                 self._store.generalise_template(known, shape.text)
             self._templates[shape.id] = known
         return known
-
-    def skews(self) -> dict[int, tuple[int, int]]:
-        """Sources whose clock is off: microseconds ahead of ours, and the zone in minutes that would explain it."""
-        return {
-            source_id: (skew.ahead_us, skew.zone_minutes)
-            for source_id, skew in list(self._skews.items())
-            if skew.ahead_us
-        }
 
     def recall_shapes(self) -> None:
         """Begin with the shapes that are stored, so that a restart does not number them anew."""

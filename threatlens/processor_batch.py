@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from threatlens.decoders import SourceDecoder, continues, joined
+from threatlens.decoders import SourceDecoder, continues, joined, records_in
 from threatlens.detection import Verdict
 from threatlens.event import FROM_EXPORT, Decoded, LogEntry
 from threatlens.store import DeadLetter, EventRow, Move
+
+
+def inside(entry: LogEntry, line: str) -> LogEntry | None:
+    """The records that a line of an entry carries, as an entry of as many lines; None if it is one record."""
+    records = records_in(line)
+    if not records:
+        return None
+    content = "\n".join(records).encode(errors="replace")
+    return entry._replace(content=content, lines=len(records), encoding="utf-8", flags=0, true_bytes=0)
 
 
 @dataclass

@@ -183,3 +183,21 @@ def test_ticking_nothing_is_answered_kindly(client: Any, services: Any) -> None:
     page = client.post("/first-run", follow_redirects=True).text
     assert "Tick at least one log" in page
     assert services.store.sources() == []
+
+
+def test_a_test_reads_with_decoders_of_ones_own(client: Any, services: Any, logs: Any) -> None:
+    services.own_decoders.save("name: shop.gate\npattern: gate (?P<user>[a-z]+) refused")
+    (logs / "auth.log").write_text("gate alice refused\n")
+    assert "shop.gate" in client.post("/sources/add", data=form(logs, test="1")).text
+
+
+def test_a_learned_zone_is_shown_and_can_be_switched_off(client: Any, services: Any, logs: Any) -> None:
+    client.post("/sources/add", data=form(logs, learn_timezone="y"))
+    added = source(services)
+    services.store.commit([], [], [], learned=[(added.id, '["sshd", "UTC+02:00"]')])
+    assert "UTC+02:00" in client.get("/sources").text
+    page = client.get(f"/sources/{added.id}").text
+    assert "UTC+02:00" in page
+    assert re.search(r'<input[^>]*checked[^>]*name="learn_timezone"|name="learn_timezone"[^>]*checked', page)
+    client.post(f"/sources/{added.id}", data=form(logs))
+    assert source(services).settings["learn_timezone"] is False

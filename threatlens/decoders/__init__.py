@@ -101,6 +101,7 @@ from threatlens.decoders import source as _source
 from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecoder, ObjectDecoder
 from threatlens.decoders.continuations import continues, joined, may_continue
 from threatlens.decoders.explaining import Attempt, Explanation
+from threatlens.decoders.shippers import SEVERAL, records_in
 from threatlens.decoders.times import zone_minutes
 from threatlens.event import Decoded
 
@@ -254,6 +255,7 @@ def decode_stored(raw: str, format: str, registry: _source.Registry | None = Non
 __all__ = [
     "DECODERS",
     "FORMATS",
+    "SEVERAL",
     "UNKNOWN",
     "Attempt",
     "Decoder",
@@ -267,5 +269,6 @@ __all__ = [
     "explain",
     "joined",
     "may_continue",
+    "records_in",
     "zone_minutes",
 ]

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from threatlens.decoders import SourceDecoder, continues, explain, joined
+from threatlens.decoders.source import Registry
 from threatlens.decoders.spans import marks
 from threatlens.event import FLAG_NAMES, Decoded, rfc3339
 
@@ -28,12 +29,14 @@ def decode_file(
     template_id: Callable[[str], str],
     why: bool = False,
     whole: bool = False,
+    registry: Registry | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One object per line, in order. Lines are text or UTF-8, with or without their terminators. `read_at_s`: seconds
     since the epoch; `template_id` names a message's shape; `why` adds how each line found its decoder;
-    `whole` joins the lines of a stack trace to their event, which then comes one line later.
+    `whole` joins the lines of a stack trace to their event, which then comes one line later; `registry` knows more
+    decoders than ours.
     Raises ValueError for an unknown format or time zone."""
-    decoder = SourceDecoder(format=format, timezone=timezone, year=year)
+    decoder = SourceDecoder(format=format, timezone=timezone, year=year, registry=registry)
     zone = None if timezone == "UTC" else ZoneInfo(timezone)
     lines = (raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw for raw in stream)
     each = ((line, decoder.decode(line, read_at_s)) for line in (line.rstrip("\r\n") for line in lines) if line.strip())
@@ -49,7 +52,7 @@ def decode_file(
         if decoded.flags:
             record["threatlens.flags"] = [name for bit, name in FLAG_NAMES.items() if decoded.flags & bit]
         if why:
-            record["threatlens.explain"] = explanation(line, read_at_s, decoded)
+            record["threatlens.explain"] = explanation(line, read_at_s, decoded, registry)
         yield record
 
 
@@ -71,9 +74,9 @@ def _whole(each: Iterable[tuple[str, Decoded]], decoder: SourceDecoder) -> Itera
         yield waiting
 
 
-def explanation(line: str, read_at_s: float, decoded: Decoded) -> dict[str, Any]:
+def explanation(line: str, read_at_s: float, decoded: Decoded, registry: Registry | None = None) -> dict[str, Any]:
     """How the line found its decoder, and where its fields stand in it, for people who ask."""
-    found = explain(line, read_at_s, decoded.format)
+    found = explain(line, read_at_s, decoded.format, registry)
     return {
         "envelopes": list(found.envelopes),
         "program": found.program,

@@ -5,8 +5,10 @@ What they carry is read on where it is a line of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import orjson
 
 from threatlens.decoders.base import ANY_PROGRAM, ObjectDecoder
 from threatlens.decoders.priority import LEVELS
@@ -56,6 +58,44 @@ def _read_loki_push(document: Mapping[str, Any], fields: Fields) -> str | None:
         return None
     _put_labels(stream, fields)
     return first[1]
+
+
+def _read_loki_request(document: Mapping[str, Any], fields: Fields) -> str | None:
+    """A whole push request: {"streams": [{"stream": ..., "values": ...}, ...]}; its first line stands for it."""
+    streams = document["streams"]
+    first = streams[0] if isinstance(streams, list) and streams else None
+    if not isinstance(first, Mapping) or not {"stream", "values"} <= first.keys():
+        return None
+    return _read_loki_push(first, fields)
+
+
+#: Formats of which one line may carry many records.
+SEVERAL = frozenset(("loki.push", "loki.request", "otlp.request"))
+MAX_RECORDS = 10_000  # of one line
+
+
+def records_in(line: str) -> list[str]:
+    """The records that a line of one of SEVERAL carries, each as a line of its own; empty if there is only one."""
+    try:
+        document = orjson.loads(line)
+        found = [*_loki_records(document), *_otlp_records(document)][:MAX_RECORDS]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return []
+    return [orjson.dumps(each).decode() for each in found] if len(found) > 1 else []
+
+
+def _loki_records(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for stream in document.get("streams") or ([document] if "stream" in document else []):
+        for value in stream["values"]:
+            yield {"labels": stream["stream"], "line": value[1], "timestamp": value[0]}
+
+
+def _otlp_records(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for resource in document.get("resourceLogs", ()):
+        shared = resource.get("resource", {}).get("attributes", [])
+        for scope in resource.get("scopeLogs") or resource.get("instrumentationLibraryLogs", ()):
+            for record in scope["logRecords"]:
+                yield {**record, "attributes": [*shared, *record.get("attributes", [])]}
 
 
 def _put_labels(labels: Mapping[str, Any], fields: Fields) -> None:
@@ -113,15 +153,23 @@ OBJECTS = (
         keys=("labels", "line", "timestamp"), read=_read_loki_line, program=ANY_PROGRAM,
     ),
     ObjectDecoder(
-        name="loki.push", about="Grafana Loki's push format.", keys=("stream", "values"), read=_read_loki_push,
+        name="loki.push",
+        about="A stream of Grafana Loki's push format; each of its lines becomes an event.",
+        keys=("stream", "values"), read=_read_loki_push,
         times=("values.0.0",), program=ANY_PROGRAM,
+    ),
+    ObjectDecoder(
+        name="loki.request", about="Grafana Loki's push request; each of its lines becomes an event.",
+        keys=("streams",), read=_read_loki_request, times=("streams.0.values.0.0",), program=ANY_PROGRAM,
     ),
     ObjectDecoder(
         name="otlp", about="A log record of OpenTelemetry.", keys=("body", "timeUnixNano"), read=_read_otlp,
         times=("timeUnixNano", "observedTimeUnixNano"), program=ANY_PROGRAM,
     ),
     ObjectDecoder(
-        name="otlp.request", about="An export request of OpenTelemetry's collector.", keys=("resourceLogs",),
+        name="otlp.request",
+        about="An export request of OpenTelemetry's collector; each of its records becomes an event.",
+        keys=("resourceLogs",),
         read=_read_otlp_batch,
         times=("resourceLogs.0.scopeLogs.0.logRecords.0.timeUnixNano",), program=ANY_PROGRAM,
     ),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from threatlens.analyzers.heuristic import severity
 from threatlens.decoders import SourceDecoder
+from threatlens.decoders.source import Registry
 from threatlens.errors import ConfigError, SourceError
 from threatlens.event import Decoded
 from threatlens.sources.base import LogSourceConfig
@@ -42,8 +43,9 @@ class Preview:
     remedy: str = ""
 
 
-def preview(config: LogSourceConfig, forbidden: tuple[str, ...]) -> Preview:
-    """The first lines of the newest file of a source; a problem in words when there is none to read."""
+def preview(config: LogSourceConfig, forbidden: tuple[str, ...], registry: Registry | None = None) -> Preview:
+    """The first lines of the newest file of a source, read by the decoders of `registry` (None: ours); a problem in
+    words when there is none to read."""
     fence = Fence(config.roots, forbidden)
     found: list[tuple[float, int, str]] = []
     try:
@@ -64,7 +66,7 @@ def preview(config: LogSourceConfig, forbidden: tuple[str, ...]) -> Preview:
         path=display(newest),
         files=len(found),
         size=sum(size for _, size, _ in found),
-        lines=tuple(_lines(content, config)),
+        lines=tuple(_lines(content, config, registry)),
     )
 
 
@@ -79,8 +81,8 @@ def _files(listing: Listing, most: int) -> list[tuple[float, int, str]]:
     return found
 
 
-def _lines(content: bytes, config: LogSourceConfig) -> list[Line]:
-    decoder = SourceDecoder(format=config.format, timezone=config.timezone)
+def _lines(content: bytes, config: LogSourceConfig, registry: Registry | None) -> list[Line]:
+    decoder = SourceDecoder(format=config.format, timezone=config.timezone, registry=registry)
     encoding = config.encoding if config.encoding != "auto" else "utf-16" if content[:2] in _BOMS else "utf-8-sig"
     shown = []
     for line in content.decode(encoding, "replace").split("\n")[:-1]:

@@ -114,7 +114,8 @@ def _source(source_id: int) -> SourceView:
 def _tested(form: SourceForm) -> Preview | None:
     try:
         config = checked(form.values(), tuple(services().config.config.allowed_roots))
-        return preview(config, (os.path.realpath(services().settings.data),))
+        found = services()
+        return preview(config, (os.path.realpath(found.settings.data),), found.own_decoders.registry())
     except ConfigError as error:
         if not form.blame(error):
             flash(error.message, "error")

@@ -1,0 +1,36 @@
+"""What the times in a source's lines tell about its clock and its zone, beside the times at which they were read."""
+
+from __future__ import annotations
+
+import logging
+
+from threatlens.decoders import SourceDecoder
+from threatlens.decoders.skew import ClockSkew
+from threatlens.event import LogEntry
+
+log = logging.getLogger(__name__)
+
+
+class Zones:
+    """The clocks of all sources. The thread that decodes writes, others read."""
+
+    def __init__(self) -> None:
+        self._skews: dict[int, ClockSkew] = {}
+
+    def observe(self, entry: LogEntry, decoder: SourceDecoder, newest_us: int, line: str) -> None:
+        """The newest line of an entry and the time that it carried; a zone that is certain by now is learned."""
+        skew = self._skews.setdefault(entry.source_id, ClockSkew())
+        if not skew.observe(int(entry.timestamp * 1_000_000), newest_us):
+            return
+        minutes = skew.certain_zone_minutes
+        if minutes and decoder.learn_zone(minutes, line, entry.timestamp):
+            log.info("%s writes in a zone that is %+d minutes off", entry.source_name, minutes)
+            skew.forget()
+
+    def skews(self) -> dict[int, tuple[int, int]]:
+        """Sources whose clock is off: microseconds ahead of ours, and the zone in minutes that would explain it."""
+        return {
+            source_id: (skew.ahead_us, skew.zone_minutes)
+            for source_id, skew in list(self._skews.items())
+            if skew.ahead_us
+        }
