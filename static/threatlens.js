@@ -188,9 +188,10 @@
     const button = event.target.closest("[data-copy]");
     if (!button) return;
     navigator.clipboard.writeText(button.previousElementSibling.textContent).then(() => {
-      button.textContent = "Copied";
-      setTimeout(() => { button.textContent = "Copy"; }, 1500);
-    }, () => { button.textContent = "Not allowed"; });
+      button.classList.add("done");
+      $("use", button).setAttribute("href", "#check");
+      setTimeout(() => { button.classList.remove("done"); $("use", button).setAttribute("href", "#copy"); }, 1500);
+    }, () => { button.title = "The browser does not allow it"; });
   });
 
   // Raw and decoded are one thing: what is pointed at on one side lights up on both.

@@ -7,6 +7,7 @@ neither loses nor repeats one.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ DAY_US = 86_400_000_000
 RULE_STATES = ("off", "observe", "on")
 #: In `suppressed`: the match is of a case, which raises nothing outside of it.
 CASE = "case"
+TARGETS_FROM = 20_000  # newest matches
 MAX_LINKED = 1_000  # events of one match that are linked to it
 
 
@@ -225,6 +227,14 @@ def write_novelties(connection: Connection, rows: Iterable[Any]) -> None:
     )
 
 
+def _first_id(connection: Connection, start_us: int) -> int:
+    """The first event that arrived with a time from this minute on."""
+    low = connection.exec_driver_sql(
+        "SELECT min(first_id) FROM event_minutes WHERE minute >= ?", (start_us // 60_000_000,)
+    ).scalar()
+    return 2**62 if low is None else int(low)
+
+
 class DetectionBook:
     """Detections for pages, and the decisions of people about rules."""
 
@@ -325,6 +335,27 @@ class DetectionBook:
                 (low or 0, high or 0, start_us, end_us),
             )
             return {row[0]: (row[1], row[2]) for row in rows}
+
+    def matches_since(self, start_us: int) -> int:
+        """How many matches there are of events that arrived since then; whole minutes."""
+        with self.database.reading() as connection:
+            low = _first_id(connection, start_us)
+            return int(
+                connection.exec_driver_sql("SELECT count(*) FROM detections WHERE event_id >= ?", (low,)).scalar() or 0
+            )
+
+    def top_targets(self, start_us: int, *, limit: int) -> list[tuple[str, str, int]]:
+        """Whom the newest matches since then are about: ("user" or "host", its name, matches)."""
+        with self.database.reading() as connection:
+            low = _first_id(connection, start_us)
+            seen: Counter[tuple[str, str]] = Counter()
+            for user, host in connection.exec_driver_sql(
+                "SELECT user_name, host_name FROM detections WHERE event_id >= ? AND suppressed = ''"
+                " ORDER BY event_id DESC LIMIT ?",
+                (low, TARGETS_FROM),
+            ):
+                seen.update(kind for kind in (("user", user), ("host", host)) if kind[1])
+            return [(kind, name, n) for (kind, name), n in seen.most_common(limit)]
 
     def rule_states(self) -> dict[str, str]:
         """What was decided about rules: off, observe or on."""

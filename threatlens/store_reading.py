@@ -17,13 +17,14 @@ from sqlalchemy import Connection
 from threatlens.event import Decoded, Event, EventFilter
 from threatlens.store_database import Database
 from threatlens.store_detections import DetectionView, detections_of
-from threatlens.store_search import COLUMNS, MINUTE_US, Found, Search, rollup_condition, text_of
+from threatlens.store_search import COLUMNS, MINUTE_US, Found, Search, rollup_condition, shared_condition, text_of
 from threatlens.store_sorting import Sorted
 
 #: What one row of address_slots covers.
 SLOT_US = 600_000_000
 #: Events that a survey reads at once.
 SURVEYED = 200
+FOR_EVER = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +120,21 @@ class EventReading:
     # -- the roll-up
 
     def counts(self, where: EventFilter) -> Counts:
-        """Counts by severity, category and source, from the roll-up: whole minutes, words ignored."""
+        """Counts by severity, category and source, from the roll-ups: whole minutes, words ignored."""
         with self.database.reading() as connection:
-            condition, values = rollup_condition(connection, where)
-            rows = connection.exec_driver_sql(
-                "SELECT severity, category_id, source_id, sum(n) FROM event_minutes"
-                f" WHERE {condition} GROUP BY severity, category_id, source_id",
-                tuple(values),
-            ).all()
+            tests, values = shared_condition(connection, where)
+            condition = " AND ".join(tests)
+            first = None if where.start_us is None else where.start_us // MINUTE_US
+            last = None if where.end_us is None else (where.end_us - 1) // MINUTE_US
+            rows: list[Any] = []
+            for (table, column), low, high in spans(
+                first, last, ("event_hours", "hour"), ("event_minutes", "minute"), 60
+            ):
+                rows += connection.exec_driver_sql(
+                    f"SELECT severity, category_id, source_id, sum(n) FROM {table} WHERE {column} BETWEEN ? AND ?"
+                    f" AND {condition} GROUP BY severity, category_id, source_id",
+                    (low, high, *values),
+                ).all()
             categories = _names(connection, {row[1] for row in rows})
             sources = _source_names(connection)
         counts: tuple[dict[int, int], dict[str, int], dict[str, int]] = ({}, {}, {})
@@ -141,19 +149,32 @@ class EventReading:
     def histogram(
         self, start_us: int, end_us: int, buckets: int, where: EventFilter
     ) -> list[tuple[int, dict[int, int]]]:
-        """`buckets` bars from start to end: (start of the bar in microseconds, {severity: n}). Whole minutes."""
+        """`buckets` bars from start to end: (start of the bar in microseconds, {severity: n}).
+
+        Whole minutes; bars of more than half an hour are made of whole hours.
+        """
         start, end = start_us // MINUTE_US, -(-end_us // MINUTE_US)
         width = max(1, -(-(end - start) // buckets))
+        hourly = width > 30
+        if hourly:
+            start, width = start // 60 * 60, -(-width // 60) * 60
         bars: list[tuple[int, dict[int, int]]] = [
             ((start + index * width) * MINUTE_US, {}) for index in range(-(-(end - start) // width))
         ]
         with self.database.reading() as connection:
-            condition, values = rollup_condition(connection, where)
-            rows = connection.exec_driver_sql(
-                "SELECT (minute - ?) / ?, severity, sum(n) FROM event_minutes"
-                f" WHERE minute >= ? AND minute < ? AND {condition} GROUP BY 1, 2",
-                (start, width, start, end, *values),
-            )
+            if hourly:
+                tests, values = shared_condition(connection, where)
+                statement = (
+                    "SELECT (hour * 60 - ?) / ?, severity, sum(n) FROM event_hours"
+                    f" WHERE hour >= ? / 60 AND hour * 60 < ? AND {' AND '.join(tests)} GROUP BY 1, 2"
+                )
+            else:
+                condition, values = rollup_condition(connection, where)
+                statement = (
+                    "SELECT (minute - ?) / ?, severity, sum(n) FROM event_minutes"
+                    f" WHERE minute >= ? AND minute < ? AND {condition} GROUP BY 1, 2"
+                )
+            rows = connection.exec_driver_sql(statement, (start, width, start, end, *values))
             for index, severity, n in rows:
                 bars[index][1][severity] = n
         return bars
@@ -162,17 +183,26 @@ class EventReading:
         self, *, start_us: int, end_us: int | None = None, category: str | None = None, limit: int = 10
     ) -> list[tuple[str, int, int, int]]:
         """The busiest source addresses: (address, events, failures, successes); from whole slots of ten minutes."""
-        tests, values = ["slot >= ?"], [start_us // SLOT_US]
-        if end_us is not None:
-            tests.append("slot <= ?")
-            values.append((end_us - 1) // SLOT_US)
-        if category is not None:
-            tests.append("category_id = (SELECT id FROM names WHERE kind = 'category' AND name = ?)")
+        last = None if end_us is None else (end_us - 1) // SLOT_US
+        wanted = (
+            "" if category is None else " AND category_id = (SELECT id FROM names WHERE kind = 'category' AND name = ?)"
+        )
+        parts: list[str] = []
+        values: list[Any] = []
+        for (table, column), low, high in spans(
+            start_us // SLOT_US, last, ("address_days", "day"), ("address_slots", "slot"), 144
+        ):
+            # Without the plus an index on addresses would be walked from end to end, to spare the grouping.
+            parts.append(
+                "SELECT source_ip, sum(n) AS n, sum(failures) AS failures, sum(successes) AS successes"
+                f" FROM {table} WHERE {column} BETWEEN ? AND ?{wanted} GROUP BY +source_ip"
+            )
+            values += [low, high, *([] if category is None else [category])]
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT source_ip, sum(n), sum(failures), sum(successes) FROM address_slots"
-                f" WHERE {' AND '.join(tests)} GROUP BY source_ip ORDER BY 2 DESC, 1 LIMIT ?",
-                (*values, *([] if category is None else [category]), limit),
+                f"SELECT source_ip, sum(n), sum(failures), sum(successes) FROM ({' UNION ALL '.join(parts)})"
+                " GROUP BY source_ip ORDER BY 2 DESC, 1 LIMIT ?",
+                (*values, limit),
             )
             return [(str(address), int(n), int(failed), int(good)) for address, n, failed, good in rows]
 
@@ -187,6 +217,26 @@ class EventReading:
                 (limit,),
             )
             return [TemplateView(*row) for row in rows]
+
+
+Table = tuple[str, str]  # its name, its column of time
+
+
+def spans(first: int | None, last: int | None, coarse: Table, fine: Table, size: int) -> list[tuple[Table, int, int]]:
+    """The rows that make up a stretch of time: whole units of `size` from the coarse table, both ends from the fine.
+
+    first and last are in units of the fine table, both included; None: no end. What is given back is (table, from, to).
+    """
+    beginning = 0 if first is None else -(-first // size)
+    end = FOR_EVER if last is None else (last + 1) // size  # not included
+    if beginning >= end:
+        return [(fine, first or 0, FOR_EVER if last is None else last)]
+    parts = [(coarse, beginning, end - 1)]
+    if first is not None and first < beginning * size:
+        parts.append((fine, first, beginning * size - 1))
+    if last is not None and last >= end * size:
+        parts.append((fine, end * size, last))
+    return parts
 
 
 def _names(connection: Connection, numbers: set[int]) -> dict[int, str]:

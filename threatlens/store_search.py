@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
@@ -54,7 +55,7 @@ class Search:
         limit: int,
         events: Callable[[Connection, Sequence[Any]], list[Event]],
         *,
-        within_s: float = SEARCH_S,
+        within_s: float | None = None,  # SEARCH_S
     ) -> None:
         self.connection = connection
         self.where = where
@@ -63,14 +64,18 @@ class Search:
         self.forward = after is not None
         self.low = (after or 0) + 1 if after is not None else 1
         self.high = before - 1 if before is not None else 2**62
-        self.deadline_s = time.monotonic() + within_s
+        self.deadline_s = time.monotonic() + (SEARCH_S if within_s is None else within_s)
 
     def found(self) -> Found:
         """The page; raises what reading raises."""
         if all(test.is_counted for test in self.where.tests):
             return Found(self.events(self.connection, self._reader(self.low, self.high, self.limit).rows()))
-        keys = next((keys for keys in map(_keys, self.where.tests) if keys), ())
-        candidates = self._by_keys(keys) if keys else self._one_by_one()
+        test, keys = next(((test, _keys(test)) for test in self.where.tests if _keys(test)), (None, ()))
+        candidates = self._one_by_one()
+        if test is not None:
+            candidates = self._by_keys(keys)
+            if test.fields in IN_LINE:
+                candidates = chain(self._nearest(test.values), candidates)
         found = Found()
         for rows, reached in candidates:
             found += [event for event in self.events(self.connection, rows) if self.where.matches(event)]
@@ -96,6 +101,29 @@ class Search:
             reached = rows[-1][0] if len(rows) >= chunk else edge
             low, high = (reached + 1, high) if self.forward else (low, reached - 1)
             yield rows, reached if low <= high else None
+
+    def _nearest(self, texts: Sequence[str]) -> Iterator[tuple[list[Any], int | None]]:
+        """The rows nearest to the start that hold one of these texts: what is frequent fills the page from there.
+
+        The index, whose cost grows with the number of lines that have a word, is asked for the rest.
+        """
+        high = min(self.high, self._newest())
+        low, high = (
+            (self.low, min(high, self.low + SCANNED_FIRST - 1))
+            if self.forward
+            else (max(self.low, high - SCANNED_FIRST + 1), high)
+        )
+        self.low, self.high = (high + 1, self.high) if self.forward else (self.low, low - 1)
+        chunk = 2 * self.limit
+        while low <= high:
+            reader = self._reader(low, high, chunk)
+            holds = " OR ".join("instr(lower(e.raw), ?) > 0" for _ in texts)
+            reader.tests += f" AND (typeof(e.raw) = 'blob' OR {holds})"
+            reader.values = [*reader.values, *(text.lower() for text in texts)]
+            rows = reader.read(low, high, chunk)
+            reached = rows[-1][0] if len(rows) == chunk else high if self.forward else low
+            low, high = (reached + 1, high) if self.forward else (low, reached - 1)
+            yield rows, reached
 
     def _by_keys(self, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[list[Any], int | None]]:
         """The same for a test with indexes: the ids that these give, merged."""
@@ -211,18 +239,23 @@ class _Reader:
             f" ORDER BY {'first_id ASC' if self.forward else 'last_id DESC'}",
             (*values, self.high, self.low),
         )
-        low = high = None
-        for first, last in rows:
-            if low is None or high is None:
+        low, high = 1, 0  # nothing
+        least, most = self.low, self.high  # what was not given yet lies between these
+        for row in rows:
+            first, last = max(row[0], least), min(row[1], most)
+            if first > last:
+                continue
+            meets = first <= high + 1 if self.forward else last >= low - 1
+            if low > high:
                 low, high = first, last
-            elif self.forward and first <= high + 1:
-                high = max(high, last)
-            elif not self.forward and last >= low - 1:
-                low = min(low, first)
+            elif meets and high - low < WINDOW:
+                low, high = min(low, first), max(high, last)
             else:
+                # A page is often full after the first range: the others need not be known.
                 yield low, high
-                low, high = first, last
-        if low is not None and high is not None:
+                least, most = (high + 1, most) if self.forward else (least, low - 1)
+                low, high = max(first, least), min(last, most)
+        if low <= high:
             yield low, high
 
     def _by_words(self) -> list[Any]:
@@ -302,7 +335,7 @@ def fts_query(words: Sequence[str]) -> str:
 
 
 def rollup_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:
-    tests, values = _shared_condition(connection, where)
+    tests, values = shared_condition(connection, where)
     if where.start_us is not None:
         tests.append("minute >= ?")
         values.append(where.start_us // MINUTE_US)
@@ -313,7 +346,7 @@ def rollup_condition(connection: Connection, where: EventFilter) -> tuple[str, l
 
 
 def event_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:
-    tests, values = _shared_condition(connection, where)
+    tests, values = shared_condition(connection, where)
     if where.start_us is not None:
         tests.append("timestamp >= ?")
         values.append(where.start_us)
@@ -380,7 +413,7 @@ def _marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
 
 
-def _shared_condition(connection: Connection, where: EventFilter) -> tuple[list[str], list[Any]]:
+def shared_condition(connection: Connection, where: EventFilter) -> tuple[list[str], list[Any]]:
     """Tests on columns that events and the roll-up have in common."""
     tests, values = ["1"], []
     if (where.min_severity, where.max_severity) != (1, 10):

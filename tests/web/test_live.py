@@ -172,7 +172,7 @@ EVERYWHERE = {"trust", "coverage", "open-incidents"}
 @pytest.mark.parametrize(
     ("page", "panels"),
     [
-        ("dashboard", {"headline", "attention", "numbers", "histogram", "knocking", "sources", *EVERYWHERE}),
+        ("dashboard", {"headline", "attention", "numbers", "histogram", "knocking", "sources", "targets", *EVERYWHERE}),
         ("sources", {"source-list", *EVERYWHERE}),
         ("events", {"events-total", "events-summary", *EVERYWHERE}),
         ("nonsense", EVERYWHERE),

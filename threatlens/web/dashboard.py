@@ -85,7 +85,7 @@ def panels() -> dict[str, str]:
     values = _values()
     return {
         name: render_template(f"dashboard/_{name}.html", **values)
-        for name in ("headline", "attention", "numbers", "histogram", "knocking", "sources")
+        for name in ("headline", "attention", "numbers", "histogram", "knocking", "targets", "sources")
     }
 
 

@@ -17,6 +17,8 @@ from threatlens.web.presentation import count, percent, plural, sentence, size
 BARS = {"15m": 15, "1h": 60, "24h": 72, "7d": 84, "30d": 60}
 DASHBOARD_RANGES = ("1h", "24h", "7d")
 SEVERE_ROWS = 12
+TARGETS = 6
+SEVERE_READ = 100  # newest severe events that are told of in sentences
 MINUTE_US = 60_000_000
 #: Parts of the engine without which attacks go unseen; what else is unwell stands on the page of health alone.
 WATCHING = frozenset(
@@ -59,6 +61,9 @@ class Overview:
     peak: int  # of one bar, as lines a minute
     severe: int  # severity 5 and up
     unknown: int
+    matches: int  # of rules
+    waiting: int  # lines in the queue
+    targets: Sequence[tuple[str, str, int]]  # user or host, its name, matches
     bars: tuple[Bar, ...]
     highest: int  # events in the highest bar
     knocks: tuple[tuple[Knock, str], ...]  # with a word about each
@@ -76,9 +81,10 @@ def overview(range_name: str) -> Overview:
     logins = store.top_addresses(start_us=since, category="authentication", limit=50)
     known = {knock[0]: knock for knock in logins}
     bars, highest = histogram_bars(where, now - seconds * 1_000_000, now, BARS[range_name])
-    rate = round(60 * services().engine_status().get("lines_per_s", 0))
+    engine = services().engine_status()
+    rate = round(60 * engine.get("lines_per_s", 0))
     width_minutes = max(1, (bars[0].end_us - bars[0].start_us) // MINUTE_US) if bars else 1
-    severe = store.page(EventFilter(min_severity=7, start_us=since), limit=200)
+    severe = store.page(EventFilter(min_severity=7, start_us=since), limit=SEVERE_READ)
     dead = sum(not letter.event_id for letter in store.dead_letters(limit=100))
     items = attention(
         severe, logins, sources, dead_letters=dead, range_name=range_name, incidents=store.pressing_incidents()
@@ -91,6 +97,9 @@ def overview(range_name: str) -> Overview:
         peak=max(highest // width_minutes, rate),
         severe=sum(n for severity, n in counts.by_severity.items() if severity >= 5),
         unknown=sum(source.unknown for source in sources),
+        matches=store.matches_since(since),
+        waiting=engine.get("queue", {}).get("lines", 0),
+        targets=store.top_targets(since, limit=TARGETS),
         bars=bars,
         highest=highest,
         knocks=tuple(
