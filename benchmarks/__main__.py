@@ -17,6 +17,8 @@ BENCHMARKS = {
     "pipeline": ("--quick",),
     "latency": ("--quick",),
     "pages": ("--quick",),
+    "explore": ("--quick",),
+    "live": ("--quick",),
     "sockets": ("--quick",),
     "idle": ("--quick",),
     "doors": ("--quick",),

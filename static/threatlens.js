@@ -95,28 +95,31 @@
     if (!table || !pill) return false;
     return chosen() !== null || table.getBoundingClientRect().top < 0;
   }
+  let settled = false;
   function settle() {
     if (!table) return;
+    const fresh = all("tbody.batch:not(.settled)", table);
+    if (!fresh.length && settled) return;
+    const hold = fresh.length > 0 && paused();
+    for (const batch of fresh) batch.classList.add("settled", hold ? "held" : "fresh");
+    const parts = settled ? fresh : [table];
+    settled = true;
     const seen = new Set();
-    for (const batch of all("tbody.batch:not(.settled)", table)) {
-      batch.classList.add("settled", paused() ? "held" : "fresh");
-    }
+    const longest = Number(table.dataset.longest) || 200;
     for (const row of rows()) {
-      if (seen.has(row.id)) row.remove();
-      seen.add(row.id);
+      if (seen.has(row.id) || (seen.size >= longest && !row.classList.contains("chosen"))) row.remove();
+      else seen.add(row.id);
     }
-    const longest = Number(table.dataset.longest) || 500;
-    for (const row of rows().slice(longest)) if (!row.classList.contains("chosen")) row.remove();
     for (const body of all("tbody.settled", table)) if (!body.children.length) body.remove();
-    const last = all("tr", table).pop();
+    const last = table.rows[table.rows.length - 1];
     if (last && last.classList.contains("gap")) last.remove();
     const empty = $("#events-empty");
     if (empty && seen.size) empty.hidden = true;
-    dated();
+    // The column of times becomes as wide as dates need, and stays so.
+    if (!table.classList.contains("dated") && parts.some((part) => all("time", part).some((time) => time.textContent.length > 8))) {
+      table.classList.add("dated");
+    }
     count();
-  }
-  function dated() {
-    table.classList.toggle("dated", rows().some((row) => $("time", row).textContent.length > 8));
   }
   function count() {
     if (!pill) return;

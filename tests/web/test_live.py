@@ -135,7 +135,7 @@ def test_a_flood_is_sampled_and_says_so(app: Any, filler: Filler) -> None:
     flood = [f"line {number}" for number in range(300)]
     browser = watch(app, "page=events&have=0", nothing, lambda: filler.add(*flood), nothing, nothing)
     assert browser.ids() == [list(range(300, 250, -1))]
-    assert "250 more arrived, showing the newest 50." in browser.frames[-1]
+    assert "250 more arrived and are stored; this shows the newest 50." in browser.frames[-1]
     assert 'data-n="300"' in browser.frames[-1]
 
 

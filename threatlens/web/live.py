@@ -36,6 +36,8 @@ from threatlens.web.toasts import Toasts
 
 FRAME_S = 0.25  # between two frames to one browser
 FRAME_ROWS = 50
+CALM_ROWS = 10  # more of them in one frame come without a light of their own
+FLOOD_S = 0.5  # between two frames where rows have to be left out
 CHECK_S = 0.25  # between two looks whether the session still holds
 WAIT_S = 0.4  # for news, before looking at everything else
 PANELS_S = 1.0  # between two looks at the panels
@@ -211,6 +213,7 @@ class _Feed:
         self.looked_s = float("-inf")
         self.toasts = Toasts(is_analyst=who.may("analyst"), reading=request.args.get("incident", 0, type=int))
         self.update_seq = 0
+        self.is_flood = False
 
     def run(self) -> NoReturn:
         """Send what changes, at most one frame in FRAME_S."""
@@ -223,7 +226,7 @@ class _Feed:
             frame += self.changed_panels(place.event_id) + self.alerts()
             if frame:
                 self.ws.send(frame)
-                self.rest(FRAME_S)
+                self.rest(FLOOD_S if self.is_flood else FRAME_S)
             if self.has_rows:
                 batch = broadcaster.wait(place, min(WAIT_S, PANELS_S))
                 place, frame = self.take(batch, place)
@@ -250,6 +253,7 @@ class _Feed:
             self.rest(0)
             return batch.place, ""
         found = [event for event in reversed(batch.events) if self.view.where.matches(event)]
+        self.is_flood = len(found) > FRAME_ROWS
         if not found:
             self.rest(FRAME_S)
         return batch.place, self.rows(found[:FRAME_ROWS], more=max(len(found) - FRAME_ROWS, 0))
@@ -267,7 +271,9 @@ class _Feed:
         if not events:
             return ""
         n = len(events)
-        parts = [f'<table hx-swap-oob="afterend:#events-head"><tbody class="batch" data-n="{n + max(more, 0)}">']
+        many = " many" if n > CALM_ROWS else ""
+        arrived = n + max(more, 0)
+        parts = [f'<table hx-swap-oob="afterend:#events-head"><tbody class="batch{many}" data-n="{arrived}">']
         parts += [self.shared.row(event, self.view.columns) for event in events]
         if more:
             older = self.view.url(before=events[-1].id)
