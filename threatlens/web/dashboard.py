@@ -70,9 +70,9 @@ def discovered() -> list[Discovered]:
 
 
 def range_name() -> str:
-    """The time range the URL asks for; else a day, or the hour when all of the day lies in it."""
+    """The time range the URL asks for; else a day, or less when all of the day lies in it."""
     name = request.args.get("range", "")
-    return name if name in DASHBOARD_RANGES else fitting_range(DASHBOARD_RANGES[:2])
+    return name if name in DASHBOARD_RANGES else fitting_range(DASHBOARD_RANGES[:3])
 
 
 def severe_view() -> View:

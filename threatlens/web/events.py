@@ -222,7 +222,7 @@ def _bars(view: View) -> tuple[object, int]:
     end = min(view.where.end_us or now_us(), now_us())
     start = view.where.start_us
     if start is None:
-        start = end - RANGES[fitting_range(("1h", "24h"))][0] * 1_000_000
+        start = end - RANGES[fitting_range(("15m", "1h", "24h"))][0] * 1_000_000
     if not 0 < end - start <= MAX_CHART_US:
         start = end - MAX_CHART_US
     return histogram_bars(view.where, start, end, BARS)

@@ -15,7 +15,7 @@ from threatlens.web.presentation import count, percent, plural, sentence, size
 
 #: How many bars the histogram of a range has.
 BARS = {"15m": 15, "1h": 60, "24h": 72, "7d": 84, "30d": 60}
-DASHBOARD_RANGES = ("1h", "24h", "7d")
+DASHBOARD_RANGES = ("15m", "1h", "24h", "7d")
 SEVERE_ROWS = 12
 TARGETS = 6
 SEVERE_READ = 100  # newest severe events that are told of in sentences

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
+import re
 import zoneinfo
 from typing import Any
 from urllib.parse import urlencode
@@ -173,6 +174,11 @@ NAMES = {
 }  # fmt: skip
 
 
+def fielded(text: str) -> list[tuple[str, bool]]:
+    """The parts of an explanation, and which of them are names of fields that are filled in: {source.ip}."""
+    return [(part, at % 2 == 1) for at, part in enumerate(re.split(r"\{([a-zA-Z0-9_.]+)\}", text)) if part]
+
+
 def cell(event: Event, name: str) -> str:
     """What a column shows of an event."""
     return ", ".join(texts_of(event, name))
@@ -214,6 +220,7 @@ def register(app: Flask) -> None:
         app.add_template_filter(each)
     app.add_template_filter(rfc3339)
     app.add_template_filter(cell)
+    app.add_template_filter(fielded)
     app.add_template_global(percent)
     app.add_template_global(plural)
     app.add_template_global(asset)
