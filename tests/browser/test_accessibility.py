@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
 PAGES = (
-    "/", "/incidents", "/events", "/events?q=usr:root", "/events?q=has:user", "/events?column=user.name&column=path&sort=severity", "/events/compare", "/events/1", "/rules", "/sources",
+    "/", "/incidents", "/events", "/events?q=usr:root", "/events?q=has:user",
+    "/events?column=user.name&column=path&sort=severity", "/events/compare", "/events/1", "/rules", "/sources",
     "/sources/add", "/notifications", "/reports", "/unknown", "/decode", "/dead-letters", "/health", "/upload",
     "/settings", "/settings/users", "/settings/tokens", "/settings/audit", "/entities/address/203.0.113.9",
     "/entities/user/root", "/nope",
