@@ -13,6 +13,7 @@ from threatlens import (
     models_logins,
     models_notifications,
     models_reports,
+    models_rollups,
     models_searches,
     models_threats,
 )
@@ -54,6 +55,7 @@ def test_the_models_and_the_migrations_name_the_same_columns(settings, path):
         models_threats.ThreatListRecord,
         models_threats.ListPassRecord,
         models_reports.ReportRecord,
+        models_rollups.EventHourRecord,
         models_searches.SavedSearchRecord,
     ):
         assert record.__tablename__ in models.Base.metadata.tables
