@@ -112,16 +112,25 @@ def _upgrade(path: str) -> None:
     # Alembic takes a third of a second to import: only here.
     from alembic import command
     from alembic.config import Config
-    from sqlalchemy import create_engine
+    from sqlalchemy import Connection, create_engine, event
 
     config = Config()
     config.set_main_option("script_location", os.path.join(os.path.dirname(__file__), "migrations").replace("%", "%%"))
     engine = create_engine("sqlite:///" + path)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file: it can become smaller again
+
+    # One transaction for all steps: sqlite3 would commit before every CREATE, and a kill would leave half a schema.
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file: it can become smaller again
+
+    @event.listens_for(engine, "begin")
+    def say_begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        connection.commit()
     engine.dispose()
 
 
