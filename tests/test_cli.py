@@ -100,6 +100,23 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path, arguments, code, words):
     assert words in one_sentence(result)
 
 
+@pytest.mark.parametrize("arguments", [["decode", "-"], ["rules", "check", "builtin"], ["sources", "list"]])
+def test_a_full_disk_below_the_output_is_said_in_a_sentence(tmp_path, arguments):
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "threatlens", *arguments], cwd=PROJECT, stdout=full, stderr=subprocess.PIPE,
+            env=dict(os.environ, THREATLENS_DATA=str(tmp_path / "data"), COLUMNS="1"), input=b"a line\n", check=False,
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert "No space left on device" in one_sentence(result)
+
+
+def test_what_is_piped_carries_no_escape_codes(tmp_path, log):
+    result = threatlens(tmp_path / "data", "ingest", str(log), COLUMNS="1")
+    assert b"\x1b" not in result.stdout + result.stderr
+    assert result.stdout.count(b"\n") == 1
+
+
 def test_a_port_in_use_is_named(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -7,6 +7,7 @@ Commands import what they need themselves: `decode` starts in a tenth of a secon
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import socket
 import sys
@@ -44,6 +45,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except ThreatLensError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            raise click.ClickException(f"the output cannot be written: {error.strerror}") from error
 
 
 @click.group("threatlens", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

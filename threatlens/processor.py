@@ -474,7 +474,8 @@ class QueueProcessor:
         self.counts.add(prepared.decoded, prepared.origins, self._wall())
         if self._habits is not None:
             for run in by_source(prepared, first_id):
-                self._habits.take(*run)
+                if run[0] not in self._cases:
+                    self._habits.take(*run)
         state = self.state
         state.lines += lines
         state.events += result.events
