@@ -1,7 +1,7 @@
 """The hostile inputs that ThreatLens must survive and what it must keep to, each with the tests that show it.
 
-L: lines, F: files, C: configuration, W: WebSocket, H: HTTP, R: requirements of security. A row whose tests are renamed
-or removed fails here.
+L: lines, F: files, C: configuration, W: WebSocket, H: HTTP, R: requirements of security, U: rules, M: the language
+model, K: the command line. A row whose tests are renamed or removed fails here.
 """
 
 from __future__ import annotations
@@ -235,6 +235,9 @@ REQUIREMENTS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 #: R04 is not here: it comes with a second factor.
 
+RULE_FILES, ENGINE, RULE_PAGES = "detectors/test_bad_rules.py", "detectors/test_engine.py", "web/test_rule_pages.py"
+CLI = "test_cli.py"
+
 ROWS: dict[str, tuple[tuple[str, str], ...]] = {
     **{f"L{n:02}": (STRANGE,) for n in (1, 2, 3, 6, 7, 8, 9, 11, 12, 13, 14, 15)},
     "L04": ((LINES, "test_l04_a_line_of_100_mib_is_cut_and_memory_stays_flat"),),
@@ -282,6 +285,74 @@ ROWS: dict[str, tuple[tuple[str, str], ...]] = {
     **SOCKETS,
     **REQUESTS,
     **REQUIREMENTS,
+    "L41": (
+        (RULE_FILES, "test_a_rule_that_matches_every_line_is_told_of_in_sum"),
+        ("test_notifications.py", "test_a_flood_about_one_thing_is_one_message_and_then_one_with_the_count"),
+    ),
+    "L42": ((ENGINE, "test_spoofed_addresses_take_bounded_memory_and_hide_no_attack"),),
+    # rules
+    "U01": ((RULE_FILES, "test_a_broken_rule_says_what_is_wrong_and_where"), (RULE_FILES, "test_a_broken_file_harms_no_other")),
+    "U02": (
+        (RULE_FILES, "test_a_pattern_that_backtracks_runs_in_linear_time"),
+        (RULE_FILES, "test_a_pattern_that_only_backtracking_can_run_is_refused_if_it_is_dangerous"),
+    ),
+    "U03": (
+        (RULE_FILES, "test_a_file_of_more_than_a_megabyte_is_refused"),
+        (RULE_FILES, "test_more_files_than_there_may_be_are_told"),
+    ),
+    "U04": ((RULE_FILES, "test_the_second_rule_of_an_id_is_a_problem"), (RULE_PAGES, "test_a_file_stays_in_its_folder")),
+    "U05": ((RULE_FILES, "test_a_broken_rule_says_what_is_wrong_and_where"),),
+    "U06": ((RULE_FILES, "test_texts_and_names_of_a_rule_are_never_code"),),
+    "U07": ((RULE_FILES, "test_a_rule_about_a_field_that_never_exists_loads_and_has_no_hits"),),
+    "U08": ((RULE_FILES, "test_a_rule_that_cannot_run_is_refused_as_a_whole_with_the_reason"),),
+    "U09": ((RULE_FILES, "test_a_rule_that_cannot_run_is_refused_as_a_whole_with_the_reason"),),
+    "U10": (("test_habits.py", "test_an_alert_of_ours_is_no_event_that_rules_could_see"),),
+    "U11": (
+        (RULE_FILES, "test_a_link_that_leads_out_of_the_folder_is_not_followed"),
+        (RULE_FILES, "test_a_broken_file_harms_no_other"),
+    ),
+    "U12": (
+        (RULE_FILES, "test_a_rule_that_matches_every_line_is_told_of_in_sum"),
+        (RULE_FILES, "test_a_rule_that_takes_too_long_is_switched_off_and_says_so"),
+    ),
+    # the language model
+    "M01": ((MODEL, "test_the_most_evil_answers_change_no_alert_and_no_severity"),),
+    "M02": (
+        (MODEL, "test_the_envelope_is_small_plain_and_cannot_be_left"),
+        (MODEL, "test_every_injection_of_the_red_team_passes_in_every_field"),
+    ),
+    "M03": ((MODEL, "test_the_envelope_is_small_plain_and_cannot_be_left"),),
+    "M04": (
+        (MODEL, "test_an_answer_that_is_none_is_no_analysis_with_the_reason_and_changes_nothing"),
+        (MODEL, "test_a_model_that_is_slow_is_given_up_after_its_time_and_two_more_tries"),
+    ),
+    "M05": ((MODEL, "test_the_most_evil_answers_change_no_alert_and_no_severity"),),
+    "M06": ((MODEL, "test_every_injection_of_the_red_team_passes_in_every_field"),),
+    "M07": ((MODEL, "test_the_budget_of_an_hour_is_kept_and_a_failing_model_rests"),),
+    "M08": ((MODEL, "test_an_address_that_is_not_allowed_is_never_called"),),
+    # the command line
+    "K01": ((CLI, "test_a_port_in_use_is_named"), (CLI, "test_a_bad_port_in_the_environment_is_named")),
+    "K02": (
+        (CLI, "test_tokens_come_alone_on_standard_output"),
+        (CLI, "test_what_is_wrong_is_said_in_a_sentence"),
+        ("test_smoke.py", "test_the_server_follows_answers_streams_and_ends_within_five_seconds"),
+    ),
+    "K03": (
+        (CLI, "test_decode_reads_gzip_and_survives_a_closed_pipe"),
+        (CLI, "test_a_full_disk_below_the_output_is_said_in_a_sentence"),
+        (CLI, "test_what_is_piped_carries_no_escape_codes"),
+    ),
+    "K04": (
+        (BACKUP, "test_a_backup_that_is_cut_off_or_changed_anywhere_changes_nothing"),
+        (BACKUP, "test_an_encrypted_backup_opens_with_its_passphrase_only"),
+        (BACKUP, "test_a_database_of_a_newer_version_is_refused"),
+        (BACKUP, "test_a_backup_that_somebody_made_up_writes_nothing"),
+    ),
+    "K05": (
+        ("test_smoke.py", "test_one_engine_a_database_and_another_takes_over"),
+        ("test_doctor.py", "test_the_running_engine_is_named"),
+    ),
+    "K06": (("test_signals.py", "test_a_start_that_"), ("test_signals.py", "test_signals_for_log_rotation_")),
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from threatlens.decoders.source import Registry
 from threatlens.event import EventFilter, SourceStatus
 from threatlens.habits import MISSING_MINUTES, Rhythm, SourceHabits
 from threatlens.habits_keeper import HabitKeeper
-from threatlens.own_alerts import DETECTION_LOST, SOURCE_SILENT, OwnAlerts
+from threatlens.own_alerts import DETECTION_LOST, SOURCE_SILENT, OwnAlert, OwnAlerts
 from threatlens.processor import QueueProcessor
 from threatlens.store_accounts import Doer
 from threatlens.store_notifications import Occurrence
@@ -250,6 +250,17 @@ def test_what_was_learned_outlives_a_restart_and_so_does_what_is_lost(bench: Wat
         again.feed(changed, 20)
     assert [each.id for each in again.incidents()] == [incident.id]
     assert next(iter(third.health())).state == "degraded"
+
+
+def test_an_alert_of_ours_is_no_event_that_rules_could_see(bench: Watched, store: Any) -> None:
+    bench.feed(auth_log(), 10)
+    before = store.last_id()
+    alerts = OwnAlerts(store, Told(), bench.ring)  # type: ignore[arg-type]
+    for _ in range(3):
+        alerts.put(OwnAlert(SOURCE_SILENT, bench.source_id, "auth", before, "Nothing comes.", NOW_US))
+
+    assert store.last_id() == before
+    assert [each.n for each in bench.incidents()] == [3]
 
 
 def test_habits_that_cannot_be_read_are_learned_anew() -> None:

@@ -41,7 +41,7 @@ def test_a_start_that_is_broken_off_says_nothing_and_hurts_nothing(tmp_path: Any
     assert revision(database) in (None, HEAD)
 
 
-def test_signals_for_log_rotation_and_broken_pipes_stop_nothing_and_two_stops_are_one(folder: Any) -> None:
+def test_signals_for_log_rotation_and_broken_pipes_stop_nothing_and_two_stops_are_one(folder: Any) -> None:  # noqa: F811
     log = folder / "logs" / "auth.log"
     log.write_text(LINE)
     with server(folder) as (process, port, _):
