@@ -235,7 +235,7 @@ REQUIREMENTS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 #: R04 is not here: it comes with a second factor.
 
-RULE_FILES, ENGINE, RULE_PAGES = "detectors/test_bad_rules.py", "detectors/test_engine.py", "web/test_rule_pages.py"
+SIGMA, ENGINE, RULE_PAGES = "detectors/test_bad_rules.py", "detectors/test_engine.py", "web/test_rule_pages.py"
 CLI = "test_cli.py"
 
 ROWS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -286,34 +286,34 @@ ROWS: dict[str, tuple[tuple[str, str], ...]] = {
     **REQUESTS,
     **REQUIREMENTS,
     "L41": (
-        (RULE_FILES, "test_a_rule_that_matches_every_line_is_told_of_in_sum"),
+        (SIGMA, "test_a_rule_that_matches_every_line_is_told_of_in_sum"),
         ("test_notifications.py", "test_a_flood_about_one_thing_is_one_message_and_then_one_with_the_count"),
     ),
     "L42": ((ENGINE, "test_spoofed_addresses_take_bounded_memory_and_hide_no_attack"),),
     # rules
-    "U01": ((RULE_FILES, "test_a_broken_rule_says_what_is_wrong_and_where"), (RULE_FILES, "test_a_broken_file_harms_no_other")),
+    "U01": ((SIGMA, "test_a_broken_rule_says_what_is_wrong_and_where"), (SIGMA, "test_a_broken_file_harms_no_other")),
     "U02": (
-        (RULE_FILES, "test_a_pattern_that_backtracks_runs_in_linear_time"),
-        (RULE_FILES, "test_a_pattern_that_only_backtracking_can_run_is_refused_if_it_is_dangerous"),
+        (SIGMA, "test_a_pattern_that_backtracks_runs_in_linear_time"),
+        (SIGMA, "test_a_pattern_that_only_backtracking_can_run_is_refused_if_it_is_dangerous"),
     ),
     "U03": (
-        (RULE_FILES, "test_a_file_of_more_than_a_megabyte_is_refused"),
-        (RULE_FILES, "test_more_files_than_there_may_be_are_told"),
+        (SIGMA, "test_a_file_of_more_than_a_megabyte_is_refused"),
+        (SIGMA, "test_more_files_than_there_may_be_are_told"),
     ),
-    "U04": ((RULE_FILES, "test_the_second_rule_of_an_id_is_a_problem"), (RULE_PAGES, "test_a_file_stays_in_its_folder")),
-    "U05": ((RULE_FILES, "test_a_broken_rule_says_what_is_wrong_and_where"),),
-    "U06": ((RULE_FILES, "test_texts_and_names_of_a_rule_are_never_code"),),
-    "U07": ((RULE_FILES, "test_a_rule_about_a_field_that_never_exists_loads_and_has_no_hits"),),
-    "U08": ((RULE_FILES, "test_a_rule_that_cannot_run_is_refused_as_a_whole_with_the_reason"),),
-    "U09": ((RULE_FILES, "test_a_rule_that_cannot_run_is_refused_as_a_whole_with_the_reason"),),
+    "U04": ((SIGMA, "test_the_second_rule_of_an_id_is_a_problem"), (RULE_PAGES, "test_a_file_stays_in_its_folder")),
+    "U05": ((SIGMA, "test_a_broken_rule_says_what_is_wrong_and_where"),),
+    "U06": ((SIGMA, "test_texts_and_names_of_a_rule_are_never_code"),),
+    "U07": ((SIGMA, "test_a_rule_about_a_field_that_never_exists_loads_and_has_no_hits"),),
+    "U08": ((SIGMA, "test_a_rule_that_cannot_run_is_refused_as_a_whole_with_the_reason"),),
+    "U09": ((SIGMA, "test_a_rule_that_cannot_run_is_refused_as_a_whole_with_the_reason"),),
     "U10": (("test_habits.py", "test_an_alert_of_ours_is_no_event_that_rules_could_see"),),
     "U11": (
-        (RULE_FILES, "test_a_link_that_leads_out_of_the_folder_is_not_followed"),
-        (RULE_FILES, "test_a_broken_file_harms_no_other"),
+        (SIGMA, "test_a_link_that_leads_out_of_the_folder_is_not_followed"),
+        (SIGMA, "test_a_broken_file_harms_no_other"),
     ),
     "U12": (
-        (RULE_FILES, "test_a_rule_that_matches_every_line_is_told_of_in_sum"),
-        (RULE_FILES, "test_a_rule_that_takes_too_long_is_switched_off_and_says_so"),
+        (SIGMA, "test_a_rule_that_matches_every_line_is_told_of_in_sum"),
+        (SIGMA, "test_a_rule_that_takes_too_long_is_switched_off_and_says_so"),
     ),
     # the language model
     "M01": ((MODEL, "test_the_most_evil_answers_change_no_alert_and_no_severity"),),

@@ -87,6 +87,11 @@ def test_a_machine_that_is_well_has_no_part_that_is_not(monitor: HealthMonitor) 
             "inotify",
             "cannot start",
         ),
+        (
+            {"statuses": (SourceStatus(1, "auth", "flowing", warnings=("too many open files; 3 wait",)),)},
+            "open files",
+            "too many open files",
+        ),
     ],
 )
 def test_what_keeps_lines_away_is_shown_at_once_and_heals_by_itself(
@@ -122,6 +127,15 @@ def test_a_queue_is_called_full_once_reading_has_waited_for_it(monitor: HealthMo
     hands.now += 6
     assert states(monitor, full)["queue"].state == "degraded"
     assert states(monitor)["queue"].state == "ok"
+
+
+def test_memory_near_its_limit_is_shown_and_heals(monitor: HealthMonitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("threatlens.health.memory_limit", lambda: 1 << 30)
+    monkeypatch.setattr("threatlens.health.memory_bytes", lambda: 1_000 << 20)
+    assert states(monitor)["memory"].state == "degraded"
+    assert states(monitor)["memory"].reason == "1000 MiB of 1024"
+    monkeypatch.setattr("threatlens.health.memory_bytes", lambda: 300 << 20)
+    assert states(monitor)["memory"].state == "ok"
 
 
 def test_a_step_of_the_clock_is_shown_for_an_hour(hands: Hands) -> None:

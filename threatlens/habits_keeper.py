@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 #: Lines that are looked at together: within them the order is not looked at.
 CHUNK = 64
+#: Of a large batch more: it is a backlog, in which a hundred lines more or less do not matter.
+LARGE, LARGE_CHUNK = 1_000, 256
 #: Lines that were not understood of which a decoder is drafted, of each program.
 SAMPLES, SAMPLE_CHARACTERS, SHAPES = 40, 1_000, 10
 KEPT_OF_CHUNK = 8
@@ -91,6 +93,7 @@ class HabitKeeper:
         self._samples: dict[tuple[int, str], deque[tuple[str, str]]] = {}  # message and line
         self._changes: deque[tuple[int, str, str]] = deque(maxlen=1_000)  # source, program, "lost" or "found"
         self._known: dict[Key, tuple[str, ...]] = {}
+        self._actions: dict[tuple[Any, ...], str] = {}
         self._sources: LogSources | None = None
         self._wanted: tuple[tuple[str, LogSource], ...] = ()
         self._saved_s = float("-inf")
@@ -119,13 +122,17 @@ class HabitKeeper:
             habits = self._habits.setdefault(source_id, SourceHabits())
             self._lines[source_id] += len(decoded)
             self._last_event[source_id] = last_event_id
-            for start in range(0, len(decoded), CHUNK):
-                self._take_chunk(source_id, habits, decoded[start : start + CHUNK], lines[start : start + CHUNK], now)
+            size = CHUNK if len(decoded) < LARGE else LARGE_CHUNK
+            for start in range(0, len(decoded), size):
+                self._take_chunk(source_id, habits, decoded[start : start + size], lines[start : start + size], now)
 
     def _take_chunk(
         self, source_id: int, habits: SourceHabits, decoded: Sequence[Decoded], lines: Sequence[str], now: float
     ) -> None:
-        keys = [key_of(one) for one in decoded]
+        keys: list[Key] = [  # once per line: values from JSON need not be text, that is seen to below
+            (name, get("event.category"), get("process.name"), get("event.outcome"), get("event.action"))
+            for name, get in [(one.format, one.fields.get) for one in decoded]
+        ]
         try:
             counted = Counter(keys)
         except TypeError:  # a list, from a JSON document
@@ -133,7 +140,11 @@ class HabitKeeper:
             counted = Counter(keys)
         tallies: dict[str, _Row] = {}  # by program
         for key, n in counted.items():
-            tallies.setdefault(_program(key), _Row()).add(key, n)
+            program = _program(key)
+            row = tallies.get(program)
+            if row is None:
+                row = tallies[program] = _Row()
+            row.add(key, n, self._action(key))
             for wanted in self._provided(key, keys, decoded):
                 habits.met[wanted] = int(now)
         now_us, whole = int(now * 1e6), _Row()
@@ -159,8 +170,10 @@ class HabitKeeper:
         kept: Counter[str] = Counter()
         telling = 0
         for place, key in enumerate(keys):
+            if key[4]:
+                continue
             program = _program(key)
-            if key[4] or program not in watched or (not program and key[0] != "unknown"):
+            if program not in watched or (not program and key[0] != "unknown"):
                 continue
             message = decoded[place].message[:SAMPLE_CHARACTERS]
             telling += _TELLING.search(message) is not None
@@ -173,6 +186,17 @@ class HabitKeeper:
                     known = self._samples[source_id, program] = deque(maxlen=SAMPLES)
                 known.append((message, lines[place][:SAMPLE_CHARACTERS]))
         return telling
+
+    def _action(self, key: Key) -> str:
+        """The action's name, "" without one."""
+        if not key[4]:
+            return ""
+        found = self._actions.get(key[1:])
+        if found is None:
+            if len(self._actions) >= MAX_KNOWN:
+                self._actions.clear()
+            found = self._actions[key[1:]] = action_name(str(key[4]), str(key[3] or ""), str(key[1] or ""))
+        return found
 
     def _provided(self, key: Key, keys: Sequence[Key], decoded: Sequence[Decoded]) -> tuple[str, ...]:
         """The names of the log sources that events of this kind are of."""
@@ -363,13 +387,6 @@ def usual(habits: SourceHabits, now_s: float) -> dict[str, Any]:
     }
 
 
-def key_of(one: Decoded) -> Key:
-    """What decides how an event is counted. Values from JSON need not be text."""
-    fields = one.fields
-    get = fields.get
-    return one.format, get("event.category"), get("process.name"), get("event.outcome"), get("event.action")
-
-
 def _program(key: Key) -> str:
     return str(key[2])[:64] if key[2] else ""
 
@@ -399,15 +416,13 @@ class _Row:
         self.of_kind = [0] * len(KINDS)
         self.actions: Counter[str] = Counter()
 
-    def add(self, key: Key, n: int) -> None:
-        name, category, _, outcome, action = key
+    def add(self, key: Key, n: int, action: str) -> None:
         self.lines += n
-        self.of_kind[LINES] += n if name != "unknown" else 0
+        self.of_kind[LINES] += n if key[0] != "unknown" else 0
         if action:
-            login = "authentication" in str(category)
             self.of_kind[ACTIONS] += n
-            self.of_kind[LOGINS] += n if login else 0
-            self.actions[action_name(str(action), str(outcome or ""), str(category or ""))] += n
+            self.of_kind[LOGINS] += n if "authentication" in action else 0
+            self.actions[action] += n
 
     def join(self, other: _Row) -> None:
         self.lines += other.lines
