@@ -22,6 +22,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from flask import Flask
 
     from threatlens import web
+    from threatlens.answers import AnswerLinks
     from threatlens.background import BackgroundProcessor
     from threatlens.backup_schedule import BackupSchedule
     from threatlens.broadcaster import EventBroadcaster
@@ -87,8 +88,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     broadcaster = EventBroadcaster()
     ingestions = Ingestions(settings, store)
     reporter = Reporter(store, lambda: config.config, settings.reports_folder)
+    answers = AnswerLinks(lambda: secret_keys(settings), settings.base_url, lambda: config.config.answers)
     notifications = NotificationManager(
-        store, lambda: config.config, outbound, broadcaster, base_url=settings.base_url, report=reporter.pdf
+        store,
+        lambda: config.config,
+        outbound,
+        broadcaster,
+        base_url=settings.base_url,
+        report=reporter.pdf,
+        answers=answers,
     )
     rules = RuleLibrary(settings, store, geo=geo)
     language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)
@@ -142,6 +150,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         broadcaster,
         ingestions,
         notifications,
+        answers,
         reporter,
         background,
         outbound,

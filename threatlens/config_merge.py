@@ -12,6 +12,7 @@ from typing import Any
 from threatlens.config_book import SavedSource
 from threatlens.config_schema import LIMIT_KEYS, SETTING_KEYS
 from threatlens.config_values import (
+    AnswerConfig,
     BackupConfig,
     HeartbeatConfig,
     LlmConfig,
@@ -141,6 +142,7 @@ def with_imported(key: str, saved: Any, value: Any, declared: Any) -> Any:
 def config_of(values: Mapping[str, Any], sources: tuple[LogSourceConfig, ...]) -> MonitoringConfig:
     kinds = {
         "retention": Retention,
+        "answers": AnswerConfig,
         "reports": ReportConfig,
         "llm": LlmConfig,
         "heartbeat": HeartbeatConfig,

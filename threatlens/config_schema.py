@@ -279,6 +279,13 @@ _LLM_KEYS: Mapping[str, Kind] = {
 }
 
 
+_ANSWER_KEYS: Mapping[str, Kind] = {"enabled": boolean, "valid_hours": whole(1, 720), "mute_hours": whole(1, 720)}
+
+
+def _answers(node: Node, key: str, reading: Reading) -> dict[str, Any]:
+    return read_section(node, key, reading, _ANSWER_KEYS)
+
+
 _REPORT_KEYS: Mapping[str, Kind] = {
     "daily": boolean,
     "weekly": boolean,
@@ -353,6 +360,7 @@ SETTING_KEYS: Mapping[str, Kind] = {
     "max_queue_size": whole(100, 10_000_000),
     "health_check_interval": whole(1, 3600),
     "retention": _retention,
+    "answers": _answers,
     "reports": _reports,
     "channels": named(_channel, "channels"),
     "llm": _llm,

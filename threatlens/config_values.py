@@ -153,6 +153,15 @@ class NotificationRule:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerConfig:
+    """Links in messages with which an incident is acknowledged or muted without logging in."""
+
+    enabled: bool = True
+    valid_hours: int = 72
+    mute_hours: int = 24  # how long what such a link mutes stays quiet
+
+
+@dataclass(frozen=True, slots=True)
 class ReportConfig:
     """Which reports are made by themselves, and who gets them."""
 
@@ -206,6 +215,7 @@ class MonitoringConfig:
     retention: Retention = field(default_factory=Retention)
     channels: tuple[Channel, ...] = ()
     notification_rules: tuple[NotificationRule, ...] = ()
+    answers: AnswerConfig = field(default_factory=AnswerConfig)
     reports: ReportConfig = field(default_factory=ReportConfig)
     llm: LlmConfig = field(default_factory=LlmConfig)
     heartbeat: HeartbeatConfig = field(default_factory=HeartbeatConfig)

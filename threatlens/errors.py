@@ -125,6 +125,10 @@ class StaleChange(ThreatLensError):
     """Somebody else changed the thing first. The person looks again and decides again."""
 
 
+class AnswerError(ThreatLensError):
+    """A link of a message does nothing, and why: unknown, expired, used, withdrawn, or the incident is gone."""
+
+
 class RuleFileError(ThreatLensError):
     """A rule or a list cannot be saved. Whoever wrote it must act; nothing was changed."""
 

@@ -76,3 +76,14 @@ class ChannelStateRecord(Base):
     disabled: Mapped[str] = mapped_column(Text)  # why nothing is tried until somebody acts
     last_ok_us: Mapped[int] = mapped_column(BigInteger)
     last_error: Mapped[str] = mapped_column(Text)
+    answers_from_us: Mapped[int] = mapped_column(BigInteger, default=0)  # links of older messages do nothing
+
+
+class NotificationAnswerRecord(Base):
+    """A link of a message that was used."""
+
+    __tablename__ = "notification_answers"
+    notification_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    action: Mapped[str] = mapped_column(Text, primary_key=True)  # acknowledge, mute
+    address: Mapped[str] = mapped_column(Text)  # where it was used from
+    used_at: Mapped[int] = mapped_column(BigInteger)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from threatlens.answers import AnswerLinks
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.channels import (
     Attachment,
@@ -96,6 +97,7 @@ class NotificationManager:
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         jitter: Callable[[], float] = random.random,
         report: Callable[[int], Attachment | None] = lambda _report_id: None,
+        answers: AnswerLinks | None = None,
         build: Callable[[Channel, HttpClient], NotificationChannel] | None = None,
     ) -> None:
         self._store = store
@@ -106,6 +108,7 @@ class NotificationManager:
         self._clock_us = clock_us
         self._jitter = jitter
         self._report = report
+        self._answers = answers
         self._build = build or notifier
 
     # -- what is to be told
@@ -212,6 +215,8 @@ class NotificationManager:
         message = _from_json(json.loads(payload))
         if isinstance(report_id := message.data.get("report_id"), int) and (pdf := self._report(report_id)):
             message = replace(message, attachments=(pdf,))
+        if self._answers is not None and due.kind == "incident":  # never stored: who reads the database cannot answer
+            message = replace(message, links=self._answers.links(due.id, due.incident_id, due.created_us))
         try:
             delivery = self._build(channel, self._client).send(message)
         except (ChannelError, ConfigError) as error:

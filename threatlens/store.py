@@ -21,12 +21,11 @@ from threatlens.errors import NotOurs
 from threatlens.models import now_us
 from threatlens.store_accounts import AccountBook
 from threatlens.store_analyses import AnalysisBook
+from threatlens.store_answers import AnswerBook
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
-from threatlens.store_detections import DetectionBook
 from threatlens.store_entities import EntityBook
 from threatlens.store_health import HealthBook
-from threatlens.store_incidents import IncidentBook
 from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
 from threatlens.store_reading import SLOT_US, Decode, EventReading
 from threatlens.store_reports import ReportBook
@@ -108,8 +107,7 @@ class EventStore(
     EventReading,
     AnalysisBook,
     SourceBook,
-    DetectionBook,
-    IncidentBook,
+    AnswerBook,
     StreamTable,
     TokenBook,
     AccountBook,

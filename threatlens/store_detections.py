@@ -391,19 +391,22 @@ class DetectionBook:
     def add_mute(self, mute: Mute, doer: Doer) -> int:
         """Keep these quiet from now on; the id of the mute."""
         with self.database.writing() as connection:
-            scope = {
-                "source_ip": mute.source_ip, "user": mute.user_name, "source": mute.source, "host": mute.host_name,
-                "expires": rfc3339(mute.expires_us), "reason": mute.reason,
-            }  # fmt: skip
-            self.audit_rule(doer, "mute.added", mute.rule_id or "any", scope, connection)
-            return int(
-                connection.exec_driver_sql(
-                    "INSERT INTO mutes (rule_id, source_ip, user_name, source, host_name, reason, author, incident_id,"
-                    " created_at, expires_us) VALUES (?,?,?,?,?,?,?,?,?,?) RETURNING id",
-                    (mute.rule_id, mute.source_ip, mute.user_name, mute.source, mute.host_name, mute.reason,
-                     mute.author, mute.incident_id, mute.created_at, mute.expires_us),
-                ).scalar_one()
-            )  # fmt: skip
+            return self._add_mute(connection, mute, doer)
+
+    def _add_mute(self, connection: Connection, mute: Mute, doer: Doer) -> int:
+        scope = {
+            "source_ip": mute.source_ip, "user": mute.user_name, "source": mute.source, "host": mute.host_name,
+            "expires": rfc3339(mute.expires_us), "reason": mute.reason,
+        }  # fmt: skip
+        self.audit_rule(doer, "mute.added", mute.rule_id or "any", scope, connection)
+        return int(
+            connection.exec_driver_sql(
+                "INSERT INTO mutes (rule_id, source_ip, user_name, source, host_name, reason, author, incident_id,"
+                " created_at, expires_us) VALUES (?,?,?,?,?,?,?,?,?,?) RETURNING id",
+                (mute.rule_id, mute.source_ip, mute.user_name, mute.source, mute.host_name, mute.reason,
+                 mute.author, mute.incident_id, mute.created_at, mute.expires_us),
+            ).scalar_one()
+        )  # fmt: skip
 
     def end_mute(self, mute_id: int, doer: Doer) -> bool:
         """Take it back; False: there is none in force with this id."""

@@ -8,7 +8,7 @@ about one version of an incident: the second is told.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -323,24 +323,31 @@ class IncidentBook:
         if unknown or values.get("status", OPEN) not in STATUSES:
             msg = f"not a change of an incident: {values}"
             raise ValueError(msg)
-        now = now_us()
         with self.database.writing() as connection:
-            row = connection.exec_driver_sql(
-                "SELECT status, assignee, closed_us, version FROM incidents WHERE id = ?", (incident_id,)
-            ).one_or_none()
-            if row is None or row[3] != version:
-                msg = "somebody else has changed this incident meanwhile; look at it again"
-                raise StaleChange(msg)
-            before = {"status": row[0], "assignee": row[1]}
-            after = {**before, **values}
-            closed_us = (row[2] or now) if after["status"] in (CLOSED, FALSE_POSITIVE) else 0
-            connection.exec_driver_sql(
-                "UPDATE incidents SET status = ?, assignee = ?, closed_us = ?, updated_at = ?, version = version + 1"
-                " WHERE id = ?",
-                (after["status"], after["assignee"], closed_us, now, incident_id),
-            )
-            _note(connection, incident_id, kind, doer.name, text, {name: before[name] for name in values})
-            self._audit_incident(connection, doer, f"incident.{kind}", incident_id, {**values, "before": before})
+            self._change_incident(connection, incident_id, version, doer, kind, text, values)
+
+    def _change_incident(
+        self, connection: Connection, incident_id: int, version: int | None, doer: Doer, kind: str, text: str,
+        values: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        """The change, within the caller's transaction; version None: whatever was changed before."""
+        now = now_us()
+        row = connection.exec_driver_sql(
+            "SELECT status, assignee, closed_us, version FROM incidents WHERE id = ?", (incident_id,)
+        ).one_or_none()
+        if row is None or version not in (None, row[3]):
+            msg = "somebody else has changed this incident meanwhile; look at it again"
+            raise StaleChange(msg)
+        before = {"status": row[0], "assignee": row[1]}
+        after = {**before, **values}
+        closed_us = (row[2] or now) if after["status"] in (CLOSED, FALSE_POSITIVE) else 0
+        connection.exec_driver_sql(
+            "UPDATE incidents SET status = ?, assignee = ?, closed_us = ?, updated_at = ?, version = version + 1"
+            " WHERE id = ?",
+            (after["status"], after["assignee"], closed_us, now, incident_id),
+        )
+        _note(connection, incident_id, kind, doer.name, text, {name: before[name] for name in values})
+        self._audit_incident(connection, doer, f"incident.{kind}", incident_id, {**values, "before": before})
 
 
 def _note(connection: Connection, incident_id: int, kind: str, author: str, text: str, before: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ def form(**changes: Any) -> dict[str, Any]:
     return {
         "events_days": "90", "metrics_days": "30", "max_database_gb": "10", "daily": "y", "timezone": "",
         "keep_days": "400", "processing_batch_size": "2000", "max_queue_size": "50000", "health_check_interval": "30",
-        "allowed_private_networks": "", **changes,
+        "allowed_private_networks": "", "enabled": "y", "valid_hours": "72", "mute_hours": "24", **changes,
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ VALUES = {"event_id": 1, "source_id": 1, "letter_id": 1, "user_id": 99, "token_i
           "filename": "threatlens.css"}  # fmt: skip
 #: What answers without credentials.
 HANDSHAKE = {"Upgrade": "websocket", "Connection": "Upgrade", "Origin": "http://localhost"}
-OPEN = {"/login", "/setup", "/healthz", "/readyz", "/static/<path:filename>"}
+OPEN = {"/answer/<token>", "/login", "/setup", "/healthz", "/readyz", "/static/<path:filename>"}
 
 
 def routes(app: Any) -> list[tuple[str, str, Any, str]]:

@@ -8,6 +8,7 @@ from flask_wtf import CSRFProtect
 
 from threatlens.web import (
     accounts,
+    answers,
     api,
     appearance,
     audit,
@@ -95,6 +96,9 @@ def register(app: Flask, hosts: list[str]) -> None:
         app.register_blueprint(page.blueprint)
     app.register_blueprint(api.blueprint)
     csrf.exempt(api.blueprint)
+    by_link = answers.make_blueprint()
+    app.register_blueprint(by_link)
+    csrf.exempt(by_link)  # the link itself is what a forger would need
     violations = csp_reports.make_blueprint()
     app.register_blueprint(violations)
     csrf.exempt(violations)  # browsers send them by themselves

@@ -16,6 +16,7 @@ from threatlens.errors import ConfigError
 SECTIONS = {
     "retention": ("events_days", "metrics_days", "max_database_gb"),
     "reports": ("daily", "weekly", "monthly", "timezone", "keep_days", "channels"),
+    "answers": ("enabled", "valid_hours", "mute_hours"),
     "": ("processing_batch_size", "max_queue_size", "health_check_interval", "allowed_private_networks"),
 }
 
@@ -34,6 +35,9 @@ class SettingsForm(FlaskForm):  # type: ignore[misc]
     timezone = StringField("Time zone of reports", description="Whose midnights count. Empty: this machine's.")
     keep_days = IntegerField("Keep reports for", [InputRequired()], description="Days. 0: for ever.")
     channels = SelectMultipleField("Tell of reports by", validate_choice=False)
+    enabled = BooleanField("Links in messages acknowledge and mute without a login")
+    valid_hours = IntegerField("Such links work for", [InputRequired()], description="Hours. Each works once.")
+    mute_hours = IntegerField("What they mute is quiet for", [InputRequired()], description="Hours.")
     processing_batch_size = IntegerField("Lines at once", [InputRequired()], description="1 to 20,000.")
     max_queue_size = IntegerField(
         "Lines that wait", [InputRequired()], description="When so many wait, reading pauses; the files hold the rest."
@@ -101,6 +105,7 @@ def shown(config: MonitoringConfig) -> dict[str, Any]:
     """What the form shows of the configuration in force."""
     values = {name: getattr(config.retention, name) for name in SECTIONS["retention"]}
     values |= {name: getattr(config.reports, name) for name in SECTIONS["reports"]}
+    values |= {name: getattr(config.answers, name) for name in SECTIONS["answers"]}
     values |= {name: getattr(config, name) for name in SECTIONS[""]}
     values["channels"] = list(config.reports.channels)
     values["allowed_private_networks"] = "\n".join(plain(config.allowed_private_networks))

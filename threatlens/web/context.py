@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 
 from flask import current_app
 
+from threatlens.answers import AnswerLinks
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.errors import ThreatLensError
@@ -58,6 +59,7 @@ class Services:
     broadcaster: EventBroadcaster
     ingestions: Ingestions
     notifications: NotificationManager
+    answers: AnswerLinks
     reporter: Reporter
     background: Background
     outbound: OutboundClient

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from threatlens.models import now_us
 from threatlens.store_logins import Failures, LoginFailures
 
-FREE = {"account": 10, "address": 20}
+FREE = {"account": 10, "address": 20, "link": 20}
 LONGEST_S = 900.0
 FORGET_US = 3_600_000_000
 

@@ -14,7 +14,7 @@ from threatlens.errors import ChannelError, ConfigError
 from threatlens.models import now_us
 from threatlens.notifications import Happening
 from threatlens.store_notifications import ChannelState
-from threatlens.web.auth import actor, needs, record
+from threatlens.web.auth import actor, doer, needs, record
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID
 from threatlens.web.notification_forms import CHANNEL_FORMS, ChannelForm, RuleForm, channel_data, rule_data
@@ -166,6 +166,16 @@ def resume_channel(name: str) -> Response:
     record("channel.resume", channel.name)
     flash(f"{channel.name} is tried again now.", "done")
     return redirect(url_for("notifications.index"), 303)
+
+
+@blueprint.post("/notifications/channels/<name>/withdraw")
+@needs("admin", fresh=True)
+def withdraw_answers(name: str) -> Response:
+    """Let the links that this channel sent up to now do nothing any more."""
+    channel = _channel(name)
+    services().store.withdraw_answers(channel.name, doer(), now_us())
+    flash("The links that were sent by this channel do nothing any more.", "done")
+    return redirect(url_for("notifications.edit_channel", name=channel.name), 303)
 
 
 # -- rules
