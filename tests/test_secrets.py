@@ -29,6 +29,7 @@ CHANNELS: list[dict[str, Any]] = [
         "to": ["ops@example.org"],
         "smtp": {"host": "mail.example.org", "username": "tl", "password": f"{CANARY}-mail"},
     },
+    {"name": "phone", "type": "apprise", "url": f"ntfy://ntfy.example.org/{CANARY}-phone"},
 ]
 LLM = {"enabled": True, "base_url": "https://llm.example.org/v1", "model": "m", "api_key": f"{CANARY}-llm"}
 
@@ -44,7 +45,8 @@ def planted(services: Any) -> Any:
 
 
 def secrets_of(config: Any) -> list[str]:
-    found = [config.channels[0].secret, config.channels[1].url, config.channels[2].smtp.password, config.llm.api_key]
+    hook, chat, mail, phone = config.channels
+    found = [hook.secret, chat.url, mail.smtp.password, phone.url, config.llm.api_key]
     return [each.resolve() for each in found]
 
 
@@ -151,7 +153,7 @@ def test_a_key_in_the_environment_is_changed_by_naming_both(
     monkeypatch.setenv("THREATLENS_SECRET_KEY", "n" * 64)
     app = create_app()
     config = app.extensions["threatlens"].config.load_config()
-    assert len(secrets_of(config)) == 4
+    assert len(secrets_of(config)) == 5
     app.extensions["threatlens"].store.database.engine.dispose()
 
 

@@ -140,7 +140,7 @@ def kept_secrets(present: Mapping[str, Any], changes: dict[str, Any], key: str =
     """
     if "type" in changes and changes["type"] != present.get("type", changes["type"]):
         return changes
-    secrets = _SECRETS | ({"url"} if present.get("type") == "slack" else frozenset())
+    secrets = _SECRETS | ({"url"} if present.get("type") in ("slack", "apprise") else frozenset())
     wanted = dict(present)
     for name, value in changes.items():
         where = f"{key}.{name}" if key else name

@@ -33,6 +33,7 @@ from threatlens.config_kinds import (
 )
 from threatlens.config_paths import check_file_pattern, check_root, has_wildcard
 from threatlens.config_values import (
+    AppriseChannel,
     Channel,
     EmailChannel,
     LlmConfig,
@@ -49,6 +50,7 @@ from threatlens.vault import is_sealed
 
 _HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 _MAIL_ADDRESS = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+")
+_SERVICE_URL = re.compile(r"[a-z][a-z0-9]{1,20}://[!-~]{1,4000}", re.IGNORECASE)
 _UNFIT_ENCODINGS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
 
 
@@ -148,6 +150,13 @@ def _secret_url(node: Node, key: str, reading: Reading) -> Secret:
     return secret
 
 
+def _service_url(node: Node, key: str, reading: Reading) -> Secret:
+    secret = _secret(node, key, reading)
+    if secret.is_clear and not _SERVICE_URL.fullmatch(secret.reference):
+        raise ConfigError("is not a URL of Apprise, such as ntfy://ntfy.example.org/topic")
+    return secret
+
+
 # --- sections
 
 SOURCE_KEYS: Mapping[str, Kind] = {
@@ -207,7 +216,10 @@ def _hours(value: str) -> str:
     return value
 
 
-_NAME_AND_TYPE: Mapping[str, Kind] = {"name": text(100, checked_name), "type": choice("email", "slack", "webhook")}
+_NAME_AND_TYPE: Mapping[str, Kind] = {
+    "name": text(100, checked_name),
+    "type": choice("email", "slack", "webhook", "apprise"),
+}
 _CALM: Mapping[str, Kind] = {
     "max_per_minute": whole(2, 600),
     "quiet_hours": text(20, _hours),
@@ -221,6 +233,7 @@ _CHANNELS: Mapping[str, tuple[type[Channel], Mapping[str, Kind], tuple[str, ...]
     ),
     "slack": (SlackChannel, {"url": _secret_url}, ("url",)),
     "webhook": (WebhookChannel, {"url": _url, "secret": _secret}, ("url",)),
+    "apprise": (AppriseChannel, {"url": _service_url}, ("url",)),
 }
 
 

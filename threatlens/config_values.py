@@ -132,7 +132,19 @@ class WebhookChannel:
     type: str = "webhook"
 
 
-Channel = EmailChannel | SlackChannel | WebhookChannel
+@dataclass(frozen=True, slots=True)
+class AppriseChannel:
+    """Notifications to a service that Apprise knows, whose URL is a secret."""
+
+    name: str
+    url: Secret
+    max_per_minute: int = 6
+    quiet_hours: str = ""
+    quiet_below: int = 9
+    type: str = "apprise"
+
+
+Channel = EmailChannel | SlackChannel | WebhookChannel | AppriseChannel
 
 
 @dataclass(frozen=True, slots=True)

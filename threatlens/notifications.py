@@ -20,17 +20,25 @@ from typing import Any
 from threatlens.answers import AnswerLinks
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.channels import (
+    AppriseNotifier,
     Attachment,
     Delivery,
     EmailNotifier,
-    HttpClient,
     MailServer,
     Message,
     NotificationChannel,
+    OutboundClient,
     SlackNotifier,
     WebhookNotifier,
 )
-from threatlens.config_values import Channel, EmailChannel, MonitoringConfig, NotificationRule, SlackChannel
+from threatlens.config_values import (
+    AppriseChannel,
+    Channel,
+    EmailChannel,
+    MonitoringConfig,
+    NotificationRule,
+    SlackChannel,
+)
 from threatlens.errors import ChannelError, ConfigError
 from threatlens.event import EventUpdate, rfc3339
 from threatlens.redaction import masked
@@ -90,7 +98,7 @@ class NotificationManager:
         self,
         store: EventStore,
         config: Callable[[], MonitoringConfig],
-        client: HttpClient,
+        client: OutboundClient,
         broadcaster: EventBroadcaster,
         *,
         base_url: str = "",
@@ -98,7 +106,7 @@ class NotificationManager:
         jitter: Callable[[], float] = random.random,
         report: Callable[[int], Attachment | None] = lambda _report_id: None,
         answers: AnswerLinks | None = None,
-        build: Callable[[Channel, HttpClient], NotificationChannel] | None = None,
+        build: Callable[[Channel, OutboundClient], NotificationChannel] | None = None,
     ) -> None:
         self._store = store
         self._config = config
@@ -349,7 +357,7 @@ def _held(one: Occurrence, now_us: int) -> str:
     return "held back by quiet hours or a digest" if one.due_us > now_us else ""
 
 
-def notifier(channel: Channel, client: HttpClient) -> NotificationChannel:
+def notifier(channel: Channel, client: OutboundClient) -> NotificationChannel:
     """The sender that a configured channel means. Raises ConfigError where its secret cannot be read."""
     if isinstance(channel, EmailChannel):
         server = channel.smtp
@@ -359,6 +367,8 @@ def notifier(channel: Channel, client: HttpClient) -> NotificationChannel:
         return EmailNotifier(channel.name, channel.to, sender, mail)
     if isinstance(channel, SlackChannel):
         return SlackNotifier(channel.name, channel.url.resolve(), client)
+    if isinstance(channel, AppriseChannel):
+        return AppriseNotifier(channel.name, channel.url.resolve(), client)
     secrets = tuple(channel.secret.resolve().split()) if channel.secret else ()
     return WebhookNotifier(channel.name, channel.url, secrets, client)
 

@@ -23,6 +23,7 @@ import certifi
 import httpcore
 
 from threatlens.errors import ConfigError, OutboundError
+from threatlens.outbound_apprise import Note, Told, tell
 from threatlens.outbound_urls import Address, Permissions, Target, address_refusal, refusal, take_apart
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -133,6 +134,12 @@ class OutboundClient:
                 os.unlink(temporary)
                 raise
             return Answer(status, fields)
+
+    def tell(
+        self, url: str, *, title: str, body: str, kind: str, attachment: tuple[str, str, bytes] | None = None
+    ) -> Told:
+        """Tell a service that Apprise knows, under the same rules; see outbound_apprise.py. Raises nothing."""
+        return tell(url, Note(title, body, kind, attachment), self._permissions())
 
     @contextlib.contextmanager
     def _answer(

@@ -12,6 +12,7 @@ from threatlens.config import LogSourceConfig, MonitoringConfig
 from threatlens.config_schema import DOCUMENT_KEYS, SOURCE_KEYS
 from threatlens.config_values import (
     AnswerConfig,
+    AppriseChannel,
     EmailChannel,
     LlmConfig,
     NotificationRule,
@@ -27,7 +28,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encod
 @pytest.mark.parametrize(
     "value",
     [MonitoringConfig, LogSourceConfig, Retention, AnswerConfig, NotificationRule, LlmConfig, EmailChannel,
-     SlackChannel, WebhookChannel, SmtpServer],
+     AppriseChannel, SlackChannel, WebhookChannel, SmtpServer],
 )  # fmt: skip
 def test_every_field_is_documented(value):
     missing = [field.name for field in dataclasses.fields(value) if f"`{field.name}`" not in DOCS]

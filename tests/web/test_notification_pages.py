@@ -49,6 +49,19 @@ def test_a_channel_is_added_tested_changed_and_removed(browser: Any, services: A
     assert services.config.config.channels == ()
 
 
+def test_a_channel_of_apprise_is_added_and_tested_and_its_url_is_not_shown(browser: Any, hook: Any) -> None:
+    url = hook.url.replace("http://", "json://")
+    answer = browser.post("/notifications/channels/add?type=apprise", data={"name": "phone", "url": url})
+    assert (answer.status_code, answer.location) == (303, "/notifications/channels/phone")
+
+    page = browser.post("/notifications/channels/phone/test").text
+
+    assert "It arrived." in page
+    assert "&lt; taken" in page
+    assert url not in page
+    assert "A test from ThreatLens" in json.loads(hook.received[0].body)["title"]
+
+
 def test_a_test_that_does_not_arrive_says_so(browser: Any, hook: Any) -> None:
     hook.answers = [(500, {})]
     add_hook(browser, hook.url)

@@ -6,7 +6,16 @@ config_values.py and config_schema.py, and a test with a real receiver in tests/
 
 from __future__ import annotations
 
-from threatlens.channels.base import Attachment, Delivery, HttpClient, Message, NotificationChannel
+from threatlens.channels.apprise import AppriseNotifier
+from threatlens.channels.base import (
+    Attachment,
+    Delivery,
+    HttpClient,
+    Message,
+    NotificationChannel,
+    OutboundClient,
+    ServiceClient,
+)
 from threatlens.channels.email import EmailNotifier, MailServer
 from threatlens.channels.slack import SlackNotifier
 from threatlens.channels.webhook import WebhookNotifier
@@ -16,10 +25,12 @@ CHANNELS: dict[str, type] = {
     "email": EmailNotifier,
     "slack": SlackNotifier,
     "webhook": WebhookNotifier,
+    "apprise": AppriseNotifier,
 }
 
 __all__ = [
     "CHANNELS",
+    "AppriseNotifier",
     "Attachment",
     "Delivery",
     "EmailNotifier",
@@ -27,6 +38,8 @@ __all__ = [
     "MailServer",
     "Message",
     "NotificationChannel",
+    "OutboundClient",
+    "ServiceClient",
     "SlackNotifier",
     "WebhookNotifier",
 ]

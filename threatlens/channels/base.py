@@ -69,6 +69,33 @@ class HttpClient(Protocol):
     ) -> HttpAnswer: ...
 
 
+class ServiceAnswer(Protocol):
+    """What came of telling a service by a library of its own."""
+
+    @property
+    def delivered(self) -> bool: ...
+    @property
+    def problem(self) -> str: ...
+    @property
+    def final(self) -> bool: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def transcript(self) -> tuple[str, ...]: ...
+
+
+class ServiceClient(Protocol):
+    """The guarded client, as far as services need it that speak no plain HTTP of ours."""
+
+    def tell(
+        self, url: str, *, title: str, body: str, kind: str, attachment: tuple[str, str, bytes] | None = None
+    ) -> ServiceAnswer: ...
+
+
+class OutboundClient(HttpClient, ServiceClient, Protocol):
+    """All of it."""
+
+
 class NotificationChannel(Protocol):
     """A way to tell somebody."""
 

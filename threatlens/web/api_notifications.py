@@ -20,7 +20,7 @@ from threatlens.web.problems import ProblemError
 Text = Annotated[str, Field(max_length=4_096)]
 Names = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1_000)]
 When = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
-Kind = Literal["email", "slack", "webhook"]
+Kind = Literal["email", "slack", "webhook", "apprise"]
 
 
 class Smtp(Shape):
@@ -62,7 +62,7 @@ class ChannelShape(Shape):
     declared: Annotated[bool, Field(description="in threatlens.yaml; read-only here")]
     to: list[str]
     sender: str
-    url: Annotated[str, Field(description="of a webhook; Slack's is a secret")]
+    url: Annotated[str, Field(description="of a webhook; those of Slack and Apprise are secrets")]
     max_per_minute: int
     quiet_hours: str
     quiet_below: int

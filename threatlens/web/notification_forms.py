@@ -104,11 +104,26 @@ class WebhookForm(ChannelForm):
         return {**super().values(), "type": "webhook", "url": self.url.data or "", **secret}
 
 
+class AppriseForm(ChannelForm):
+    """A service that Apprise knows."""
+
+    url = PasswordField(
+        "Apprise URL",
+        description="Such as ntfy://ntfy.sh/topic, tgram://token/chat or discord://id/token: appriseit.com has all. "
+        "The URL is a secret.",
+    )
+
+    def values(self) -> dict[str, Any]:
+        url = {"url": self.url.data} if self.url.data else {}
+        return {**super().values(), "type": "apprise", **url}
+
+
 #: By type: the form, and what a person calls it.
 CHANNEL_FORMS: Mapping[str, tuple[type[ChannelForm], str]] = {
     "email": (EmailForm, "E-mail"),
     "slack": (SlackForm, "Slack"),
     "webhook": (WebhookForm, "Webhook"),
+    "apprise": (AppriseForm, "Apprise"),
 }
 
 
