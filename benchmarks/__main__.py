@@ -22,6 +22,8 @@ BENCHMARKS = {
     "sockets": ("--quick",),
     "idle": ("--quick",),
     "doors": ("--quick",),
+    "announce": ("--incidents", "40", "--kills", "3"),
+    "leaving": ("--events", "20000", "--back", "3000"),
 }
 
 

@@ -211,13 +211,13 @@ class Product:
         finally:
             web.stop()
 
-    def fill(self, events: int, kind: str = "sshd") -> None:
+    def fill(self, events: int, kind: str = "sshd", source: str = "filled") -> None:
         """Store this many events, by its own `ingest`."""
         from benchmarks import corpus
 
         path = os.path.join(self.folder, f"fill-{kind}.log")
         corpus.write(path, kind, events, seed=7)
-        self.command("ingest", "--source", "filled", path)
+        self.command("ingest", "--source", source, path)
         os.unlink(path)
 
     def connection(self) -> sqlite3.Connection:

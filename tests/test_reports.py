@@ -10,11 +10,17 @@ import sys
 import zoneinfo
 from dataclasses import replace
 
+import pypdf
 import pytest
 
 from threatlens.config_values import EmailChannel, MonitoringConfig, ReportConfig
 from threatlens.errors import ReportError
+from threatlens.event import EventFilter, RuleMatch
+from threatlens.incidents import Finding, fold
 from threatlens.reports import Reporter, last_span, midnight_us, render_apart
+from threatlens.store_detections import DetectionRow, write_detections
+from threatlens.store_health import StateChange
+from threatlens.store_incidents import IncidentTable
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -201,6 +207,76 @@ def test_the_pdf_holds_its_text_and_what_strangers_wrote_does_no_harm(bench, fil
     assert b"/JavaScript" not in content
     assert b"/URI" not in content
     assert b"/Outlines" in content
+
+
+def test_the_text_of_the_pdf_is_what_the_database_holds(bench, store, filler, tmp_path):
+    day = at("2026-11-24T00:00:00"), at("2026-11-25T00:00:00")
+    for number in range(1, 41):
+        filler.add(f"line {number}", timestamp_us=day[0] + number * 60_000_000, severity=1 + number % 10,
+                   source_ip=f"203.0.113.{number % 7}", outcome=1 + number % 2)  # fmt: skip
+    matches = [
+        RuleMatch(f"r{number}", f"Rule {number}", "high", 8, "rule", day[0] + number, day[0] + number, 1, (),
+                  "203.0.113.9", f"user{number % 3}", "web1", ("attack.t1110.001",), (0,))
+        for number in range(1, 13)
+    ]  # fmt: skip
+    with store.database.writing() as connection:
+        findings = [Finding(one, 1, 1, 1, "failure", "authentication") for one in matches]
+        ids, _ = fold(findings, IncidentTable(connection))
+        write_detections(
+            connection, [DetectionRow(one, 1, (1,), 1, number, "") for one, number in zip(matches, ids, strict=True)]
+        )
+    store.write_changes([StateChange(day[0] + 5, "disk", "failed", "disk_full")])
+    path = str(tmp_path / "report.pdf")
+    render_apart(bench.reporter.document("daily", *day, "Europe/Berlin"), path)
+
+    pdf = pypdf.PdfReader(path)
+    text = " ".join(" ".join(page.extract_text() for page in pdf.pages).split())
+
+    counts = store.counts(EventFilter(start_us=day[0], end_us=day[1]))
+    assert f"ThreatLens stored {counts.total} events" in text
+    for low in range(1, 10, 2):
+        assert f"{low}–{low + 1}: {counts.by_severity[low] + counts.by_severity[low + 1]}" in text
+    for address, n, failed, good in store.top_addresses(start_us=day[0], end_us=day[1], limit=10):
+        assert f"{address} {n} {failed} {good}" in text
+    for incident in store.incidents_between(*day, 25):
+        assert f"{incident['severity']}/10 {incident['subject']} {incident['title']}" in text
+    for rule in store.rules_between(*day, 15):
+        assert f"{rule['rule_name']} T1110.001 Password Guessing high {rule['matches']}" in text
+    for kind, name, n, incidents in store.targets_between(*day, 10):
+        assert f"{name} {kind} {n} {incidents}" in text
+    assert "disk failed: disk_full" in text
+
+
+def test_the_pdf_has_a_language_a_title_bookmarks_and_tags_with_words_for_its_pictures(bench, filler, tmp_path):
+    filler.add("a", timestamp_us=at("2026-11-24T12:00:00"), severity=9)
+    path = str(tmp_path / "report.pdf")
+    day = at("2026-11-24T00:00:00"), at("2026-11-25T00:00:00")
+    render_apart(bench.reporter.document("daily", *day, "Europe/Berlin"), path)
+
+    pdf = pypdf.PdfReader(path)
+    root = pdf.trailer["/Root"]
+    assert (root["/Lang"], root["/MarkInfo"]["/Marked"]) == ("en", True)
+    assert root["/ViewerPreferences"]["/DisplayDocTitle"]
+    assert pdf.metadata.title == "ThreatLens: Daily report, Tuesday, 24 November 2026"
+    titles = [entry["/Title"] for entry in pdf.outline]
+    assert titles[:2] == ["Summary", "What needs doing"]
+    marked = [each.get_object() for each in root["/StructTreeRoot"]["/K"][0].get_object()["/K"]]
+    kinds = [each["/S"] for each in marked]
+    assert kinds[0] == "/H1"
+    assert {"/H2", "/Figure"} <= set(kinds)
+    pictures = [each["/Alt"] for each in marked if each["/S"] == "/Figure"]
+    assert "severity 9 to 10: 1 events" in pictures[0]
+    assert "Nov 12:00:00: 1;" in pictures[1]
+
+
+def test_an_empty_day_has_a_report_of_one_page_or_two_that_says_so(bench, tmp_path):
+    path = str(tmp_path / "report.pdf")
+    day = at("2026-11-24T00:00:00"), at("2026-11-25T00:00:00")
+    render_apart(bench.reporter.document("daily", *day, "Europe/Berlin"), path)
+    pdf = pypdf.PdfReader(path)
+    text = "".join(page.extract_text() for page in pdf.pages)
+    assert "No events at all." in text
+    assert len(pdf.pages) <= 2
 
 
 def test_a_pdf_that_cannot_be_made_says_why(tmp_path):

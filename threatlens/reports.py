@@ -33,7 +33,7 @@ PDF_TIMEOUT_S = 120
 #: The program that draws; it needs nothing else of ours, and runs wherever we were started.
 DRAWING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "reports_pdf.py")
 HOURS_US = 3_600_000_000
-INCIDENTS, RULES, ADDRESSES = 25, 15, 10
+INCIDENTS, RULES, ADDRESSES, TARGETS, STATES = 25, 15, 10, 10, 12
 KINDS = ("daily", "weekly", "monthly")
 
 
@@ -197,7 +197,20 @@ class Reporter:
             ),
             "rules": [_rule(row) for row in store.rules_between(start_us, end_us, RULES)],
             "addresses": addresses,
+            "targets": [
+                {"kind": kind, "name": visible(name, 80), "matches": n, "incidents": incidents}
+                for kind, name, n, incidents in store.targets_between(start_us, end_us, TARGETS)
+            ],
             "sources": sources,
+            "states": [
+                {
+                    "at_us": change.at_us,
+                    "component": change.component,
+                    "state": change.state,
+                    "reason": visible(change.reason, 200),
+                }
+                for change in store.changes_between(start_us, end_us, STATES)
+            ],
             "ledger": store.ledger_between(start_us, end_us),
             "notifications": store.notification_counts(start_us, end_us),
         }
@@ -244,7 +257,8 @@ def _incident(row: Mapping[str, Any]) -> dict[str, Any]:
         for member in row["story"]
     ]
     plain = {name: row[name] for name in ("id", "status", "severity", "outcome", "first_us", "last_us", "n")}
-    return {**plain, "title": visible(row["title"], 200), "subject": visible(row["subject"], 120), "story": story}
+    subject = visible(row["subject"], 120)
+    return {**plain, "title": f"{subject} {visible(row['title'], 200)}", "subject": subject, "story": story}
 
 
 def _rule(row: Mapping[str, Any]) -> dict[str, Any]:

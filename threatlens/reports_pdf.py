@@ -11,12 +11,14 @@ import json
 import os
 import sys
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 from fpdf.fonts import FontFace
+from fpdf.prefs import ViewerPreferences
 
 FONTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fonts")
 MARGIN, WIDTH = 16.0, 178.0  # mm, A4
@@ -39,6 +41,7 @@ class ReportPdf(FPDF):
         self.set_title(title)
         self.set_creator("ThreatLens")
         self.set_lang("en")
+        self.viewer_preferences = ViewerPreferences(display_doc_title=True)
         self._known = {name: frozenset(getattr(font, "cmap", ())) for name, font in self.fonts.items()}
 
     def footer(self) -> None:
@@ -60,10 +63,37 @@ class ReportPdf(FPDF):
         self.set_font("sans", "B", 12.5)
         self.set_text_color(*INK)
         self.start_section(text)
-        self.cell(WIDTH, 7, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        with self.tagged("/H2", text):
+            self.cell(WIDTH, 7, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
         self.set_draw_color(*LINE)
         self.line(MARGIN, self.get_y(), MARGIN + WIDTH, self.get_y())
         self.ln(2)
+
+    @contextmanager
+    def tagged(self, kind: str, words: str) -> Iterator[None]:
+        """What is drawn is a heading (/H1, /H2) or a picture (/Figure) for those who do not see it; on one page.
+
+        The library tags pictures and nothing else by itself; this is the same, with a name that says what it is.
+        """
+        mcid = self.struct_builder.next_mcid_for_page(self.page)
+        self._add_marked_content(struct_type=kind, mcid=mcid, title=words, alt_text=words)
+        self._out(f"{kind} <</MCID {mcid}>> BDC")
+        yield
+        self._out("EMC")
+
+    def hanging(self, lead: str, text: str, *, indent: float, width: float, size: float) -> None:
+        """A short lead, and the text beside it however many lines it takes."""
+        self.set_font("sans", size=size)
+        height = size * 0.52
+        if self.get_y() + 2 * height > self.page_break_trigger:
+            self.add_page()
+        self.set_x(MARGIN + indent)
+        self.set_text_color(*FAINT)
+        self.cell(width, height, self.shown(lead))
+        self.set_text_color(*INK)
+        self.multi_cell(
+            WIDTH - indent - width, height, self.shown(text), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT
+        )
 
     def say(self, text: str, size: float = 9.5, *, bold: bool = False, faint: bool = False, indent: float = 0) -> None:
         self.set_font("sans", "B" if bold else "", size)
@@ -116,9 +146,10 @@ def write(data: Mapping[str, Any], path: str) -> None:
     _first_page(pdf, data, span, zone)
     _incidents(pdf, data, zone)
     _attackers(pdf, data)
+    _targets(pdf, data)
     _rules(pdf, data)
     _sources(pdf, data)
-    _health(pdf, data)
+    _health(pdf, data, zone)
     temporary = f"{path}.{os.getpid()}"
     try:
         pdf.output(temporary)
@@ -134,7 +165,9 @@ def _first_page(pdf: ReportPdf, data: Mapping[str, Any], span: str, zone: dt.tzi
     pdf.cell(WIDTH, 5, f"ThreatLens · {data['title']} · {span} · {data['zone']}", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
     pdf.ln(1)
     pdf.start_section("Summary")
-    pdf.say(data["headline"][:1].upper() + data["headline"][1:] + ".", 17, bold=True)
+    headline = data["headline"][:1].upper() + data["headline"][1:] + "."
+    with pdf.tagged("/H1", headline):
+        pdf.say(headline, 17, bold=True)
     pdf.ln(2)
     pdf.say(" ".join(data["summary"]), 10)
     pdf.heading("What needs doing")
@@ -151,9 +184,18 @@ def _first_page(pdf: ReportPdf, data: Mapping[str, Any], span: str, zone: dt.tzi
     pdf.ln(4)
     _numbers(pdf, numbers)
     pdf.heading("Severity")
-    _severities(pdf, data["by_severity"])
+    counts = [sum(data["by_severity"].get(str(n), 0) for n in (2 * band - 1, 2 * band)) for band in range(1, 6)]
+    words = ", ".join(f"severity {2 * band + 1} to {2 * band + 2}: {n:,} events" for band, n in enumerate(counts))
+    with pdf.tagged("/Figure", words):
+        _severities(pdf, data["by_severity"])
     pdf.heading("Over time")
-    _trend(pdf, data["trend"], zone)
+    if pdf.get_y() > 225:
+        pdf.add_page()
+    bars = "; ".join(
+        f"from {_moment(bar['start_us'], zone)}: {sum(bar['by_severity'].values()):,}" for bar in data["trend"]
+    )
+    with pdf.tagged("/Figure", f"Events over time. {bars}"):
+        _trend(pdf, data["trend"], zone)
 
 
 def _numbers(pdf: ReportPdf, numbers: Sequence[tuple[str, int, int | None]]) -> None:
@@ -245,7 +287,7 @@ def _incidents(pdf: ReportPdf, data: Mapping[str, Any], zone: dt.tzinfo) -> None
         for step in one["story"]:
             known = f" ({', '.join(step['techniques'][:2])})" if step["techniques"] else ""
             times = f" × {step['n']:,}" if step["n"] > 1 else ""
-            pdf.say(f"{_moment(step['first_us'], zone)}  {step['what']}{times}{known}", 8.5, indent=8)
+            pdf.hanging(_moment(step["first_us"], zone), f"{step['what']}{times}{known}", indent=4, width=27, size=8.5)
         pdf.ln(2)
 
 
@@ -263,16 +305,28 @@ def _attackers(pdf: ReportPdf, data: Mapping[str, Any]) -> None:
     )  # fmt: skip
 
 
+def _targets(pdf: ReportPdf, data: Mapping[str, Any]) -> None:
+    if not data["targets"]:
+        return
+    pdf.heading("Accounts and machines that matches were about")
+    pdf.rows(
+        ("Name", "Kind", "Matches", "Incidents"),
+        (100, 26, 26, 26),
+        [(each["name"], each["kind"], f"{each['matches']:,}", f"{each['incidents']:,}") for each in data["targets"]],
+        right=frozenset({2, 3}),
+    )  # fmt: skip
+
+
 def _rules(pdf: ReportPdf, data: Mapping[str, Any]) -> None:
     if not data["rules"]:
         return
     pdf.heading("Rules that matched")
     pdf.rows(
-        ("Rule", "Level", "Matches", "Technique"),
-        (82, 26, 20, 50),
-        [(each["name"], each["level"], f"{each['matches']:,}", ", ".join(each["techniques"][:2]))
+        ("Rule", "Technique", "Level", "Matches"),
+        (70, 66, 24, 18),
+        [(each["name"], ", ".join(each["techniques"][:2]), each["level"], f"{each['matches']:,}")
          for each in data["rules"]],
-        right=frozenset({2}),
+        right=frozenset({3}),
     )  # fmt: skip
 
 
@@ -282,12 +336,12 @@ def _sources(pdf: ReportPdf, data: Mapping[str, Any]) -> None:
         pdf.say("Nothing is watched.", faint=True)
         return
     pdf.rows(
-        ("Source", "State", "Events", "Understood", "Speaks"),
-        (60, 28, 26, 24, 40),
-        [(each["name"], each["state"] if each["enabled"] else "off", f"{each['events']:,}",
-          "–" if each["decoded"] is None else f"{each['decoded']:.1%}", ", ".join(each["formats"]) or "–")
+        ("Source", "State", "Speaks", "Events", "Understood"),
+        (56, 26, 46, 26, 24),
+        [(each["name"], each["state"] if each["enabled"] else "off", ", ".join(each["formats"]) or "–",
+          f"{each['events']:,}", "–" if each["decoded"] is None else f"{each['decoded']:.1%}")
          for each in data["sources"][:40]],
-        right=frozenset({2, 3}),
+        right=frozenset({3, 4}),
     )  # fmt: skip
     pdf.say("What was not seen", 9.5, bold=True)
     if data["blind_spots"]:
@@ -296,7 +350,7 @@ def _sources(pdf: ReportPdf, data: Mapping[str, Any]) -> None:
         pdf.say("Every source is read and understood.", faint=True)
 
 
-def _health(pdf: ReportPdf, data: Mapping[str, Any]) -> None:
+def _health(pdf: ReportPdf, data: Mapping[str, Any], zone: dt.tzinfo) -> None:
     pdf.heading("ThreatLens itself")
     ledger, told = data["ledger"], data["notifications"]
     pdf.rows(
@@ -313,6 +367,14 @@ def _health(pdf: ReportPdf, data: Mapping[str, Any]) -> None:
         ],
         right=frozenset({1}),
     )  # fmt: skip
+    pdf.say("What changed", 9.5, bold=True)
+    for each in data["states"]:
+        reason = f": {each['reason']}" if each["reason"] else ""
+        pdf.hanging(_moment(each["at_us"], zone), f"{each['component']} {each['state']}{reason}", indent=0, width=27,
+                    size=8.5)  # fmt: skip
+    if not data["states"]:
+        pdf.say("Nothing: every part stayed as it was.", faint=True)
+    pdf.ln(2)
     pdf.say(f"Made {data['made']}.", 8, faint=True)
 
 

@@ -44,19 +44,24 @@ class HealthBook:
                 "INSERT INTO processing_metrics (metric_type, metric_value, timestamp, metadata) VALUES (?,?,?,?)", rows
             )
 
-    def changes(self, limit: int = 50) -> list[StateChange]:
-        """What changed, the newest first."""
+    def changes(self, limit: int = 50, *, before_us: int = 1 << 62) -> list[StateChange]:
+        """What changed before then, the newest first."""
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT timestamp, metric_type, metadata FROM processing_metrics"
-                " WHERE metric_type >= ? AND metric_type < ? ORDER BY timestamp DESC, id DESC LIMIT ?",
-                (STATE, STATE + "\x7f", limit),
+                " WHERE metric_type >= ? AND metric_type < ? AND timestamp < ?"
+                " ORDER BY timestamp DESC, id DESC LIMIT ?",
+                (STATE, STATE + "\x7f", before_us, limit),
             ).all()
         found = []
         for at_us, kind, metadata in rows:
             details = json.loads(metadata)
             found.append(StateChange(at_us, kind.removeprefix(STATE), details["state"], details["reason"]))
         return found
+
+    def changes_between(self, start_us: int, end_us: int, limit: int) -> list[StateChange]:
+        """What changed in this span, the newest first."""
+        return [each for each in self.changes(1_000, before_us=end_us) if each.at_us >= start_us][:limit]
 
     def series(
         self, kinds: Sequence[str], start_us: int, end_us: int, buckets: int

@@ -161,6 +161,20 @@ class ReportBook:
             ).mappings()
             return [{**dict(row), "tags": json.loads(row["tags"])} for row in rows]
 
+    def targets_between(self, start_us: int, end_us: int, limit: int) -> list[tuple[str, str, int, int]]:
+        """What matches were about: (account or machine, its name, matches, incidents), the most matches first."""
+        found: list[tuple[str, str, int, int]] = []
+        with self.database.reading() as connection:
+            for kind, column in (("account", "user_name"), ("machine", "host_name")):
+                rows = connection.exec_driver_sql(
+                    f"SELECT {column}, count(*) AS matches, count(DISTINCT nullif(incident_id, 0)) FROM detections"
+                    f" WHERE timestamp >= ? AND timestamp < ? AND suppressed = '' AND {column} IS NOT NULL"
+                    " GROUP BY 1 ORDER BY matches DESC LIMIT ?",
+                    (start_us, end_us, limit),
+                )
+                found += [(kind, str(name), int(matches), int(incidents)) for name, matches, incidents in rows]
+        return sorted(found, key=lambda each: -each[2])[:limit]
+
     def ledger_between(self, start_us: int, end_us: int) -> dict[str, int]:
         """What was taken in during this span of the wall clock: bytes, lines of each kind, dead letters."""
         with self.database.reading() as connection:

@@ -90,11 +90,11 @@ def _do(answer: Answer, asked: Asked, incident: Incident) -> Response:
 def _mutes(incident: Incident, doer: Doer, now: int, hours: int) -> list[Mute]:
     """One for each rule of the incident, about its subject alone: another attacker, or another rule, is still told."""
     kind, value = incident.subject
-    scope = {name: value if kind == name else "" for name in ("source.ip", "user.name", "host.name")}
+    scope = {name: value if kind == name else "" for name in ("source.ip", "user.name", "host.name", "log.source")}
     return [
         Mute(
-            0, rule_id, scope["source.ip"], scope["user.name"], "", scope["host.name"], "by a link in a message",
-            doer.name, incident.id, now, now + hours * HOUR_US, 0, 0,
+            0, rule_id, scope["source.ip"], scope["user.name"], scope["log.source"], scope["host.name"],
+            "by a link in a message", doer.name, incident.id, now, now + hours * HOUR_US, 0, 0,
         )
         for rule_id, _ in muted_rules(incident)
     ]  # fmt: skip

@@ -1,0 +1,189 @@
+"""Whether everything is announced, once, by a ThreatLens that is killed again and again.
+
+Incidents keep coming while a real server is killed (SIGKILL, at random moments) and started anew, and a real receiver
+takes what it sends. In the end every incident must have been announced under one key, and the history must hold exactly
+what the receiver got. A kill between an answer and its note repeats the message: it carries the same key and the same
+bytes, by which receivers know it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from benchmarks.product import ROOT, Product, free_port, wait_for, workshop
+from benchmarks.table import Table
+
+#: One rule opens no more than 50 incidents within six hours; so there are several.
+PER_RULE = 45
+RULE = """title: Probe {n}
+id: 00000000-0000-4000-8000-{n:012d}
+status: test
+logsource: {{category: authentication}}
+detection:
+  selection: {{user.name: probe{n}}}
+  condition: selection
+level: high
+"""
+
+
+class Receiver:
+    """Takes webhooks, each in up to 30 ms, and remembers them."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self.got: list[tuple[str, bytes]] = []  # key, body
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                time.sleep(dice.random() * 0.03)
+                receiver.got.append((self.headers["webhook-id"], body))
+                with contextlib.suppress(OSError):  # whoever sent it may have been killed
+                    self.send_response(204)
+                    self.end_headers()
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+
+
+def prepare(product: Product, receiver: Receiver, incidents: int) -> list[str]:
+    """Rules, configuration, and one line for each incident."""
+    rules = os.path.join(product.data, "rules")
+    os.makedirs(rules, exist_ok=True)
+    config = {
+        "allowed_roots": [product.logs], "allowed_private_networks": ["127.0.0.0/8"],
+        "sources": [{"name": "auth", "path": os.path.join(product.logs, "auth.log"), "start_at": "beginning"}],
+        "channels": [{"name": "hook", "type": "webhook", "url": f"http://127.0.0.1:{receiver.port}/",
+                      "max_per_minute": 600}],
+        "notification_rules": [{"name": "all", "channels": ["hook"], "cooldown_minutes": 600}],
+    }  # fmt: skip
+    with open(os.path.join(product.data, "threatlens.yaml"), "w") as file:
+        file.write(json.dumps(config))
+    for number in range(1, incidents // PER_RULE + 2):
+        with open(os.path.join(rules, f"probe{number}.yml"), "w") as file:
+            file.write(RULE.format(n=number))
+    now = f"{dt.datetime.now(dt.UTC):%b %e %H:%M:%S}"
+    return [
+        f"{now} web1 sshd[{1000 + number}]: Failed password for probe{number // PER_RULE + 1} from"
+        f" 198.51.{number // 250}.{number % 250 + 1} port 50000 ssh2\n"
+        for number in range(incidents)
+    ]
+
+
+def start(product: Product, port: int) -> subprocess.Popen[bytes]:
+    with open(os.path.join(product.folder, "server.log"), "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "threatlens", "serve"], cwd=ROOT, env=product.env(port), stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def is_settled(product: Product, lines: int) -> bool:
+    """Whether every line is stored and nothing waits to be sent."""
+    with contextlib.closing(product.connection()) as connection:
+        events, waiting, told = connection.execute(
+            "SELECT (SELECT count(*) FROM events),"
+            " (SELECT count(*) FROM notification_history WHERE status = 'pending'),"
+            " (SELECT count(*) FROM incidents WHERE id NOT IN (SELECT incident_id FROM notification_history))"
+        ).fetchone()
+    return bool(events >= lines and not waiting and not told)
+
+
+def run(product: Product, receiver: Receiver, incidents: int, kills: int, dice: random.Random) -> float:
+    """Feed, kill and restart; the seconds it took until everything was said."""
+    lines = prepare(product, receiver, incidents)
+    step = -(-len(lines) // (kills + 1))
+    port = free_port()
+    begun = time.monotonic()
+    with open(os.path.join(product.logs, "auth.log"), "w") as log:
+        for number in range(kills + 1):
+            process = start(product, port)
+            log.writelines(lines[number * step : (number + 1) * step])
+            log.flush()
+            if number < kills:
+                before = len(receiver.got)
+                with contextlib.suppress(TimeoutError):  # most kills strike while messages go out, some before
+                    wait_for("a message", lambda: len(receiver.got) > before, timeout_s=dice.choice((3, 20, 20)))  # noqa: B023
+                time.sleep(dice.random() * 0.4)
+                kill(process)
+        try:
+            wait_for("the end", lambda: is_settled(product, len(lines)), timeout_s=180, every_s=0.5)
+        finally:
+            kill(process)
+    return time.monotonic() - begun
+
+
+def report(product: Product, receiver: Receiver, kills: int, taken: float) -> bool:
+    """Print what came of it; whether all is as it must be."""
+    with contextlib.closing(product.connection()) as connection:
+        incidents = {row[0] for row in connection.execute("SELECT id FROM incidents")}
+        history = dict(connection.execute("SELECT key, incident_id FROM notification_history WHERE status = 'sent'"))
+        (others,) = connection.execute("SELECT count(*) FROM notification_history WHERE status <> 'sent'").fetchone()
+    bodies: dict[str, set[bytes]] = defaultdict(set)
+    for key, body in receiver.got:
+        bodies[key].add(body)
+    announced = Counter(history[key] for key in bodies if key in history)
+    repeats = len(receiver.got) - len(bodies)
+    table = Table(f"Announced through {kills} kills, in {taken:,.0f} s", "what", "number", "verdict")
+    rows = [
+        ("incidents", len(incidents), True),
+        ("of them announced", len(incidents & set(announced)), incidents <= set(announced)),
+        ("announced under more than one key", sum(n > 1 for n in announced.values()), max(announced.values()) == 1),
+        ("messages that came again, with the same key", repeats, True),
+        ("of them with other bytes", sum(len(each) > 1 for each in bodies.values()),
+         all(len(each) == 1 for each in bodies.values())),
+        ("received and not in the history", len(set(bodies) - set(history)), set(bodies) <= set(history)),
+        ("in the history and not received", len(set(history) - set(bodies)), set(history) <= set(bodies)),
+        ("waiting, failed or held back", others, others == 0),
+    ]  # fmt: skip
+    for what, number, good in rows:
+        table.add(what, f"{number:,}", "holds" if good else "missed")
+    table.show()
+    return all(good for *_, good in rows)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--incidents", type=int, default=500)
+    options.add_argument("--kills", type=int, default=30)
+    options.add_argument("--seed", type=int, default=1)
+    arguments = options.parse_args()
+    dice = random.Random(arguments.seed)
+    receiver = Receiver(random.Random(arguments.seed + 1))
+    with workshop() as folder:
+        product = Product(folder)
+        taken = run(product, receiver, arguments.incidents, arguments.kills, dice)
+        good = report(product, receiver, arguments.kills, taken)
+    receiver.close()
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
