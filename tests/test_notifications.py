@@ -11,6 +11,7 @@ from builders import NOW_US, entry
 
 from threatlens.broadcaster import EventBroadcaster, Place
 from threatlens.channels import Delivery
+from threatlens.channels.email import compose
 from threatlens.config_values import MonitoringConfig, NotificationRule, Secret, SlackChannel, WebhookChannel
 from threatlens.errors import ChannelError
 from threatlens.ingestion_queue import RealtimeIngestionQueue
@@ -153,6 +154,23 @@ def test_a_flood_about_one_thing_is_one_message_and_then_one_with_the_count(benc
     assert message.data["total"] == 214
     assert "× 214" in message.title
     assert message.thread == bench.receiver.got[0][1].thread
+
+
+def test_an_update_has_the_subject_of_the_first_mail_until_it_gets_worse(bench):
+    bench.happen(severity=7, title="Password guessing")
+    bench.send()
+    for severity in (8, 9):
+        bench.now += 15 * MINUTE
+        bench.happen(severity=severity, title="Password guessing, and more")
+        bench.send()
+    first, update, worse = (
+        compose(message, "tl@example.org", ("ops@example.org",)) for _, message in bench.receiver.got
+    )
+    assert first["Subject"] == "[ThreatLens] 7/10 Password guessing"
+    assert update["Subject"] == "Re: [ThreatLens] 7/10 Password guessing"
+    assert worse["Subject"].startswith("[ThreatLens] 9/10 Password guessing, and more")
+    assert first["References"] == update["References"] == worse["References"]
+    assert len({mail["Message-ID"] for mail in (first, update, worse)}) == 3
 
 
 def test_what_happens_before_the_first_message_leaves_is_in_it(bench):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import errno
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -43,13 +45,77 @@ class Form:
     write: Callable[[Iterable[Sequence[Event]]], Iterator[bytes]]  # pages of events -> pieces of the file
 
 
-def events_of(store: EventStore, where: EventFilter) -> Iterator[Sequence[Event]]:
-    """The events that are stored now and fit, page by page in the order of arrival.
+@dataclass
+class Export:
+    """One export under way: how far it is, and whether it goes on."""
 
-    Raises QueryTimeout and StoreUnavailable between pages."""
+    id: int
+    who: str
+    form: str
+    asked: str  # the filter, as it was asked for
+    events: int = 0
+    at_id: int = 0  # the last event that was looked at
+    last_id: int = 0  # the last that will be
+    cancelled: bool = False
+
+    @property
+    def share(self) -> float:
+        """The part of what is stored that was gone through, 0 to 1."""
+        return self.at_id / self.last_id if self.last_id else 0.0
+
+
+class Exports:
+    """The exports of one process that are under way; safe to use from any thread."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: dict[int, Export] = {}
+        self._number = 0
+        self._lock = threading.Lock()
+
+    def begin(self, who: str, form: str, asked: str) -> Export | None:
+        """A place for one more; None: as many as there may be are under way."""
+        with self._lock:
+            if len(self._open) >= self._most:
+                return None
+            self._number += 1
+            export = self._open[self._number] = Export(self._number, who, form, asked)
+        return export
+
+    def end(self, export: Export) -> None:
+        """It is over, however it ended."""
+        with self._lock:
+            self._open.pop(export.id, None)
+
+    def of(self, who: str) -> list[Export]:
+        """Those that this somebody asked for, the oldest first."""
+        with self._lock:
+            return [export for export in self._open.values() if export.who == who]
+
+    def cancel(self, export_id: int, who: str) -> bool:
+        """Let it end after the page that it is at; False: they have none with this id."""
+        with self._lock:
+            export = self._open.get(export_id)
+            if export is None or export.who != who:
+                return False
+            export.cancelled = True
+        return True
+
+
+def events_of(store: EventStore, where: EventFilter, export: Export | None = None) -> Iterator[Sequence[Event]]:
+    """The events that are stored now and fit, page by page in the order of arrival; how far it is stands in `export`.
+
+    Raises QueryTimeout and StoreUnavailable between pages, ConnectionResetError where it was cancelled.
+    """
     last_id, after = store.last_id(), 0
+    export = export or Export(0, "", "", "")
+    export.last_id = last_id
     while after < last_id:
+        if export.cancelled:  # the web server breaks the transfer off, so that the reader sees that it is not whole
+            raise ConnectionResetError(errno.ECONNRESET, "the export was cancelled")
         found = store.page(where, after=after, before=last_id + 1, limit=PAGE_EVENTS)
+        export.at_id = found.stopped_at or (found[-1].id if found else last_id)
+        export.events += len(found)
         if found:
             yield found
         if len(found) < PAGE_EVENTS and found.stopped_at is None:
@@ -155,11 +221,13 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 )
 
 
-def pieces(store: EventStore, where: EventFilter, form: str, *, bom: bool = False) -> Iterator[bytes]:
+def pieces(
+    store: EventStore, where: EventFilter, form: str, *, bom: bool = False, export: Export | None = None
+) -> Iterator[bytes]:
     """The file, piece by piece. bom: a CSV file begins with the mark that some spreadsheets know UTF-8 by."""
     if bom and form == "csv":
         yield BOM
-    yield from FORMS[form].write(events_of(store, where))
+    yield from FORMS[form].write(events_of(store, where, export))
 
 
 def file_name(form: str, now_us: int) -> str:

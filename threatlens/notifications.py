@@ -43,7 +43,7 @@ from threatlens.errors import ChannelError, ConfigError
 from threatlens.event import EventUpdate, rfc3339
 from threatlens.redaction import masked
 from threatlens.store import EventStore
-from threatlens.store_notifications import HOUR_US, STORM, Due, Occurrence
+from threatlens.store_notifications import HOUR_US, STORM, WORSE_BY, Due, Occurrence
 from threatlens.visible import visible
 
 log = logging.getLogger(__name__)
@@ -314,6 +314,7 @@ class NotificationManager:
             severity=due.severity,
             timestamp=rfc3339(due.last_us),
             thread=_thread_id(due),
+            subject=self._subject(due),
             text=_sentence(due),
             facts=tuple(facts),
             samples=samples,
@@ -323,6 +324,13 @@ class NotificationManager:
                 "event_id": due.last_event_id or None, "rule": due.rule or None, "update": due.total > due.n,
             },
         )  # fmt: skip
+
+    def _subject(self, due: Due) -> str:
+        """That of the thread's first message, unless it has become worse since."""
+        if due.kind not in ("incident", "event") or due.total <= due.n:
+            return ""
+        severity, title = self._store.first_told(due.channel, due.thread) or (0, "")
+        return f"{severity}/10 {title}" if title and due.severity < severity + WORSE_BY else ""
 
     def _about_report(self, due: Due) -> Message:
         report_id = int(due.details.get("report", 0))
@@ -455,6 +463,7 @@ def _as_json(message: Message) -> dict[str, Any]:
         "severity",
         "timestamp",
         "thread",
+        "subject",
         "text",
         "facts",
         "samples",

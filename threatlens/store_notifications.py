@@ -264,6 +264,16 @@ class Outbox:
             ).one_or_none()
         return None if row is None else Due(*(*row[:17], json.loads(row[17]), row[18]))
 
+    def first_told(self, channel: str, thread: str) -> tuple[int, str] | None:
+        """(severity, title) of the oldest message of a thread that is still in the history."""
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT severity, title FROM notification_history WHERE channel = ? AND thread = ? AND payload <> ''"
+                " ORDER BY id LIMIT 1",
+                (channel, thread),
+            ).one_or_none()
+        return None if row is None else (int(row[0]), str(row[1]))
+
     def put_payload(self, due: Due, payload: str, title: str) -> None:
         """Keep what is going to be sent, before it is: every try sends the same bytes, later matches are not in it."""
         with self.database.writing() as connection:

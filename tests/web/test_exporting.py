@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -58,3 +59,29 @@ def test_readers_that_go_away_give_their_places_back(viewer_client: Any, filled:
         for answer in held:
             answer.close()
     assert viewer_client.get("/events/export?format=csv").status_code == 200
+
+
+def test_an_export_under_way_is_followed_and_cancelled_by_who_asked_for_it(
+    app: Any, viewer_client: Any, analyst_client: Any, filled: Filler
+) -> None:
+    app.config["WTF_CSRF_ENABLED"] = False
+    held = viewer_client.get("/events/export?format=ndjson", buffered=False)
+    body = iter(held.response)
+    next(body)
+    page = viewer_client.get("/events/exports").text
+    assert "ndjson: 250 events" in page
+    assert 'value="42"' in page  # 250 of 601
+    assert "hx-trigger" in page
+    cancel = re.search(r'action="([^"]+)"', page)[1]  # type: ignore[index]
+
+    assert "ndjson" not in analyst_client.get("/events/exports").text
+    assert analyst_client.post(cancel).status_code == 404
+    assert viewer_client.post(cancel).status_code == 303
+    assert "is ending" in viewer_client.get("/events/exports").text
+
+    with pytest.raises(ConnectionResetError, match="cancelled"):
+        list(body)
+    held.close()
+    after = viewer_client.get("/events/exports").text
+    assert "ndjson" not in after
+    assert "hx-trigger" not in after

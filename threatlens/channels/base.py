@@ -32,6 +32,7 @@ class Message:
     severity: int  # 1-10
     timestamp: str  # RFC 3339
     thread: str = ""  # messages about one thing carry one thread
+    subject: str = ""  # of the thread's first message, which this one goes on with; "": it has one of its own
     text: str = ""  # sentences
     facts: tuple[tuple[str, str], ...] = ()  # (name, value)
     samples: tuple[str, ...] = ()  # raw lines

@@ -150,7 +150,7 @@ def compose(message: Message, sender: str, to: tuple[str, ...]) -> EmailMessage:
     """The mail; its date is now."""
     mail = EmailMessage()
     domain = parseaddr(sender)[1].rpartition("@")[2] or "threatlens.invalid"
-    mail["Subject"] = f"[ThreatLens] {message.severity}/10 {message.title}"[:250]
+    mail["Subject"] = subject(message)
     mail["From"] = sender
     mail["To"] = ", ".join(to)
     mail["Date"] = format_datetime(localtime())
@@ -167,6 +167,13 @@ def compose(message: Message, sender: str, to: tuple[str, ...]) -> EmailMessage:
         kind, _, subtype = each.media_type.partition("/")
         mail.add_attachment(each.content, maintype=kind, subtype=subtype, filename=each.name)
     return mail
+
+
+def subject(message: Message) -> str:
+    """Some mail programs keep a conversation together by its subject, so an update has that of the first mail."""
+    if message.subject:
+        return f"Re: [ThreatLens] {message.subject}"[:250]
+    return f"[ThreatLens] {message.severity}/10 {message.title}"[:250]
 
 
 def as_text(message: Message) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, abort, render_template, request
+from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from threatlens import analysis
@@ -15,7 +15,7 @@ from threatlens.exports import FORMS
 from threatlens.models import now_us
 from threatlens.store_search import Found
 from threatlens.store_sorting import SORTS
-from threatlens.web.auth import needs
+from threatlens.web.auth import actor, needs, record
 from threatlens.web.context import services
 from threatlens.web.event_filter import (
     MAX_ID,
@@ -28,7 +28,7 @@ from threatlens.web.event_filter import (
     read_view,
     term,
 )
-from threatlens.web.exporting import stream
+from threatlens.web.exporting import exports, stream
 from threatlens.web.facets import facets
 from threatlens.web.overview import bars_of, fitting_range, histogram_bars, trust
 from threatlens.web.problems import ProblemError
@@ -114,6 +114,23 @@ def export() -> Response:
         return stream(view.where, form, bom=request.args.get("bom") == "1", asked=asked)
     except ProblemError as problem:
         abort(problem.status, str(problem))
+
+
+@blueprint.get("/events/exports")
+@needs("viewer")
+def exports_under_way() -> str:
+    """Those of who asks: how far they are. The fragment asks again by itself as long as there are some."""
+    return render_template("events/_exports.html", exports=exports().of(actor().name))
+
+
+@blueprint.post("/events/exports/<int:export_id>/cancel")
+@needs("viewer")
+def cancel_export(export_id: int) -> Response:
+    """End one of one's own; its reader sees that the file is not whole."""
+    if not exports().cancel(export_id, actor().name):
+        abort(404)
+    record("events.export_cancelled", str(export_id))
+    return redirect(url_for("events.exports_under_way"), 303)
 
 
 @blueprint.get("/events/<int:event_id>")

@@ -1,16 +1,16 @@
-"""The answer that carries an export: streamed, so many at once, and over when the reader goes."""
+"""The answer that carries an export: streamed, so many at once, followed and cancelled, over when the reader goes."""
 
 from __future__ import annotations
 
-import threading
+from typing import cast
 
 from flask import current_app
 from werkzeug.wrappers import Response
 
 from threatlens.event import EventFilter
-from threatlens.exports import FORMS, file_name, pieces
+from threatlens.exports import FORMS, Exports, file_name, pieces
 from threatlens.models import now_us
-from threatlens.web.auth import record
+from threatlens.web.auth import actor, record
 from threatlens.web.context import services
 from threatlens.web.problems import ProblemError
 
@@ -18,21 +18,26 @@ from threatlens.web.problems import ProblemError
 MAX_AT_ONCE = 4
 
 
+def exports() -> Exports:
+    """Those of this process that are under way."""
+    return cast("Exports", current_app.extensions.setdefault("threatlens_exports", Exports(MAX_AT_ONCE)))
+
+
 def stream(where: EventFilter, form: str, *, bom: bool, asked: str) -> Response:
     """The events as a file. `asked` is what was asked for, for the audit log. Raises ProblemError (429)."""
-    places: threading.Semaphore = current_app.extensions.setdefault(
-        "threatlens_exports", threading.BoundedSemaphore(MAX_AT_ONCE)
-    )
-    if not places.acquire(blocking=False):
+    places = exports()
+    export = places.begin(actor().name, form, asked)
+    if export is None:
         raise ProblemError(429, f"{MAX_AT_ONCE} exports are under way; ask again when one has ended.",
                            code="busy", headers={"Retry-After": "10"})  # fmt: skip
     try:
         record("events.export", form, {"filter": asked[:2_000]})
-        response = Response(pieces(services().store, where, form, bom=bom), content_type=FORMS[form].media)
+        body = pieces(services().store, where, form, bom=bom, export=export)
+        response = Response(body, content_type=FORMS[form].media)
     except BaseException:
-        places.release()
+        places.end(export)
         raise
-    response.call_on_close(places.release)
+    response.call_on_close(lambda: places.end(export))
     response.headers["Content-Disposition"] = f"attachment; filename={file_name(form, now_us())}"
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # a proxy passes pieces on and does not collect the whole
