@@ -209,6 +209,16 @@ def test_the_pdf_holds_its_text_and_what_strangers_wrote_does_no_harm(bench, fil
     assert b"/Outlines" in content
 
 
+def test_a_day_is_compared_with_a_week_before_and_a_month_with_what_was_before_it(bench, filler):
+    for day in ("2026-10-20", "2026-11-05", "2026-11-17", "2026-11-24"):
+        filler.add("a", timestamp_us=at(f"{day}T12:00:00"))
+    one = bench.reporter.document("daily", at("2026-11-24T00:00:00"), at("2026-11-25T00:00:00"), "Europe/Berlin")
+    month = bench.reporter.document("monthly", at("2026-11-01T00:00:00"), at("2026-12-01T00:00:00"), "Europe/Berlin")
+    assert (one["last_week"], one["compared_with"]) == (1, "a week before")
+    assert (month["total"], month["last_week"], month["compared_with"]) == (3, 1, "in the 30 days before")
+    assert "That is 200% more than in the 30 days before." in month["summary"]
+
+
 def test_the_text_of_the_pdf_is_what_the_database_holds(bench, store, filler, tmp_path):
     day = at("2026-11-24T00:00:00"), at("2026-11-25T00:00:00")
     for number in range(1, 41):

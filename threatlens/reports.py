@@ -168,11 +168,14 @@ class Reporter:
         """Everything that a report says, as plain values. Texts are made visible; times are microseconds."""
         store = self._store
         where = EventFilter(start_us=start_us, end_us=end_us)
-        before = EventFilter(start_us=start_us - 7 * 24 * HOURS_US, end_us=end_us - 7 * 24 * HOURS_US)
+        days = max(1, round((end_us - start_us) / (24 * HOURS_US)))
+        shift_us = (
+            max(7, days) * 24 * HOURS_US
+        )  # a day with the same day a week before, a month with what was before it
+        before = EventFilter(start_us=start_us - shift_us, end_us=end_us - shift_us)
         counts, last_week = store.counts(where), store.counts(before)
         incidents = [_incident(row) for row in store.incidents_between(start_us, end_us, INCIDENTS)]
         sources = self._sources(counts.by_source)
-        days = max(1, round((end_us - start_us) / (24 * HOURS_US)))
         bars = store.histogram(start_us, end_us, 24 if days == 1 else min(days, 62), where)
         addresses = [
             {"address": visible(address, 60), "events": n, "failures": failed, "successes": good}
@@ -187,14 +190,13 @@ class Reporter:
             "made": rfc3339(self._clock_us()),
             "total": counts.total,
             "last_week": last_week.total,
+            "compared_with": "a week before" if days <= 7 else f"in the {days} days before",
             "by_severity": {str(number): n for number, n in sorted(counts.by_severity.items())},
             "by_category": dict(sorted(counts.by_category.items(), key=lambda pair: -pair[1])),
             "trend": [{"start_us": at, "by_severity": {str(k): n for k, n in found.items()}} for at, found in bars],
             "incidents": incidents,
             "incident_counts": store.incident_counts(start_us, end_us),
-            "incidents_last_week": sum(
-                store.incident_counts(start_us - 7 * 24 * HOURS_US, end_us - 7 * 24 * HOURS_US).values()
-            ),
+            "incidents_last_week": sum(store.incident_counts(start_us - shift_us, end_us - shift_us).values()),
             "rules": [_rule(row) for row in store.rules_between(start_us, end_us, RULES)],
             "addresses": addresses,
             "targets": [
@@ -311,9 +313,9 @@ def _summary(data: Mapping[str, Any]) -> list[str]:
     if before:
         change = (total - before) / before
         sentences.append(
-            f"That is {abs(change):.0%} {'more' if change > 0 else 'less'} than a week before."
+            f"That is {abs(change):.0%} {'more' if change > 0 else 'less'} than {data['compared_with']}."
             if abs(change) >= 0.01
-            else "That is as many as a week before."
+            else f"That is as many as {data['compared_with']}."
         )
     severe = sum(n for number, n in data["by_severity"].items() if int(number) >= 7)
     sentences.append(

@@ -34,6 +34,7 @@ class ReportPdf(FPDF):
         super().__init__(format="A4", unit="mm")
         self._foot = foot
         self.set_margins(MARGIN, MARGIN, MARGIN)
+        self.c_margin = 0  # text begins where lines and pictures do
         self.set_auto_page_break(True, margin=20)
         for style, file in (("", "DejaVuSans.ttf"), ("B", "DejaVuSans-Bold.ttf")):
             self.add_font("sans", style, os.path.join(FONTS, file))
@@ -182,7 +183,7 @@ def _first_page(pdf: ReportPdf, data: Mapping[str, Any], span: str, zone: dt.tzi
         ("lines not stored", data["ledger"]["dead_letters"], None),
     ]
     pdf.ln(4)
-    _numbers(pdf, numbers)
+    _numbers(pdf, numbers, data.get("compared_with", "a week before"))
     pdf.heading("Severity")
     counts = [sum(data["by_severity"].get(str(n), 0) for n in (2 * band - 1, 2 * band)) for band in range(1, 6)]
     words = ", ".join(f"severity {2 * band + 1} to {2 * band + 2}: {n:,} events" for band, n in enumerate(counts))
@@ -198,7 +199,7 @@ def _first_page(pdf: ReportPdf, data: Mapping[str, Any], span: str, zone: dt.tzi
         _trend(pdf, data["trend"], zone)
 
 
-def _numbers(pdf: ReportPdf, numbers: Sequence[tuple[str, int, int | None]]) -> None:
+def _numbers(pdf: ReportPdf, numbers: Sequence[tuple[str, int, int | None]], compared_with: str) -> None:
     y, width = pdf.get_y(), WIDTH / len(numbers)
     for place, (name, value, before) in enumerate(numbers):
         x = MARGIN + place * width
@@ -210,7 +211,7 @@ def _numbers(pdf: ReportPdf, numbers: Sequence[tuple[str, int, int | None]]) -> 
         pdf.set_text_color(*FAINT)
         pdf.cell(width, 4, name, new_x=XPos.LEFT, new_y=YPos.NEXT)
         if before is not None:
-            pdf.cell(width, 4, f"a week before: {before:,}")
+            pdf.cell(width, 4, f"{compared_with}: {before:,}")
     pdf.set_y(y + 16)
 
 

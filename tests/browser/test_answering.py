@@ -1,0 +1,75 @@
+"""What reaches people in a browser: the desktop while the tab is hidden, exports under way, the page of a link."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from builders import Filler
+from test_browser import Watched, chromium, filler, pytestmark, site, watched  # noqa: F401
+
+from threatlens.event import EventUpdate
+from threatlens.models import now_us
+
+#: Stands for the desktop, and for a tab that nobody looks at.
+DESKTOP = """
+window.shown = [];
+class Notification { constructor(title, options) { window.shown.push([title, options.body]); } }
+Notification.permission = "granted";
+window.Notification = Notification;
+Object.defineProperty(document, "hidden", { get: () => window.away === true });
+"""
+
+
+def incident(number: int) -> EventUpdate:
+    data = {"id": number, "severity": 9, "status": "open", "outcome": "attempt", "title": f"attacker {number} <b>"}
+    return EventUpdate("incident", data, now_us(), priority=9, id=number)
+
+
+def test_an_alert_reaches_the_desktop_only_while_the_tab_is_in_the_background(
+    watched: Watched,  # noqa: F811
+    services: Any,
+) -> None:
+    watched.tab.add_init_script(DESKTOP)
+    tab = watched.open("/")
+    services.broadcaster.publish_update(incident(1))
+    watched.until("document.querySelectorAll('#toasts .toast').length === 1")
+    assert tab.evaluate("window.shown") == []
+
+    tab.evaluate("window.away = true")
+    services.broadcaster.publish_update(incident(2))
+    watched.until("window.shown.length === 1")
+    assert tab.evaluate("window.shown") == [["ThreatLens", "attacker 2 <b>"]]
+    assert watched.complaints == []
+
+
+def test_an_export_under_way_shows_beside_the_button_and_is_cancelled_there(
+    watched: Watched,  # noqa: F811
+    filler: Filler,  # noqa: F811
+    app: Any,
+) -> None:
+    filler.add(*(f"line {number}" for number in range(300)))
+    tab = watched.open("/events")
+    from threatlens.web.exporting import exports
+
+    with app.app_context():
+        who = "user " + str(app.extensions["threatlens"].store.users()[0].name)
+        export = exports().begin(who, "ndjson", "")
+    assert export is not None
+    export.events, export.at_id, export.last_id = 250, 250, 300
+    tab.click("#export-menu summary")
+    tab.wait_for_selector("#exports progress")
+    assert re.search(r"ndjson: 250 events", tab.inner_text("#exports"))
+    tab.click("#exports button")
+    watched.until("document.querySelector('#exports').innerText.includes('is ending')")
+    assert export.cancelled
+    exports_of(app).end(export)
+    watched.until("document.querySelector('#exports').innerText.trim() === ''")
+    assert watched.complaints == []
+
+
+def exports_of(app: Any) -> Any:
+    from threatlens.web.exporting import exports
+
+    with app.app_context():
+        return exports()
