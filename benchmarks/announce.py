@@ -15,6 +15,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,10 +25,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from benchmarks.product import ROOT, Product, free_port, wait_for, workshop
-from benchmarks.table import Table
+from benchmarks.table import Table, against
 
 #: One rule opens no more than 50 incidents within six hours; so there are several.
 PER_RULE = 45
+#: Seconds that a message may be late because of another channel.
+LATE_S = 5.0
 RULE = """title: Probe {n}
 id: 00000000-0000-4000-8000-{n:012d}
 status: test
@@ -67,17 +70,21 @@ class Receiver:
         self._server.shutdown()
 
 
-def prepare(product: Product, receiver: Receiver, incidents: int) -> list[str]:
-    """Rules, configuration, and one line for each incident."""
+def prepare(product: Product, receiver: Receiver, incidents: int, stuck_port: int = 0) -> list[str]:
+    """Rules, configuration, and one line for each incident; a second channel leads to the port that hangs."""
     rules = os.path.join(product.data, "rules")
     os.makedirs(rules, exist_ok=True)
-    config = {
+    config: dict[str, Any] = {
         "allowed_roots": [product.logs], "allowed_private_networks": ["127.0.0.0/8"],
         "sources": [{"name": "auth", "path": os.path.join(product.logs, "auth.log"), "start_at": "beginning"}],
         "channels": [{"name": "hook", "type": "webhook", "url": f"http://127.0.0.1:{receiver.port}/",
                       "max_per_minute": 600}],
         "notification_rules": [{"name": "all", "channels": ["hook"], "cooldown_minutes": 600}],
     }  # fmt: skip
+    if stuck_port:
+        hanging = {"name": "stuck", "type": "webhook", "url": f"http://127.0.0.1:{stuck_port}/", "max_per_minute": 600}
+        config["channels"].insert(0, hanging)
+        config["notification_rules"][0]["channels"] = ["stuck", "hook"]
     with open(os.path.join(product.data, "threatlens.yaml"), "w") as file:
         file.write(json.dumps(config))
     for number in range(1, incidents // PER_RULE + 2):
@@ -169,6 +176,31 @@ def report(product: Product, receiver: Receiver, kills: int, taken: float) -> bo
     return all(good for *_, good in rows)
 
 
+def beside_a_hanging_channel(product: Product, receiver: Receiver, incidents: int) -> bool:
+    """How late messages are by one channel while another takes every message and never answers."""
+    stuck = socket.create_server(("127.0.0.1", 0), backlog=100)  # nobody accepts: a connection, and then nothing
+    lines = prepare(product, receiver, incidents, stuck.getsockname()[1])
+    late: list[float] = []
+    with open(os.path.join(product.logs, "auth.log"), "w") as log:
+        process = start(product, free_port())
+        try:
+            log.write(lines[0])
+            log.flush()
+            wait_for("the first message", lambda: bool(receiver.got), timeout_s=120)
+            for number, line in enumerate(lines[1:], 2):
+                log.write(line)
+                log.flush()
+                late.append(wait_for("a message", lambda: len(receiver.got) >= number, timeout_s=60))  # noqa: B023
+        finally:
+            kill(process)
+            stuck.close()
+    table = Table("Beside a channel that hangs, from line to receiver", "what", "seconds", "verdict")
+    table.add(f"median of {len(late)} messages", f"{sorted(late)[len(late) // 2]:.2f}", "-")
+    table.add("slowest", f"{max(late):.2f}", against(max(late), LATE_S))
+    table.show()
+    return max(late) <= LATE_S
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--incidents", type=int, default=500)
@@ -181,6 +213,9 @@ def main() -> int:
         product = Product(folder)
         taken = run(product, receiver, arguments.incidents, arguments.kills, dice)
         good = report(product, receiver, arguments.kills, taken)
+    receiver.got.clear()
+    with workshop() as folder:
+        good &= beside_a_hanging_channel(Product(folder), receiver, min(21, arguments.incidents))
     receiver.close()
     return 0 if good else 1
 
