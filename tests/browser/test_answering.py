@@ -10,6 +10,7 @@ from test_browser import Watched, chromium, filler, pytestmark, site, watched  #
 
 from threatlens.event import EventUpdate
 from threatlens.models import now_us
+from threatlens.store_notifications import Occurrence
 
 #: Stands for the desktop, and for a tab that nobody looks at.
 DESKTOP = """
@@ -65,6 +66,22 @@ def test_an_export_under_way_shows_beside_the_button_and_is_cancelled_there(
     assert export.cancelled
     exports_of(app).end(export)
     watched.until("document.querySelector('#exports').innerText.trim() === ''")
+    assert watched.complaints == []
+
+
+def test_the_history_of_messages_stays_a_table_while_it_grows(
+    watched: Watched,  # noqa: F811
+    services: Any,
+) -> None:
+    tab = watched.open("/notifications")
+    assert "Nothing was told yet" in tab.inner_text("#notification-history")
+    now = now_us()
+    services.store.tell([Occurrence("ops", "urgent", "incident", "t", 8, "attacker <b>", now, now)], now)
+    services.broadcaster.publish_update(incident(1))
+    tab.wait_for_selector("#notification-history tbody tr td")
+    assert tab.locator("#notification-history tbody tr").count() == 1
+    assert tab.locator("#notification-history tbody td").count() == 7
+    assert "attacker <b>" in tab.inner_text("#notification-history")
     assert watched.complaints == []
 
 

@@ -59,7 +59,7 @@ def panels() -> dict[str, str]:
     rows = services().store.notifications(limit=PAGE)
     return {
         "channel-list": render_template("notifications/_channels.html", **_panel_values()),
-        "notification-rows": render_template("notifications/_rows.html", rows=rows, forms=False),
+        "notification-history": render_template("notifications/_told.html", rows=rows, forms=False, filtered=False),
     }
 
 
