@@ -201,6 +201,30 @@ def test_ten_thousand_matches_in_a_minute_are_no_more_messages_than_configured_a
     assert len(bench.receiver.got) <= 7
 
 
+def test_updates_of_many_threads_keep_to_the_number_of_messages_too(bench):
+    for minute in range(4):
+        for number in range(5):
+            bench.happen(thread=f"t{minute}{number}")
+        bench.send()
+        bench.now += MINUTE + S
+    for minute in range(4):
+        for number in range(5):
+            bench.happen(thread=f"t{minute}{number}")
+    bench.now += 15 * MINUTE
+    before, sent = len(bench.receiver.got), []
+    for _ in range(5):
+        bench.happen(thread="t00")
+        sent.append(bench.send())
+        bench.now += MINUTE + S
+
+    assert before == 20
+    assert max(sent) <= 6
+    assert sum(sent) >= 20
+    told = {message.thread: message.data["total"] for _, message in bench.receiver.got}
+    assert len(told) == 20
+    assert min(told.values()) == 2
+
+
 def test_a_digest_gathers(bench):
     bench.rule(digest_minutes=60)
     for i in range(30):

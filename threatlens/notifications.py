@@ -191,7 +191,7 @@ class NotificationManager:
     def channels_with_work(self) -> list[str]:
         """Queue what became due, and name the channels that have something to send and may try."""
         now_us = self._clock_us()
-        self._store.queue_updates(now_us)
+        self._store.queue_updates(now_us, {each.name: each.max_per_minute for each in self._config().channels})
         due = self._store.has_due(now_us)
         if not due:
             return []

@@ -24,6 +24,8 @@ THREAD_ENDS_US = 24 * HOUR_US
 WORSE_BY = 2
 #: The thread that takes what comes above a channel's limit.
 STORM = "storm"
+#: Updates that are queued for one channel at once.
+MOST_UPDATES = 500
 PENDING, SENT, FAILED, SUPPRESSED = "pending", "sent", "failed", "suppressed"
 _MINUTE_US = 60_000_000
 
@@ -141,14 +143,10 @@ def _suppress(connection: Connection, one: Occurrence, event_id: int, now_us: in
 def _gather(connection: Connection, one: Occurrence, first: int, last: int, now_us: int) -> None:
     thread = one.thread
     row = _thread(connection, one.channel, thread, now_us)
-    if row is None and one.per_minute and one.kind != "system":
-        made = connection.exec_driver_sql(
-            "SELECT count(*) FROM notification_history WHERE channel = ? AND created_at > ? AND status <> 'suppressed'",
-            (one.channel, now_us - _MINUTE_US),
-        ).scalar_one()
-        if made >= one.per_minute - 1:  # the last place of a minute is the storm's own
-            thread = STORM
-            row = _thread(connection, one.channel, thread, now_us)
+    limited = row is None and one.per_minute and one.kind != "system"
+    if limited and _made(connection, one.channel, now_us) >= one.per_minute - 1:
+        thread = STORM  # the last place of a minute is its own
+        row = _thread(connection, one.channel, thread, now_us)
     if row is None:
         connection.exec_driver_sql(
             "INSERT OR REPLACE INTO notification_threads (channel, thread, incident_id, n, told, severity,"
@@ -167,8 +165,21 @@ def _gather(connection: Connection, one: Occurrence, first: int, last: int, now_
          json.dumps(dict(one.details)), one.channel, thread),
     )  # fmt: skip
     worse = told > 0 and one.severity >= told_severity + WORSE_BY
-    if not pending_id and (told == 0 or worse or now_us >= queued_us + one.cooldown_us):
-        _queue(connection, one, thread, last, now_us)
+    if pending_id or not (told == 0 or worse or now_us >= queued_us + one.cooldown_us):
+        return
+    if told and not worse and one.per_minute and _made(connection, one.channel, now_us) >= one.per_minute:
+        return  # queue_updates tells it when there is room
+    _queue(connection, one, thread, last, now_us)
+
+
+def _made(connection: Connection, channel: str, now_us: int) -> int:
+    """Messages that were made for a channel within the last minute."""
+    return int(
+        connection.exec_driver_sql(
+            "SELECT count(*) FROM notification_history WHERE channel = ? AND created_at > ? AND status <> 'suppressed'",
+            (channel, now_us - _MINUTE_US),
+        ).scalar_one()
+    )
 
 
 def _thread(connection: Connection, channel: str, thread: str, now_us: int) -> tuple[int, ...] | None:
@@ -220,22 +231,34 @@ class Outbox:
         with self.database.writing() as connection:
             write_occurrences(connection, occurrences, 0, now_us)
 
-    def queue_updates(self, now_us: int) -> int:
-        """Queue a message for every thread whose cooldown is over and of which not all was told; how many."""
+    def queue_updates(self, now_us: int, per_minute: Mapping[str, int]) -> int:
+        """Queue a message for threads whose cooldown is over and of which not all was told; how many.
+
+        A channel gets no more in a minute than it takes, the most severe first; the others wait for the next minute.
+        """
+        waiting = "n > told AND pending_id = 0 AND queued_us + cooldown_us <= ?"
+        queued = 0
         with self.database.writing() as connection:
-            rows = connection.exec_driver_sql(
-                "SELECT channel, rule, kind, thread, severity, title, first_us, last_us, n - told, incident_id,"
-                " cooldown_us, last_event_id FROM notification_threads"
-                " WHERE n > told AND pending_id = 0 AND queued_us + cooldown_us <= ? LIMIT 500",
-                (now_us,),
-            ).all()
-            for row in rows:
-                one = Occurrence(
-                    row.channel, row.rule, row.kind, row.thread, row.severity, row.title, row.first_us, row.last_us,
-                    row[8], incident_id=row.incident_id, cooldown_us=row.cooldown_us,
-                )  # fmt: skip
-                _queue(connection, one, row.thread, row.last_event_id, now_us)
-        return len(rows)
+            channels = connection.exec_driver_sql(
+                f"SELECT DISTINCT channel FROM notification_threads WHERE {waiting}", (now_us,)
+            ).scalars()
+            for channel in list(channels):
+                most = per_minute.get(channel, 0)
+                room = max(0, most - _made(connection, channel, now_us)) if most else MOST_UPDATES
+                rows = connection.exec_driver_sql(
+                    "SELECT channel, rule, kind, thread, severity, title, first_us, last_us, n - told, incident_id,"
+                    f" cooldown_us, last_event_id FROM notification_threads WHERE {waiting} AND channel = ?"
+                    " ORDER BY severity DESC, queued_us LIMIT ?",
+                    (now_us, channel, min(room, MOST_UPDATES)),
+                ).all()
+                for row in rows:
+                    one = Occurrence(
+                        row.channel, row.rule, row.kind, row.thread, row.severity, row.title, row.first_us,
+                        row.last_us, row[8], incident_id=row.incident_id, cooldown_us=row.cooldown_us,
+                    )  # fmt: skip
+                    _queue(connection, one, row.thread, row.last_event_id, now_us)
+                queued += len(rows)
+        return queued
 
     def has_due(self, now_us: int) -> set[str]:
         """The channels with something to send now."""
