@@ -109,12 +109,13 @@ def updates(verdict: Verdict, now_us: int) -> list[EventUpdate]:
     return told(verdict.views, verdict.incidents, now_us)
 
 
-def told(views: Iterable[DetectionView], incidents: Iterable[Incident], now_us: int) -> list[EventUpdate]:
+def told(views: Iterable[DetectionView], incidents: Sequence[Incident], now_us: int) -> list[EventUpdate]:
     """What connected clients are told about stored matches and the incidents that they changed."""
+    loud = [view for view in views if not view.suppressed]
+    room = max(0, MAX_TOLD - len(incidents))
     found = [
         EventUpdate("detection", view.as_json(), now_us, priority=view.severity, id=view.event_id)
-        for view in views
-        if not view.suppressed
+        for view in loud[max(0, len(loud) - room) :]
     ]
     found += [EventUpdate("incident", summary(each), now_us, priority=each.severity) for each in incidents]
     return found[-MAX_TOLD:]

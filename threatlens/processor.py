@@ -374,6 +374,8 @@ class QueueProcessor:
         if self._notifications is None:
             return []
         lowest = self._notifications.lowest_severity()
+        if lowest > 10:  # nobody wants to be told of anything
+            return []
         quiet = quiet_places(verdict) if verdict is not None else set()
         happenings = [
             happening(row, prepared.decoded[place], prepared.origins[place], place)

@@ -6,6 +6,7 @@ Tags are read as Sigma writes them: "attack.credential-access" or "attack.creden
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol
 
@@ -92,8 +93,13 @@ class Step(Protocol):
 
 def stages(tags: Iterable[str]) -> list[str]:
     """The tactics among the tags, in the order of the matrix."""
-    named = {tag.lower().removeprefix("attack.").replace("_", "-") for tag in tags}
+    named = {_plain(tag) for tag in tags}
     return [tactic for tactic in TACTICS if tactic in named]
+
+
+@lru_cache(maxsize=10_000)
+def _plain(tag: str) -> str:
+    return tag.lower().removeprefix("attack.").replace("_", "-")
 
 
 def techniques(tags: Iterable[str]) -> list[str]:
@@ -108,9 +114,9 @@ def post_compromise(tags: Iterable[str]) -> bool:
     return bool(found) and all(tactic in _INSIDE for tactic in found)
 
 
-def inside(tags: Iterable[str]) -> bool:
+@lru_cache(maxsize=10_000)
+def inside(tags: tuple[str, ...]) -> bool:
     """Whether the tags speak of somebody who is inside, or of harm that is done once it is seen."""
-    tags = tuple(tags)
     short = {technique.lower()[:5] for technique in techniques(tags)}
     return post_compromise(tags) or bool(short & (_DESTROYS | _DUMPS))
 

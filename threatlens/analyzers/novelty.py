@@ -10,6 +10,7 @@ import datetime as dt
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from threatlens.event import Decoded, RuleMatch
@@ -90,7 +91,7 @@ class Novelty:
         found = []
         if isinstance(host, str) and self._saw(USER_ON_HOST, host[:MAX_VALUE], user, at_us):
             found.append(USER_ON_HOST)
-        network = _network(address)
+        network = _network(str(address))
         if network and self._saw(NETWORK_OF_USER, user, network, at_us):
             found.append(NETWORK_OF_USER)
         hour = dt.datetime.fromtimestamp(at_us / 1e6, dt.UTC).hour
@@ -126,10 +127,11 @@ class Novelty:
         return few or any((HOUR_OF_USER, user, about) in self._known for about in near)
 
 
-def _network(address: object) -> str:
+@lru_cache(maxsize=10_000)
+def _network(address: str) -> str:
     """The /24 or /48 of an address; "" for none."""
     try:
-        parsed = ipaddress.ip_address(str(address))
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return ""
     return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))

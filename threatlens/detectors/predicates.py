@@ -14,6 +14,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Self
 
 from threatlens.detectors.patterns import compile_searches
@@ -27,6 +28,7 @@ Predicate = Callable[[Get, Get, str], object]
 #: Names of a rule's field -> names to look under, in order.
 Names = Callable[[str], Sequence[str]]
 
+_LONGEST_ADDRESS = 45  # characters
 _DEEPEST = 60  # levels of one expression; Python's own limit is 200 brackets
 
 
@@ -239,20 +241,29 @@ def glob_pattern(parts: Sequence[str | int]) -> str:
     return first + "".join(f"(?>.*?{piece})" for piece in middle) + f".*{last}"
 
 
+@lru_cache(maxsize=10_000)
+def _number_of(text: str) -> tuple[int, int]:
+    """An address as its version and number, (0, 0) for what is none; IPv4 inside IPv6 is IPv4."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return 0, 0
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.version, int(address)
+
+
 def _in_networks(values: Sequence[str]) -> Callable[[str], bool]:
     networks = [ipaddress.ip_network(value, strict=False) for value in values]
     four = [(int(n.network_address), int(n.netmask)) for n in networks if n.version == 4]
     six = [(int(n.network_address), int(n.netmask)) for n in networks if n.version == 6]
 
     def test(value: str) -> bool:
-        try:
-            address = ipaddress.ip_address(value.partition("%")[0])
-        except ValueError:
+        text = value.partition("%")[0]
+        if len(text) > _LONGEST_ADDRESS:
             return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        number = int(address)
-        return any(number & mask == network for network, mask in (four if address.version == 4 else six))
+        version, number = _number_of(text)
+        return any(number & mask == network for network, mask in (four if version == 4 else six if version else ()))
 
     return test
 
