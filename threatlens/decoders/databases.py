@@ -176,7 +176,8 @@ DECODERS = (
         "postgresql",
         r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}(?:\.[0-9]{1,6})? [A-Z]{3,5}) \[(?P<pid>[0-9]{1,10})\](?:[:"
         r" ]+(?:\[[0-9-]+\] )?)?(?:(?:user=)?(?P<user__id>[^\s@,]{0,64})[@,](?:db=)?"
-        r"(?P<database__instance>[^\s,]{0,64})(?:,\S*)? )?"
+        r"(?P<database__instance>[^\s,]{0,64})(?:,app=[^,\s]{0,64})?(?:(?:,client=|,| )(?P<src>[0-9a-fA-F:.]{2,45})"
+        r"(?:\((?P<sport>[0-9]{1,5})\))?|,\S*)?(?: \[local\])? )?"
         rf"(?P<level>{_LEVELS}):\s+(?P<message>.*)",
         about="PostgreSQL: logins and errors, in its own file or syslog.",
         leads=("0000-00-00 00:00:00",),

@@ -89,6 +89,7 @@ _TABLE = Table(
             row(rf"{_ID}(?:=>|->) (?P<recipient>\S+).*", "mail_sent", "success", **_MAIL),
             row(rf"{_ID}\*\* (?P<recipient>\S+).*?: (?P<reason>.*)", "mail_sent", "failure", **_MAIL),
             row(rf"{_ID}== (?P<recipient>\S+).*", "mail_deferred", **_MAIL),
+            row(rf"{_ID}{_H} (?P<reason>sender verify (?:fail|defer) for .*)", "mail_rejected", "failure", **_MAIL),
             row(rf"{_ID}Completed.*", "mail_removed", **_MAIL),
         ],
     }

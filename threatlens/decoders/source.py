@@ -32,6 +32,7 @@ from threatlens.event import FIELDS_CUT, FROM_EXPORT, TIME_CLAMPED, TIME_ERROR, 
 
 _MAX_SHAPES = 10_000
 _ENVELOPE_DEPTH = 3  # JSON in syslog in a container's JSON is the deepest that occurs
+_ENVELOPES = frozenset(("syslog.rfc3164", "syslog.iso", "syslog.rfc5424"))
 _SPLIT_HEADS = frozenset(("CEF", "LEEF"))
 _OF_THE_ENVELOPE = frozenset(("host.name", "container.name", "kubernetes.pod.name", "log.iostream"))
 _NOBODY: tuple[tuple[str, Read], ...] = ()
@@ -221,6 +222,8 @@ class SourceDecoder:
                     break
             else:
                 name, timestamp_us, flags, _, message, fields = self._look_inside(opened)
+        elif name in _ENVELOPES and self._readers:  # a message without a program may still be of a known format
+            name, timestamp_us, flags, _, message, fields = self._look_inside(opened)
         elif self._fixed_message is not None and name is not self._fixed_message.name:
             name, timestamp_us, flags, _, message, fields = self._read_fixed(opened, line)
         if timestamp_us is not None and timestamp_us > clock.latest_us:

@@ -45,7 +45,9 @@ _disconnected_plain = row(
     rf"Disconnected from (?:(?:(?:authenticating|invalid) )?+user (?P<user>\S++) )?+{AT}{PREAUTH}", _DISCONNECT, **_NET
 )
 _received_plain = row(
-    r"Received disconnect from (?P<src>\S++) port (?P<sport>[0-9]{1,5}):[0-9]++: (?P<reason>.*)", _DISCONNECT, **_NET
+    r"Received disconnect from (?P<src>\S++) port (?P<sport>[0-9]{1,5}):[0-9]++: (?P<reason>(?!\S{1,200} Auth ).*)",
+    _DISCONNECT,
+    **_NET,
 )
 _pam_failure = row(
     rf"pam_unix\(sshd:auth\): {pam.FAILURE}",
@@ -110,6 +112,24 @@ _connection_old = row(rf"Connection from {AT}", "ssh_connect", **_NET)
 _disconnected = row(rf"Disconnected from {MAYBE_PORT}{PREAUTH}", _DISCONNECT, **_NET)
 _disconnected_user = row(rf"Disconnected from {KIND}user (?P<user>.*) {AT}{PREAUTH}", _DISCONNECT, **_NET)
 _received = row(rf"(?:error: )?Received disconnect from {MAYBE_PORT}: ?[0-9]+: ?(?P<reason>.*)", _DISCONNECT, **_NET)
+_received_old = row(r"(?:error: )?Received disconnect from (?P<src>\S+): [0-9]+: (?P<reason>.*)", _DISCONNECT, **_NET)
+_auth_fail = row(
+    r"(?:error: )?Received disconnect from (?P<src>[^\s:]+|\[?[0-9a-fA-F:.]+\]?)(?: port (?P<sport>[0-9]{1,5}))?: ?3: "
+    rf"(?P<reason>[^\s:]{{0,200}}: Auth (?:fail|cancel)){PREAUTH}",
+    _LOGIN,
+    "failure",
+)
+_disconnecting_for = row(
+    rf"Disconnecting: (?P<reason>Too many authentication failures) for (?:(?:invalid|illegal) user )?(?P<user>.*)"
+    rf" from {MAYBE_PORT}(?: ssh[12])?{PREAUTH}",
+    "ssh_max_attempts",
+    "failure",
+)
+_disconnecting_name = row(
+    rf"Disconnecting: (?P<reason>Too many authentication failures) for (?P<user>\S+){PREAUTH}",
+    "ssh_max_attempts",
+    "failure",
+)
 _disconnecting_many = row(
     rf"Disconnecting {KIND}user (?P<user>.*) {AT}: (?P<reason>Too many authentication failures){PREAUTH}",
     "ssh_max_attempts",
@@ -206,9 +226,9 @@ TABLE = Table(
         "Timeout": [_timeout],
         "Connection": [_closed_plain, _closed, _closed_user, _connection, _connection_old],
         "Disconnected": [_disconnected_plain, _disconnected, _disconnected_user],
-        "Received": [_received_plain, _received, _signal],
+        "Received": [_auth_fail, _received_plain, _received, _received_old, _signal],
         "Disconnecting": [_disconnecting_many, _disconnecting_change, _disconnecting_at, _disconnecting],
-        "Disconnecting:": [_disconnecting],
+        "Disconnecting:": [_disconnecting_for, _disconnecting_name, _disconnecting],
         "Did": [_no_identification],
         "Bad": [_bad_protocol],
         "banner": [_banner],
@@ -238,7 +258,9 @@ TABLE = Table(
         "error:": [
             _maximum,
             _pam_error,
+            _auth_fail,
             _received,
+            _received_old,
             _banner,
             _identification,
             _negotiate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.tables import Table, layout, row
+from threatlens.event import Fields
 
 _GUACAMOLE = Table(
     {
@@ -149,6 +150,11 @@ _EJABBERD = Table(
     }
 )
 
+
+def _read_drupal(message: str, fields: Fields) -> bool:
+    return "|user|" in message and _DRUPAL.read(message, fields)
+
+
 DECODERS = (
     layout(
         "guacamole",
@@ -202,8 +208,8 @@ DECODERS = (
     ),
     MessageDecoder(
         name="drupal",
-        about="Drupal's messages in syslog: logins.",
-        read=_DRUPAL.read,
-        programs=("drupal",),
+        about="Drupal's messages in syslog, which carry the name of the site: logins.",
+        read=_read_drupal,
+        programs=(),
     ),
 )
