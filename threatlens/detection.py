@@ -50,6 +50,9 @@ class Found(Protocol):
 class Engine(Protocol):
     """threatlens.detectors.DetectionEngine, as it is used here."""
 
+    @property
+    def evicted(self) -> int: ...
+
     def detect(self, events: Sequence[tuple[Decoded, int]]) -> Found: ...
 
     def changes(self) -> list[StateRow]: ...
@@ -247,6 +250,11 @@ class Detector:
     def is_ready(self) -> bool:
         """Whether there are rules to ask."""
         return self._engine is not None or self._offered is not None
+
+    @property
+    def evicted(self) -> int:
+        """Groups of correlations that the rules in force forgot to make room."""
+        return self._engine.evicted if self._engine is not None else 0
 
     # -- the batch
 

@@ -252,7 +252,7 @@ class Discovery(Reader):
         finding = verdict.finding
         if finding is Finding.NOTHING_YET:
             if content.problem:
-                source.problems[shown] = SourceError(f"{display(shown)}: {content.problem}", state="error")
+                source.damage[shown] = SourceError(f"{display(shown)}: {content.problem}", state="error")
             self._remember(key, status, None, shown, only_known=only_known)
             return False
         if finding is Finding.CONTINUES and verdict.stream is not None:

@@ -275,6 +275,7 @@ class LogFileMonitor:
     def _look_at(self, source: FollowedSource, unjudged: list[Unjudged]) -> None:
         """Find the source's files; those already known are looked at, the others collected."""
         source.problems = {path: p for path, p in source.problems.items() if p.state == "error" and path}
+        source.damage = {path: p for path, p in source.damage.items() if os.path.lexists(path)}
         source.failure = ""
         source.warnings.pop("book", None)
         for stream in source.streams:

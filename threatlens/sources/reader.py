@@ -247,8 +247,9 @@ class Reader:
         stream.ended = True
         self.no_reading(stream)
         source.problems.pop(stream.shown, None)
+        source.damage.pop(stream.shown, None)
         if content.problem:
-            source.problems[stream.shown] = SourceError(f"{display(stream.path)}: {content.problem}", state="error")
+            source.damage[stream.shown] = SourceError(f"{display(stream.path)}: {content.problem}", state="error")
         if content.stuck:
             source.warnings[stream.shown] = f"{display(stream.path)} ends in the middle; waiting for the rest"
         elif stream.long_line:

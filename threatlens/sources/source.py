@@ -25,7 +25,8 @@ class FollowedSource:
         self.next_look = 0.0  # clock
         self.looked = False  # at least once since the start
         self.seen_before = False  # it has streams from an earlier run: its files that are unknown now are new
-        self.problems: dict[str, SourceError] = {}  # by path
+        self.problems: dict[str, SourceError] = {}  # by path, as of the last look
+        self.damage: dict[str, SourceError] = {}  # by path: what a file holds cannot be read; until it is another
         self.warnings: dict[str, str] = {}  # by subject
         self.vanished = 0  # files gone before they could be opened
         self.unheld: set[Key] = set()  # files that are new, cannot be booked, and cannot be kept open either
@@ -74,8 +75,9 @@ class FollowedSource:
             return "disabled", "", ""
         if self.failure:
             return "error", self.failure, "The details are in the log; reading is tried again at the next look."
-        if self.problems:
-            problems = sorted(self.problems.values(), key=lambda p: _WORST_FIRST.index(p.state))
+        if self.problems or self.damage:
+            problems = [*self.problems.values(), *self.damage.values()]
+            problems.sort(key=lambda p: _WORST_FIRST.index(p.state))
             worst = problems[0]
             reason = str(worst) + (f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else "")
             return worst.state, reason, worst.remedy
