@@ -78,3 +78,52 @@ def test_rotation_loses_and_repeats_nothing(bench: Bench, rotate, down: bool, pa
     assert bench.read() == []
     bench.crash()
     assert bench.read() == []
+
+
+def test_a_deleted_file_is_read_to_its_end_and_the_next_of_its_name_from_its_start(bench: Bench) -> None:
+    bench.source("app.log")
+    bench.write("app.log", FIRST)
+    bench.read()
+    bench.write("app.log", REST)
+    os.unlink(bench.root / "app.log")
+    bench.write("app.log", SECOND)
+    assert bench.read() == lines(REST, SECOND)
+    bench.crash()
+    assert bench.read() == []
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["running", "down"])
+def test_a_link_to_another_file_is_followed_and_the_old_target_read_to_its_end(bench: Bench, down: bool) -> None:
+    bench.source("current.log")
+    for name, text in (("1.dat", FIRST), ("2.dat", SECOND)):
+        (bench.root / name).write_bytes(text)
+    link = bench.root / "current.log"
+    link.symlink_to("1.dat")
+    bench.read()
+    if down:
+        bench.crash()
+    (bench.root / "swap").symlink_to("2.dat")
+    (bench.root / "swap").rename(link)
+    bench.write("1.dat", REST)  # its writer has not noticed yet
+    assert sorted(bench.read() + bench.read()) == sorted(lines(REST, SECOND))
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["running", "down"])
+@pytest.mark.parametrize("rotate", [rename, rename_then_compress])
+def test_a_line_begun_before_a_rotation_and_finished_behind_it_is_one_line(bench: Bench, rotate, down: bool) -> None:
+    bench.source("app.log*")
+    bench.write("app.log", FIRST + b"one half,")
+    assert bench.read() == lines(FIRST)
+    if down:
+        bench.crash()
+    os.rename(bench.root / "app.log", bench.root / "app.log.1")
+    bench.write("app.log", SECOND)
+    if not down:
+        bench.scan()
+    bench.write("app.log.1", b" the other half\n")
+    if rotate is rename_then_compress:
+        (bench.root / "app.log.1.gz").write_bytes(gzip.compress((bench.root / "app.log.1").read_bytes()))
+        os.unlink(bench.root / "app.log.1")
+    bench.read()
+    bench.read()
+    assert sorted(bench.store.lines) == sorted(lines(FIRST, b"one half, the other half\n", SECOND))
