@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.models import db
     from threatlens.notifications import NotificationManager
     from threatlens.outbound import OutboundClient
-    from threatlens.own_alerts import OwnAlerts
+    from threatlens.own_alerts import ADVICE, OwnAlerts
     from threatlens.own_decoders import OwnDecoders
     from threatlens.passwords import Passwords
     from threatlens.raising import Raiser
@@ -98,7 +98,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         report=reporter.pdf,
         answers=answers,
     )
-    rules = RuleLibrary(settings, store, geo=geo)
+    rules = RuleLibrary(settings, store, geo=geo, own=ADVICE)
     language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)
     clock = ClockWatch()
     alerts = OwnAlerts(store, notifications, broadcaster)

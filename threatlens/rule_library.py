@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from threatlens.analyzers.novelty import KINDS, LEVEL
@@ -76,7 +77,9 @@ class RuleLibrary:
         *,
         roots: Sequence[str] | None = None,
         geo: GeoFolder | None = None,
+        own: Mapping[str, Advice] = MappingProxyType({}),
     ) -> None:
+        """own: what ThreatLens says about alerts that come of no rule's file, by their rule_id."""
         self.folder = os.path.join(settings.data, "rules")
         self.lists_folder = os.path.join(self.folder, "lists")
         self.roots = tuple(roots) if roots is not None else (BUILTIN, self.folder)
@@ -87,6 +90,7 @@ class RuleLibrary:
         self._loaded: Loaded | None = None
         self._looked_s = float("-inf")
         self._advice: dict[tuple[str, int], dict[str, Advice]] = {}
+        self._own = own
 
     # -- what is there
 
@@ -178,6 +182,8 @@ class RuleLibrary:
 
     def advice(self, rule_id: str) -> Advice | None:
         """What a rule says to people; None for one that is gone."""
+        if rule_id in self._own:
+            return self._own[rule_id]
         for novel_id, title, _, explanation in KINDS.values():
             if novel_id == rule_id:
                 recommendation = (

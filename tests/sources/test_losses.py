@@ -182,7 +182,9 @@ def test_a_loss_while_the_database_is_away_is_told_of_when_it_is_back(bench: Ben
     assert len(found(bench)) == 1
 
 
-def test_removed_lines_are_an_incident_about_their_source(bench: Bench, log: Path, services: Any) -> None:
+def test_removed_lines_are_an_incident_about_their_source(
+    bench: Bench, log: Path, services: Any, viewer_client: Any
+) -> None:
     in_place(log, WITHOUT["without lines in the middle"])
     found(bench)
     (loss,) = bench.monitor.losses
@@ -196,6 +198,9 @@ def test_removed_lines_are_an_incident_about_their_source(bench: Bench, log: Pat
     assert note.text == (
         f"{log} was emptied or written anew: {len(LOG):,} bytes had been read from it, {loss.left_bytes:,} were left."
     )
+    page = viewer_client.get(f"/incidents/{incident_id}").text
+    assert "A file of source1 holds less than what was read from it" in page
+    assert "Find out who was logged in" in page
 
 
 def test_the_engine_raises_what_the_monitor_noticed_and_keeps_what_cannot_be_stored(services: Any) -> None:
