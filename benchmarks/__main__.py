@@ -15,6 +15,7 @@ BENCHMARKS = {
     "stages": ("--lines", "18000"),
     "detect": ("--events", "3000", "--spoofed", "20000"),
     "pipeline": ("--quick",),
+    "floods": ("--quick",),
     "latency": ("--quick",),
     "pages": ("--quick",),
     "explore": ("--quick",),
