@@ -174,6 +174,22 @@ def test_files_beyond_the_limit_of_open_files_are_told_of_and_the_others_kept(ma
     assert bench.open_descriptors() == before
 
 
+def test_what_could_not_be_booked_between_two_looks_is_tried_again_soon(make_bench) -> None:
+    bench = make_bench(use_inotify=True)
+    bench.source("*.log", polling_interval=3600.0)
+    bench.write("a.log", generation(0, "a"))
+    bench.read()
+    bench.store.down = True
+    bench.write("b.log", generation(0, "b"))
+    bench.monitor.step(1.0)
+    (bench.root / "b.log").unlink()
+    bench.monitor.step(1.0)
+    bench.store.down = False
+    bench.pass_time(0.5)
+    bench.monitor.step(0.0)
+    assert [entry.content for entry in bench.queue] == [generation(0, "b")]
+
+
 def test_the_database_is_asked_once_a_look_while_it_is_away(bench: Bench) -> None:
     bench.source("*.log")
     bench.read()

@@ -246,7 +246,7 @@ class LogFileMonitor:
         watched = not self._watcher.problem and all(self._watcher.watches(f) for f in source.folders)
         share = _LOOK_SHARE_WATCHED if watched else _LOOK_SHARE
         if self._follower.book.away is not None:
-            source.next_look = now + min(source.config.polling_interval, _AWAY_WAIT_S)
+            source.next_look = now + max(now - started, min(source.config.polling_interval, _AWAY_WAIT_S))
         else:
             source.next_look = now + max(source.config.polling_interval, (now - started) / share)
 
@@ -258,12 +258,12 @@ class LogFileMonitor:
             work(*args)
         except StoreUnavailable as error:
             source.warnings["book"] = f"the database is not available ({error}); trying again"
+            source.next_look = min(source.next_look, self._clock() + _AWAY_WAIT_S)
         except SourceError as error:
             source.problems[path] = error
         except OSError as error:
             source.problems[path] = explain(error, path or source.config.path)
         except Exception as error:
-            source.failures += 1
             source.failure = f"{type(error).__name__}: {error}"
             log.exception("source %s: an unforeseen error", source.config.source_name)
         else:

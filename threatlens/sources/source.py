@@ -30,7 +30,6 @@ class FollowedSource:
         self.warnings: dict[str, str] = {}  # by subject
         self.vanished = 0  # files gone before they could be opened
         self.unheld: set[Key] = set()  # files that are new, cannot be booked, and cannot be kept open either
-        self.failures = 0  # looks that ended in an unforeseen error
         self.failure = ""
         self.bytes_total = 0
         self.bytes_read = 0
