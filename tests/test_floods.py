@@ -27,7 +27,8 @@ def bench(store, rules, monkeypatch) -> Bench:
 
 
 def evictions(bench: Bench) -> float:
-    status = {"counts": bench.processor.counts.as_json()}
+    detector = bench.processor._detector
+    status = {"counts": {**bench.processor.counts.as_json(), "groups_evicted": detector.evicted}}
     families = collect(status, bench.store, version="0", database_path="", now_us=0, sockets=0)
     (family,) = [each for each in families if each.name.endswith("correlation_groups_evicted_total")]
     return family.samples[0][2]

@@ -352,7 +352,12 @@ class BackgroundProcessor:
         self._broadcaster.publish_update(EventUpdate("system_status", document, now_us(), priority=9))
         skews = {str(source_id): skew for source_id, skew in processor.zones.skews().items()}
         habits, coverage = self._upkeep.habits.as_json(), self._upkeep.coverage.as_json()
-        more = {"skews": skews, "habits": habits, "coverage": coverage, "counts": processor.counts.as_json()}
+        more = {
+            "skews": skews,
+            "habits": habits,
+            "coverage": coverage,
+            "counts": {**processor.counts.as_json(), "groups_evicted": engine.detector.evicted},
+        }
         self.status = {**document, **more}
         with contextlib.suppress(OSError):  # a full disk: this process still knows
             write_json(self._settings.status_path, self.status)

@@ -403,7 +403,6 @@ class QueueProcessor:
                 ]
             )  # fmt: skip
             self.counts.rules.add(time.perf_counter() - started)
-            self.counts.groups_evicted = detector.evicted
             rows = list(prepared.rows)
             for place, raised in verdict.severities().items():
                 if raised > rows[place].severity:

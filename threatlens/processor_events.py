@@ -27,7 +27,6 @@ class Counts:
         self.formats: Counter[str] = Counter()
         self.ingest = Histogram(_SECONDS)  # from reading a line to its commit
         self.rules = Histogram(_RULE_SECONDS)  # what the rules take for a batch
-        self.groups_evicted = 0  # groups of correlations that were forgotten to make room
 
     def add(self, decoded: Iterable[Decoded], origins: Iterable[LogEntry], now_s: float) -> None:
         """Count stored events; both run side by side."""
@@ -44,7 +43,6 @@ class Counts:
             "formats": dict(self.formats),
             "ingest_seconds": self.ingest.as_json(),
             "rule_eval_seconds": self.rules.as_json(),
-            "groups_evicted": self.groups_evicted,
         }
 
 
