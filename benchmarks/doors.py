@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from benchmarks.feed import Feed
 from benchmarks.product import ROOT, Product, Web, free_port, workshop
 from benchmarks.table import Table, against, ms, percentile, times
 
@@ -27,6 +28,7 @@ SLOWER = 2.0  # how many times as long a good request may take
 APART = 0.05  # how far the means of two kinds of failed logins may be apart
 
 RATE = 10_000  # wrong tokens a second
+SOCKETS = 190  # nearly all that there are
 
 #: Sends wrong tokens at a rate from so many addresses over kept connections; prints how many were answered and refused
 #: by nginx itself.
@@ -228,6 +230,11 @@ def attacks(table: Table, web: Web, port: int, seconds: float) -> None:
             taken = ask(web, port, seconds)
         row(words, taken, f"{counted[0] / (seconds + 1):,.0f}/s, {counted[1] / max(1, counted[0]):.0%} at nginx")
         time.sleep(5)
+    feed = Feed()
+    for _ in range(SOCKETS):
+        feed.subscribe(web.port, web.token)
+    row("live clients", ask(web, port, min(seconds, 10)), f"{SOCKETS} open")
+    feed.close()
     with trickle(port, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ", 2_000):
         row("heads trickle", ask(web, port, min(seconds, 10)), "2,000 open")
     body = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\nx"

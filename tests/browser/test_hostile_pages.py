@@ -7,6 +7,7 @@ of a page, one request for one of them, one word of the browser about its policy
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import re
@@ -86,6 +87,8 @@ PAGES: dict[str, tuple[bool, tuple[str, ...]]] = {
     ),
     "/events/<int:event_id>": (SHOWING, ("{events}",)),
     "/events/<int:event_id>/trace": (SHOWING, ("{event}/trace",)),
+    "/events/compare": (SHOWING, ("/events/compare?range=24h", "/events/compare?q=" + urllib.parse.quote(EVIL))),
+    "/events/survey": (SHOWING, ("/events/survey?range=24h",)),
     "/events/query": (SHOWING, ("/events/query?" + urllib.parse.urlencode({"q": f'severity>=x "{EVIL}'}),)),
     "/health": (SHOWING, ("/health",)),
     "/incidents": (SHOWING, ("/incidents", "/incidents?" + urllib.parse.urlencode({"q": EVIL, "status": EVIL}))),
@@ -105,6 +108,7 @@ PAGES: dict[str, tuple[bool, tuple[str, ...]]] = {
     "/rules/<rule_id>": (SHOWING, ("/rules/00000000-0000-4000-8000-00000000717c",)),
     "/rules/<rule_id>/edit": (SHOWING, ("/rules/00000000-0000-4000-8000-00000000717c/edit",)),
     "/rules/lists": (PLAIN, ("/rules/lists",)),
+    "/rules/threats": (PLAIN, ("/rules/threats",)),
     "/rules/new": (PLAIN, ("/rules/new",)),
     "/settings": (SHOWING, ("/settings",)),
     "/settings/audit": (SHOWING, ("/settings/audit?verify=1", "/settings/audit?action=" + urllib.parse.quote(EVIL))),
@@ -134,7 +138,8 @@ ELSEWHERE = ("https://attack.mitre.org/",)
 
 def lines() -> Iterator[str]:
     """Lines as programs write them, with hostile text in every place that a stranger chooses."""
-    stamp = "2026-11-26T06:51:07+00:00"
+    now = dt.datetime.now(dt.UTC)
+    stamp = now.isoformat(timespec="seconds")
     for number, text in enumerate(TEXTS):
         address = f"203.0.113.{number + 1}"
         path = urllib.parse.quote(text, safe="<>/'()=:;@[]{}$!*,")
@@ -144,7 +149,7 @@ def lines() -> Iterator[str]:
         )
         yield f"{stamp} web1 sshd[42]: Accepted password for {text} from {address} port 9 ssh2"
         yield (
-            f'{address} - {path} [26/Nov/2026:06:51:07 +0000] "GET /{path}?x=union+select HTTP/1.1" 200 9'
+            f'{address} - {path} [{now:%d/%b/%Y:%H:%M:%S} +0000] "GET /{path}?x=union+select HTTP/1.1" 200 9'
             f' "{path}" "tlx {path}"'
         )
         yield json.dumps({"time": stamp, "level": "error", "msg": text, "user": text, "hostname": text, text: text})
@@ -305,7 +310,7 @@ def complete(services: Any, client: Any) -> dict[str, list[str]]:
     client.post("/upload", data={"case": "tlx", "lines": "\n".join(TEXTS)})
     client.post(f"/incidents/{by_user.id}", data={"do": "comment", "text": EVIL, "version": by_user.version})
     client.post("/searches", data={"name": EVIL, "params": "q=tlx"})
-    day = "2026-11-26"
+    day = dt.datetime.now().astimezone().date().isoformat()
     report = client.post("/reports", data={"first": day, "last": day}).location
     one_of_a_kind = list({(each.format, each.category): each for each in events}.values())
     return {
