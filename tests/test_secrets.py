@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from accounts import log_in
 from click.testing import CliRunner
 
-from threatlens import create_app
+from threatlens import config_values, create_app
+from threatlens.backup import make_backup
 from threatlens.cli import main
 from threatlens.config_export import exported
 from threatlens.errors import ConfigError
+from threatlens.health_heartbeat import Heartbeat
+from threatlens.outbound import OutboundClient
+from threatlens.outbound_urls import Permissions
 from threatlens.settings import Settings, new_secret_key, secret_keys, write_secret_keys
 from threatlens.store_secrets import COLUMNS, reseal
 from threatlens.vault import Vault, is_sealed
@@ -31,6 +37,7 @@ CHANNELS: list[dict[str, Any]] = [
     },
     {"name": "phone", "type": "apprise", "url": f"ntfy://ntfy.example.org/{CANARY}-phone"},
 ]
+HEARTBEAT = {"url": f"https://hc.example.org/ping/{CANARY}-heartbeat", "minutes": 5}
 LLM = {"enabled": True, "base_url": "https://llm.example.org/v1", "model": "m", "api_key": f"{CANARY}-llm"}
 
 
@@ -40,13 +47,13 @@ def planted(services: Any) -> Any:
     services.config.load_config()
     for channel in CHANNELS:
         services.config.put_named("channels", channel, author="anna")
-    services.config.change_settings({"llm": LLM}, author="anna")
+    services.config.change_settings({"llm": LLM, "heartbeat": HEARTBEAT}, author="anna")
     return services
 
 
 def secrets_of(config: Any) -> list[str]:
     hook, chat, mail, phone = config.channels
-    found = [hook.secret, chat.url, mail.smtp.password, phone.url, config.llm.api_key]
+    found = [hook.secret, chat.url, mail.smtp.password, phone.url, config.llm.api_key, config.heartbeat.url]
     return [each.resolve() for each in found]
 
 
@@ -77,6 +84,44 @@ def test_a_secret_is_in_no_page_answer_export_log_or_error(
 
     assert len(texts) > 30
     assert [text for text in texts if CANARY in text or "sealed:1:" in text] == []
+
+
+def test_every_field_that_takes_a_secret_has_one_planted_in_it(planted: Any) -> None:
+    """A new kind of channel, or a new secret of a section, belongs into CHANNELS, LLM or HEARTBEAT above."""
+
+    def fields(value: Any, name: str) -> set[str]:
+        if not dataclasses.is_dataclass(value):
+            return set()
+        found = set()
+        for field in dataclasses.fields(value):
+            here = f"{name}.{field.name}"
+            if "Secret" in str(field.type):
+                secret = getattr(value, field.name)
+                found.add(here if secret is not None and CANARY in secret.resolve() else f"nothing in {here}")
+            found |= fields(getattr(value, field.name), here)
+        return found
+
+    config = planted.config.config
+    sections = [*config.channels, *(getattr(config, field.name) for field in dataclasses.fields(config))]
+    holding = {name for each in sections for name in fields(each, type(each).__name__)}
+
+    assert not [name for name in holding if name.startswith("nothing")]
+    assert {type(each) for each in config.channels} == set(get_args(config_values.Channel))
+    assert len(holding) >= 5
+
+
+def test_a_secret_is_in_no_backup_export_or_health(planted: Any, app: Any, settings: Settings, tmp_path: Path) -> None:
+    """Backups hold the database as it is, so sealed; and health, which tells why a call failed, tells no address."""
+    path = str(tmp_path / "copy.tl")
+    make_backup(settings, path, version="1")
+    beat = planted.config.config.heartbeat
+    nearby = OutboundClient(Permissions, resolve=lambda _host, _port: ["127.0.0.1"])
+    heartbeat = Heartbeat(lambda: beat, nearby)
+    assert not heartbeat.beat(well=True)
+
+    assert CANARY.encode() not in gzip.decompress(Path(path).read_bytes())
+    assert "not answered" in repr(list(heartbeat.health()))
+    assert CANARY not in repr(list(heartbeat.health())) + repr(beat)
 
 
 def test_every_column_that_holds_a_sealed_secret_is_known(planted: Any) -> None:
@@ -153,7 +198,7 @@ def test_a_key_in_the_environment_is_changed_by_naming_both(
     monkeypatch.setenv("THREATLENS_SECRET_KEY", "n" * 64)
     app = create_app()
     config = app.extensions["threatlens"].config.load_config()
-    assert len(secrets_of(config)) == 5
+    assert len(secrets_of(config)) == 6
     app.extensions["threatlens"].store.database.engine.dispose()
 
 
@@ -181,7 +226,7 @@ def test_history_export_and_import_on_the_command_line(
     brought = CliRunner().invoke(main, ["config", "import", str(path)])
     again = CliRunner().invoke(main, ["config", "export"])
 
-    assert "anna\tllm changed" in listed.output.splitlines()[0]
+    assert "anna\tllm, heartbeat changed" in listed.output.splitlines()[0]
     assert CANARY not in text.output
     assert brought.exit_code == 0, brought.output
     assert yaml.safe_load(again.output) == yaml.safe_load(text.output)

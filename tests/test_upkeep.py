@@ -9,7 +9,7 @@ from typing import Any
 
 from threatlens.backup import restore_backup
 from threatlens.backup_schedule import BackupSchedule
-from threatlens.config_values import BackupConfig, HeartbeatConfig
+from threatlens.config_values import BackupConfig, HeartbeatConfig, Secret
 from threatlens.errors import OutboundError
 from threatlens.health import is_well
 from threatlens.health_heartbeat import Heartbeat
@@ -36,7 +36,7 @@ class Phone:
 
 
 def heart(phone: Phone, url: str = URL) -> Heartbeat:
-    return Heartbeat(lambda: HeartbeatConfig(url, 5), phone, monotonic=lambda: phone.now)
+    return Heartbeat(lambda: HeartbeatConfig(Secret(url) if url else None, 5), phone, monotonic=lambda: phone.now)
 
 
 def state(part: Any) -> tuple[str, str]:

@@ -27,6 +27,8 @@ def exported(config: MonitoringConfig) -> str:
             value = [_with_names(each, channel) for each, channel in zip(value, config.channels, strict=True)]
         if key == "llm" and config.llm.api_key and not _reference(config.llm.api_key):
             value["api_key"] = "env:THREATLENS_LLM_API_KEY"
+        if key == "heartbeat" and config.heartbeat.url and not _reference(config.heartbeat.url):
+            value["url"] = "env:THREATLENS_HEARTBEAT_URL"
         document[key] = value
     document["sources"] = [
         {name: value for name, value in source_values(source).items() if value is not None} for source in config.sources

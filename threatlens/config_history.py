@@ -140,7 +140,8 @@ def kept_secrets(present: Mapping[str, Any], changes: dict[str, Any], key: str =
     """
     if "type" in changes and changes["type"] != present.get("type", changes["type"]):
         return changes
-    secrets = _SECRETS | ({"url"} if present.get("type") in ("slack", "apprise") else frozenset())
+    # The address of a heartbeat, which has no type, is a secret as that of a chat is.
+    secrets = _SECRETS | ({"url"} if present.get("type", "slack") in ("slack", "apprise") else frozenset())
     wanted = dict(present)
     for name, value in changes.items():
         where = f"{key}.{name}" if key else name
@@ -172,8 +173,9 @@ def without_references(values: Mapping[str, Any], saved: Mapping[str, Any]) -> d
         found["channels"] = [
             _own_secrets(each, here.get(each.get("name"))) if isinstance(each, Mapping) else each for each in channels
         ]
-    if isinstance(values.get("llm"), Mapping):
-        found["llm"] = _own_secrets(values["llm"], saved.get("llm"))
+    for key in ("llm", "heartbeat"):
+        if isinstance(values.get(key), Mapping):
+            found[key] = _own_secrets(values[key], saved.get(key))
     return found
 
 

@@ -317,7 +317,7 @@ def _reports(node: Node, key: str, reading: Reading) -> dict[str, Any]:
     return values
 
 
-_HEARTBEAT_KEYS: Mapping[str, Kind] = {"url": _url, "minutes": whole(1, 1440)}
+_HEARTBEAT_KEYS: Mapping[str, Kind] = {"url": _secret_url, "minutes": whole(1, 1440)}
 
 
 def _folder(value: str) -> str:

@@ -201,7 +201,7 @@ class LlmConfig:
 class HeartbeatConfig:
     """The address that is called while all is well; when the calls stop, whoever answers there raises an alarm."""
 
-    url: str = ""  # empty: none is called
+    url: Secret | None = None  # none: nobody is called; whoever knows it can call there too
     minutes: int = 5  # between two calls
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from threatlens.config_values import HeartbeatConfig
-from threatlens.errors import OutboundError
+from threatlens.errors import ConfigError, OutboundError
 from threatlens.health import Component
 from threatlens.outbound import Answer
 
@@ -37,12 +37,12 @@ class Heartbeat:
     def beat(self, *, well: bool) -> bool:
         """Call if it is time and all is well; whether the call was answered."""
         config, now = self._config(), self._monotonic()
-        if not config.url or not well or now < self._due:
+        if config.url is None or not well or now < self._due:
             return False
         try:
-            answer = self._client.request("GET", config.url)
+            answer = self._client.request("GET", config.url.resolve())
             self._problem = "" if answer.ok else f"it answered {answer.status}"
-        except OutboundError as error:
+        except (OutboundError, ConfigError) as error:
             self._problem = str(error)
         # What was not answered is tried again sooner: the other side is about to raise an alarm.
         self._due = now + 60 * config.minutes / (4 if self._problem else 1)
@@ -50,7 +50,7 @@ class Heartbeat:
 
     def health(self) -> Iterator[Component]:
         """Whether the last call was answered."""
-        if not self._config().url:
+        if self._config().url is None:
             yield Component("heartbeat", "off", "nobody is called")
         elif self._problem:
             reason = f"the call was not answered: {self._problem}"
