@@ -101,3 +101,16 @@ def test_the_name_of_a_watched_file_is_taken(ingestions, store):
     store.put_internal_sources({"auth": "auth.log"}, "/var/log", kind="demo")
     with pytest.raises(IngestError, match="belongs to another source"):
         ingestions.accept([b"one\n"], "auth")
+
+
+def test_nobody_fills_the_spool_alone_and_a_key_is_its_authors_own(ingestions, monkeypatch):
+    monkeypatch.setattr("threatlens.ingestions.MAX_WAITING_BYTES", 10)
+    hers = ingestions.accept([b"twenty bytes of hers\n"], "web", idempotency_key="k", author="user anna")
+    with pytest.raises(IngestError, match="you handed in") as refusal:
+        ingestions.accept([b"more\n"], "web", author="user anna")
+    his = ingestions.accept([b"of his\n"], "web", idempotency_key="k", author="token ben")
+
+    assert refusal.value.status == 429
+    assert his.id != hers.id
+    assert "anna" not in hers.id
+    assert ingestions.accept([b"again\n"], "web", idempotency_key="k", author="user anna").id == hers.id

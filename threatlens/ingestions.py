@@ -7,6 +7,7 @@ spool like any other folder, so the promise of exactly once holds here too, in w
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ from threatlens.store import EventStore
 
 #: Bytes that may wait in the spool; beyond that the client is asked to come back.
 MAX_SPOOL_BYTES = 1 << 30
+#: Bytes of one person or token that may wait in it, so that nobody fills it alone.
+MAX_WAITING_BYTES = 1 << 28
 RETRY_AFTER_S = 5
 
 
@@ -45,24 +48,36 @@ class Ingestions:
         self._store = store
 
     def accept(
-        self, chunks: Iterable[bytes], source_name: str, *, log_format: str = "auto", idempotency_key: str | None = None
+        self,
+        chunks: Iterable[bytes],
+        source_name: str,
+        *,
+        log_format: str = "auto",
+        idempotency_key: str | None = None,
+        author: str = "",
     ) -> Ingestion:
-        """Make the data durable and return its ingestion; with a key seen before, the earlier one.
+        """Make the data durable and return its ingestion; with a key seen before by this author, the earlier one.
 
         chunks are whole lines in pieces of any size; a missing last newline is added. Raises IngestError (429 when the
-        spool is full); whatever the iterable raises leaves nothing behind.
+        spool is full, or what waits of this author; "" is the machine's own user, who has no share); whatever the
+        iterable raises leaves nothing behind.
         """
+        mark = _mark(author)
         if idempotency_key is not None:
+            idempotency_key = f"{mark}{idempotency_key}"
             earlier = self._by_key(idempotency_key)
             if earlier is not None:
                 return earlier
         if self.spooled_bytes() > MAX_SPOOL_BYTES:
             msg = "too much data waits already; come back later"
             raise IngestError(msg, status=429, retry_after_s=RETRY_AFTER_S)
+        if author and self.spooled_bytes(mark) > MAX_WAITING_BYTES:
+            msg = "too much of what you handed in waits already; come back later"
+            raise IngestError(msg, status=429, retry_after_s=RETRY_AFTER_S)
         source_id = self._store.put_api_source(source_name, log_format)
         folder = os.path.join(self._settings.spool, str(source_id))
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        ingestion_id = secrets.token_urlsafe(12)
+        ingestion_id = mark + secrets.token_urlsafe(12)
         path = os.path.join(folder, ingestion_id + ".log")
         size, lines = _write_durably(path, chunks)
         try:
@@ -93,11 +108,13 @@ class Ingestions:
             self._store.finish_ingestion(ingestion_id, now_us())
         self._finish_interrupted()
 
-    def spooled_bytes(self) -> int:
-        """Bytes that wait in the spool."""
+    def spooled_bytes(self, mark: str = "") -> int:
+        """Bytes that wait in the spool; with a mark those of one author."""
         total = 0
         for folder in _folders(self._settings.spool):
             for entry in os.scandir(folder):
+                if not entry.name.startswith(mark):
+                    continue
                 with contextlib.suppress(FileNotFoundError):  # stored and removed meanwhile
                     total += entry.stat().st_size
         return total
@@ -118,6 +135,11 @@ class Ingestions:
                         os.rename(entry.path, entry.path.removesuffix(".part"))
                 elif now_us() / 1e6 - entry.stat().st_mtime > 3600:
                     os.unlink(entry.path)
+
+
+def _mark(author: str) -> str:
+    """What the ids of somebody's ingestions begin with: it says that two are of one author, not whose they are."""
+    return f"{hashlib.blake2b(author.encode(), digest_size=6).hexdigest()}-" if author else ""
 
 
 def _write_durably(path: str, chunks: Iterable[bytes]) -> tuple[int, int]:

@@ -81,7 +81,9 @@ def ingest(query: IngestQuery) -> dict[str, Any]:
         raise ProblemError(400, "The Idempotency-Key must have 1 to 200 printable characters.", field="Idempotency-Key")
     if query.format not in FORMATS | {"auto"}:
         raise ProblemError(422, "There is no format of this name.", code="unknown_format", field="format")
-    made = services().ingestions.accept(_lines(), query.source, log_format=query.format, idempotency_key=key)
+    made = services().ingestions.accept(
+        _lines(), query.source, log_format=query.format, idempotency_key=key, author=actor().name
+    )
     created_at(f"/api/v1/ingest/{made.id}")
     return {"ingestion_id": made.id, "accepted": made.accepted}
 

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from threatlens.errors import IngestError
 from threatlens.ingestions import Ingestion
 from threatlens.sources.base import CASE_PREFIX
-from threatlens.web.auth import needs, record
+from threatlens.web.auth import actor, needs, record
 from threatlens.web.context import services
 from threatlens.web.ingest_archive import file_chunks
 from threatlens.web.ingest_body import MAX_PACKED
@@ -51,19 +51,21 @@ def send() -> Response:
     files = [file for file in request.files.getlist("file") if file.filename][:MAX_FILES]
     pasted = request.form.get("lines", "").replace("\r\n", "\n").strip("\n")
     ids: list[str] = []
+    case, author = CASE_PREFIX + name, actor().name
     if not name or not (files or pasted):
         flash("A case has a name, and files or lines.", "error")
     else:
         try:
             for file in files:
-                made = services().ingestions.accept(file_chunks(file.stream), CASE_PREFIX + name)
+                made = services().ingestions.accept(file_chunks(file.stream), case, author=author)
                 ids.append(made.id)
             if pasted:
-                ids.append(services().ingestions.accept([pasted.encode("utf-8", "replace")], CASE_PREFIX + name).id)
+                text = pasted.encode("utf-8", "replace")
+                ids.append(services().ingestions.accept([text], case, author=author).id)
         except IngestError as error:
             flash(f"Not everything was taken: {error}.", "error")
         if ids:
-            record("case.upload", CASE_PREFIX + name, {"files": len(files), "pasted": bool(pasted)})
+            record("case.upload", case, {"files": len(files), "pasted": bool(pasted)})
     for file in request.files.getlist("file"):
         file.close()
     address = url_for("upload.index", id=ids)
