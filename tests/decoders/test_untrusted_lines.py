@@ -300,6 +300,10 @@ EVIL = [
     "2026-11-23T06:51:07.000001Z 8 [Note] Aborted connection 8 to db: '" + "a' user: 'b' host: 'c d" * 2500,
     "2026-11-23T06:51:07.000+0000 I ACCESS   [conn7] " + "authentication: failed for a@a" * 2000 + " on",
     "2026-11-23 06:51:07.00 Logon       Login failed for user '" + "'. Reason: x " * 5000,
+    "2026-11-23 06:51:07 <= a@example.org H=a (a) [192.0.2.1]:1 I=[192.0.2.2]:25" + " X=a" * 15_000,
+    "2026-11-23 06:51:07 1tF3aB-0001xY-2c ** " + "a" * 60_000,
+    "Nov 23 06:51:07 web1 dovecot: lda(a" + "a " * 30_000,
+    "Nov-23-26 06:51:07 a " + "[a] " * 15_000,
 ]
 
 

@@ -84,7 +84,11 @@ DECODERS = (
         constants={"event.category": "web"},
         said={
             "message": [
-                row(r"Login failed: '?(?P<user>.*?)'? \(Remote IP: '?" + IP + r"'?(?:, .*)?\)", "login", "failure"),
+                row(
+                    r"Login failed: '?(?P<user>.{0,1000}?)'? \(Remote IP: '?" + IP + r"'?(?:, .*)?\)",
+                    "login",
+                    "failure",
+                ),
                 row(r"Login failed: (?P<user>.*)", "login", "failure"),
                 row(
                     r"Bruteforce attempt from (?:\\?\")?" + IP + r"(?:\\?\")? detected for action .*",

@@ -58,7 +58,7 @@ _TABLE = Table(
                 **_SESSION,
             ),
             row(
-                r"(?:lda|lmtp)\((?P<recipient>[^(),]*)[^()]*\)(?:<[^<>]*>){0,3}: .*(?P<reason>saved mail to .*|stored"
+                r"(?:lda|lmtp)\((?P<recipient>[^(),]*+)[^()]*+\)(?:<[^<>]*>){0,3}: .*(?P<reason>saved mail to .*|stored"
                 r" mail into .*)",
                 "mail_sent",
                 "success",

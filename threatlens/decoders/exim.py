@@ -14,7 +14,8 @@ _MAIL: dict[str, Any] = {"category": "email"}
 _NET: dict[str, Any] = {"category": "network"}
 _ID = r"(?:\[[0-9]{1,10}\] )?(?:[0-9A-Za-z]{6}-[0-9A-Za-z]{6,11}-[0-9A-Za-z]{2,4} )?"
 _AT = r"\[(?P<src>[0-9A-Fa-f.:]+)\](?::(?P<sport>[0-9]{1,5}))?"
-_H = rf"(?:H=)?(?:[\w.-]{{1,255}} )?(?:\(.{{0,400}}\) )?{_AT}(?: I=\[\S+)?(?: (?:X|CV|SNI|A|Ci|PRX|U|P|DN|TFO|DT)=\S+)*"
+_FROM = rf"(?:H=)?(?:[\w.-]{{1,255}} )?(?:\(.{{0,400}}\) )?{_AT}(?: I=\[[^\s\]]++\](?::[0-9]{{1,5}})?)?"
+_H = rf"{_FROM}(?: (?:X|CV|SNI|A|Ci|PRX|U|P|DN|TFO|DT)=\S+)*"
 
 _TABLE = Table(
     {
@@ -79,7 +80,7 @@ _TABLE = Table(
             ),
             row(rf"{_ID}(?P<reason>auth_\w+ authenticator failed|.{{1,60}}) for {_H}: 535 .*", "mail_login", "failure"),
             row(
-                rf"{_ID}<= (?P<sender>\S+) {_H}(?:(?! A=).){{0,2000}}+ A=(?P<method>\w+):(?P<user>\S+).*",
+                rf"{_ID}<= (?P<sender>\S+) {_FROM}(?:(?! A=).){{0,2000}}+ A=(?P<method>\w+):(?P<user>\S+).*",
                 "mail_received",
                 "success",
                 **_MAIL,
@@ -87,7 +88,7 @@ _TABLE = Table(
             row(rf"{_ID}<= (?P<sender>\S+) {_H}.*", "mail_received", "success", **_MAIL),
             row(rf"{_ID}<= (?P<sender>\S+) .*", "mail_received", "success", **_MAIL),
             row(rf"{_ID}(?:=>|->) (?P<recipient>\S+).*", "mail_sent", "success", **_MAIL),
-            row(rf"{_ID}\*\* (?P<recipient>\S+).*?: (?P<reason>.*)", "mail_sent", "failure", **_MAIL),
+            row(rf"{_ID}\*\* (?P<recipient>\S++).*?: (?P<reason>.*)", "mail_sent", "failure", **_MAIL),
             row(rf"{_ID}== (?P<recipient>\S+).*", "mail_deferred", **_MAIL),
             row(rf"{_ID}{_H} (?P<reason>sender verify (?:fail|defer) for .*)", "mail_rejected", "failure", **_MAIL),
             row(rf"{_ID}Completed.*", "mail_removed", **_MAIL),

@@ -186,15 +186,15 @@ _ASSP = Table(
     {
         "": [
             row(
-                r"(?:[\w-]+ )?(?:\[\w+\] )*(?P<src>[0-9A-Fa-f.:]+) (?:<(?P<sender>[^>]*)> )?(?:to: "
-                r"(?P<recipient>\S+) )?(?:\[[\w -]+\] )*(?P<reason>(?:SMTP"
+                r"(?:[\w-]+ )?(?:\[\w+\] )*+(?P<src>[0-9A-Fa-f.:]++) (?:<(?P<sender>[^>]*)> )?(?:to: "
+                r"(?P<recipient>\S+) )?(?:\[[\w -]+\] )*+(?P<reason>(?:SMTP"
                 r" )?(?:authentication|AUTH) failed.*|.*[Mm]ax(?:imum)? ?(?:AUTH|auth).*|.*SMTP Auth"
                 r"(?:entication)? (?:error|failed).*|.*authentication error.*)",
                 _LOGIN,
                 "failure",
             ),
             row(
-                r"(?:[\w-]+ )?(?:\[[\w-]+\] )*(?P<src>[0-9A-Fa-f.:]+) (?:<(?P<sender>[^>]*)> )?(?:to: "
+                r"(?:[\w-]+ )?(?:\[[\w-]+\] )*+(?P<src>[0-9A-Fa-f.:]+) (?:<(?P<sender>[^>]*)> )?(?:to: "
                 r"(?P<recipient>\S+) )?(?P<reason>.*"
                 r"(?:[Bb]locked|[Rr]elay|[Dd]isconnected|[Ii]nvalid address|[Ss]pam|[Pp]enalt|[Rr]ejected|SS"
                 r"L|[Dd]enied|[Ff]ail|Bayesian|PB).*)",
@@ -202,7 +202,7 @@ _ASSP = Table(
                 "failure",
                 **_MAIL,
             ),
-            row(r"(?:[\w-]+ )?(?:\[[\w-]+\] )*(?P<src>[0-9A-Fa-f.:]+) (?P<reason>.*)", **_MAIL),
+            row(r"(?:[\w-]+ )?(?:\[[\w-]+\] )*+(?P<src>[0-9A-Fa-f.:]+) (?P<reason>.*)", **_MAIL),
         ]
     }
 )

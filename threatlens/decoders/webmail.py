@@ -71,13 +71,13 @@ _SOGO = Table(
         "": [
             row(
                 r"(?:SOGoRootPage )?Login from '"
-                r"(?P<src>[^'\s,]+)[^']*' for user '(?P<user>.*)' might not have worked.*",
+                r"(?P<src>[^'\s,]++)[^']*+' for user '(?P<user>.*)' might not have worked.*",
                 _LOGIN,
                 "failure",
             ),
             row(
                 r"(?:SOGoRootPage )?(?:successful|Successful) login from"
-                r" '(?P<src>[^'\s,]+)[^']*' for user '(?P<user>[^']*)'.*",
+                r" '(?P<src>[^'\s,]++)[^']*+' for user '(?P<user>[^']*)'.*",
                 _LOGIN,
                 "success",
             ),
