@@ -404,6 +404,21 @@ def test_new_users_networks_and_hours_are_told_once():
         assert not novelty.look(again, night, 0, "auth", 0)
 
 
+def test_a_country_is_new_where_files_tell_of_countries():
+    def from_country(code: str) -> Decoded:
+        decoded = login()
+        decoded.fields["source.geo.country_iso_code"] = code
+        return decoded
+
+    novelty = Novelty()
+    at = NOW_US
+    for day in range(10):
+        assert not novelty.look(from_country("SE"), at + day * DAY, 0, "auth", 0)
+    (new,) = novelty.look(from_country("NZ"), at + 10 * DAY, 0, "auth", 0)
+    assert (new.rule_id, new.rule_name) == ("threatlens-first-country-of-user", "Login from a new country")
+    assert not novelty.look(from_country("NZ"), at + 11 * DAY, 0, "auth", 0)
+
+
 def test_a_failed_login_teaches_nothing():
     novelty = Novelty()
     at = learned(novelty)

@@ -13,9 +13,12 @@ from builders import NOW_US, Filler
 from threatlens import store as store_module
 from threatlens import store_retention
 from threatlens.config_values import Retention
-from threatlens.event import EventFilter
+from threatlens.detection import write_findings
+from threatlens.event import EventFilter, RuleMatch
+from threatlens.incidents import Finding
 from threatlens.retention import DAY_US, RetentionKeeper
 from threatlens.store import EventStore
+from threatlens.store_accounts import Doer
 
 KEPT = 20
 
@@ -155,3 +158,46 @@ def test_the_disk_that_is_smaller_than_the_limit_is_told_before_it_is_full(store
 
 def test_what_is_taken_out_of_the_index_is_what_was_put_in() -> None:
     assert store_retention.INDEXED_CHARACTERS == store_module.INDEXED_CHARACTERS
+
+
+def incident(store: EventStore, address: str, at_us: int) -> int:
+    """An attempt of this address, stored as a batch stores it; the incident's number."""
+    match = RuleMatch(
+        "r1", "Password guessing", "high", 8, "rule", at_us, at_us, 1, (), address, None, None,
+        ("attack.credential-access", "attack.t1110.001"), (),
+    )  # fmt: skip
+    with store.database.writing() as connection:
+        _, (made,) = write_findings(connection, [(Finding(match, 1, 1, 1, "failure", "authentication"), (1,))])
+    return made.id
+
+
+def test_incidents_that_somebody_is_done_with_go_with_all_that_is_about_them(
+    store: EventStore, settings: Any, filler: Filler
+) -> None:
+    fill(filler, 50)
+    addresses = ("closed", "untouched", "commented", "taken", "recent", "newest")
+    ids = {name: incident(store, f"203.0.113.{at}", NOW_US) for at, name in enumerate(addresses)}
+    doer = Doer("user anna")
+    store.add_comment(ids["commented"], doer, "I look into it.")
+    store.change_incident(ids["closed"], 1, doer, kind="closed", status="closed")
+    with store.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE incidents SET outcome = 'success' WHERE id = ?", (ids["taken"],))
+        connection.exec_driver_sql("UPDATE incidents SET updated_at = ?", (NOW_US,))
+        connection.exec_driver_sql("UPDATE incidents SET last_us = ? WHERE id = ?", (NOW_US + DAY_US, ids["recent"]))
+        connection.exec_driver_sql("UPDATE incidents SET previous_id = ? WHERE id = ?", (ids["closed"], ids["newest"]))
+
+    kept = keeper(store, settings, incidents_days=2)
+    kept.work(never, 60)
+    assert len(store.incidents()) == 6, "two days are not over"
+    later = keeper(store, settings, incidents_days=1)
+    later.work(never, 60)
+    assert later.state.incidents == 2
+    left = {one.id: one for one in store.incidents()}
+    assert set(left) == {ids[name] for name in ("commented", "taken", "recent", "newest")}
+    assert left[ids["newest"]].previous_id == 0
+    for table in ("incident_members", "incident_entities", "incident_notes"):
+        assert (
+            count(settings, f"SELECT count(*) FROM {table} WHERE incident_id IN {ids['closed'], ids['untouched']}") == 0
+        )
+    assert count(settings, "SELECT count(*) FROM detections WHERE incident_id = 0") == 2
+    assert incident(store, "203.0.113.99", NOW_US) > ids["newest"]

@@ -279,6 +279,7 @@ def _rule(node: Node, key: str, reading: Reading) -> NotificationRule | None:
 
 _RETENTION_KEYS: Mapping[str, Kind] = {
     "events_days": whole(1, 36500),
+    "incidents_days": whole(1, 36500),
     "metrics_days": whole(1, 36500),
     "max_database_gb": number(0.01, 1_000_000, "GB"),
 }
@@ -289,6 +290,9 @@ _LLM_KEYS: Mapping[str, Kind] = {
     "model": text(),
     "api_key": _secret,
     "hourly_budget": whole(1, 10_000),
+    "input_price": number(0, 100_000, "of the currency"),
+    "output_price": number(0, 100_000, "of the currency"),
+    "currency": text(10),
 }
 
 

@@ -80,6 +80,7 @@ class Retention:
     events_days: int = 90
     metrics_days: int = 30
     max_database_gb: float = 10
+    incidents_days: int = 365  # those that somebody is done with; attempts that nobody ever touched, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,10 @@ class LlmConfig:
     base_url: str = ""
     model: str = ""
     api_key: Secret | None = None
-    hourly_budget: int = 30  # requests
+    hourly_budget: int = 30  # requests, those that are tried again counted each
+    input_price: float = 0.0  # money for a million tokens
+    output_price: float = 0.0
+    currency: str = "USD"
 
 
 @dataclass(frozen=True, slots=True)

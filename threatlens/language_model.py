@@ -1,7 +1,8 @@
-"""LanguageModel: asks a language model about the worst open incidents, behind the pipeline and inside a budget.
+"""LanguageModel: asks a language model about the worst open incidents and the most frequent unknown message shapes.
 
-It is off unless configured. One question at a time; what fails leaves the text of the rules, marked. It writes the
-table ai_analysis and nothing else, so nothing that it says can change an incident.
+It works behind the pipeline and inside a budget, and is off unless configured. One question at a time; what fails
+leaves the text of the rules, marked. It writes the table ai_analysis and nothing else, so nothing that it says can
+change an incident.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from threatlens.outbound import Answer, Limits
 from threatlens.store import EventStore
 from threatlens.store_analyses import DONE, FAILED, ModelAnalysis
 from threatlens.store_incidents import Incident
+from threatlens.store_reading import TemplateView
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ HOUR_US = 3_600_000_000
 #: The worst open incidents that are looked at; all others keep the text of the rules.
 LOOKED_AT = 20
 MIN_SEVERITY = 5
+#: The most frequent shapes of lines that no decoder knows, from so many lines on; asked about when no incident waits.
+SHAPES, MIN_SHAPE_LINES = 10, 20
 TIMEOUT_S, RETRIES = 20.0, 2
 LIMITS = Limits(total_s=TIMEOUT_S, body_bytes=262_144)
 #: A question that failed is asked again after this, at most so often.
@@ -86,11 +90,23 @@ class LanguageModel:
                 continue
             story = analysis.story(incident)
             fingerprint = llm.fingerprint(story)
-            known, failures, last_us = self._store.analysed(incident.id, fingerprint)
-            if known or failures >= MAX_FAILURES or (failures and self._clock_us() - last_us < AGAIN_US):
-                continue
-            done += self._ask_about(incident, story, fingerprint, config)
+            if self._is_due(*self._store.analysed(incident.id, fingerprint)):
+                row = ModelAnalysis(incident.id, fingerprint, FAILED, config.provider, config.model, llm.PROMPT_VERSION)
+                done += self._ask(row, self._question(incident, story, config), config)
+        for shape in self._store.templates(SHAPES):
+            if stopped() or self.why_not(config):
+                break
+            fingerprint = llm.shape_fingerprint(shape.text)
+            if shape.n >= MIN_SHAPE_LINES and self._is_due(*self._store.analysed(0, fingerprint, template_id=shape.id)):
+                row = ModelAnalysis(
+                    0, fingerprint, FAILED, config.provider, config.model, llm.PROMPT_VERSION, template_id=shape.id
+                )
+                done += self._ask(row, self._shape_question(shape, config), config)
         return done
+
+    def _is_due(self, known: bool, failures: int, last_us: int) -> bool:
+        resting = failures and self._clock_us() - last_us < AGAIN_US
+        return not (known or failures >= MAX_FAILURES or resting)
 
     def why_not(self, config: LlmConfig) -> str:
         """Why nothing may be asked now; "": it may."""
@@ -124,14 +140,24 @@ class LanguageModel:
         remote = llm.is_remote(config.base_url)
         return llm.question(story, incident.severity, lines, nonce=self._nonce(), remote=remote)
 
-    def _ask_about(self, incident: Incident, story: Story, fingerprint: str, config: LlmConfig) -> int:
-        asked = self._question(incident, story, config)
-        row = ModelAnalysis(
-            incident.id, fingerprint, FAILED, config.provider, config.model, llm.PROMPT_VERSION, talks=asked.talks
+    def _shape_question(self, shape: TemplateView, config: LlmConfig) -> llm.Question:
+        story = Story(
+            shape.source, "wrote lines of one shape that no decoder knows", False, shape.first_seen_us,
+            shape.last_seen_us, 0, shape.n, (), (), (), (), (),
+        )  # fmt: skip
+        remote = llm.is_remote(config.base_url)
+        return llm.question(
+            story, 1, (shape.text, shape.sample), nonce=self._nonce(), remote=remote, system=llm.SHAPE_SYSTEM
         )
+
+    def _ask(self, row: ModelAnalysis, asked: llm.Question, config: LlmConfig) -> int:
+        """Ask, and store what of the answer holds; 1 if something does."""
+        row = replace(row, talks=asked.talks)
+        left = int(config.hourly_budget - self._store.model_use(self._clock_us() - HOUR_US)["requests"])
         try:
-            text, tokens_in, tokens_out, requests = self._exchange(config, asked)
-            row = replace(row, requests=requests, input_tokens=tokens_in, output_tokens=tokens_out)
+            text, tokens_in, tokens_out, requests = self._exchange(config, asked, min(RETRIES, left - 1))
+            cost = (tokens_in * config.input_price + tokens_out * config.output_price) / 1e6
+            row = replace(row, requests=requests, input_tokens=tokens_in, output_tokens=tokens_out, cost=cost)
             held = llm.opinion(text, asked)
             row = replace(
                 row, state=DONE, explanation=held.explanation, recommendations=held.recommendations,
@@ -142,8 +168,9 @@ class LanguageModel:
         self._account(row.state == DONE)
         row = replace(row, created_at=self._clock_us())
         self._store.put_analysis(row)
+        about = {"template_id": row.template_id} if row.template_id else {"incident_id": row.incident_id}
         self._broadcaster.publish_update(
-            EventUpdate("analysis_complete", {"incident_id": incident.id, **row.as_json()}, row.created_at, priority=3)
+            EventUpdate("analysis_complete", {**about, **row.as_json()}, row.created_at, priority=3)
         )
         return int(row.state == DONE)
 

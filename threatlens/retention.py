@@ -29,6 +29,7 @@ class RetentionState:
     """What was done since the start."""
 
     events: int = 0
+    incidents: int = 0
     measurements: int = 0
     cut_short: bool = False  # the size of the database, not the age of events, decides
 
@@ -77,6 +78,9 @@ class RetentionKeeper:
                 if upto == after:
                     break
                 after = upto
+                yield
+            while n := self._store.forget_incidents(now - limits.incidents_days * DAY_US):
+                self.state.incidents += n
                 yield
             while n := self._store.forget_measurements(now, now - limits.metrics_days * DAY_US):
                 self.state.measurements += n

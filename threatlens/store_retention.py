@@ -23,6 +23,7 @@ KEPT_NEWEST = 1_000
 #: Events of one step: the database is locked for some milliseconds.
 STEP_EVENTS = 500
 STEP_ROWS = 2_000
+STEP_INCIDENTS = 100
 STEP_PAGES = 256
 #: As the write transaction has it (store.INDEXED_CHARACTERS); a test holds the two together.
 INDEXED_CHARACTERS = 8_192
@@ -37,6 +38,20 @@ _EVIDENCE = (
     " UNION SELECT l.event_id FROM detection_events l JOIN detections d ON d.id = l.detection_id"
     " JOIN incidents i ON i.id = d.incident_id"
     " WHERE i.status IN ('open', 'acknowledged') AND l.event_id BETWEEN ? AND ?"
+)
+
+
+#: What goes with an incident. Matches go with their events; those that are left belong to none then.
+_INCIDENT = (
+    "DELETE FROM incident_members WHERE incident_id = ?",
+    "DELETE FROM incident_entities WHERE incident_id = ?",
+    "DELETE FROM incident_notes WHERE incident_id = ?",
+    "DELETE FROM ai_analysis WHERE incident_id = ?",
+    "UPDATE detections SET incident_id = 0 WHERE incident_id = ? AND incident_id > 0",
+    "UPDATE incidents SET previous_id = 0 WHERE previous_id = ?",
+    "UPDATE notification_history SET incident_id = 0 WHERE incident_id = ?",
+    "DELETE FROM notification_threads WHERE incident_id = ?",
+    "DELETE FROM incidents WHERE id = ?",
 )
 
 
@@ -144,6 +159,28 @@ class RetentionBook:
             " ORDER BY id LIMIT ?) AND id NOT IN (SELECT max(id) FROM raw_logs GROUP BY stream_id)",
             (last_id, STEP_ROWS),
         )
+
+    def forget_incidents(self, before_us: int, limit: int = STEP_INCIDENTS) -> int:
+        """Some of the incidents that nothing and nobody moved since, with all that is about them; how many.
+
+        Those that somebody is done with go, and attempts that nobody ever touched. What succeeded, and what somebody
+        works on, stays open. The newest stays in any case: numbers go on from the highest.
+        """
+        with self.database.writing() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT i.id FROM incidents i WHERE i.last_us < ? AND i.updated_at < ?"
+                " AND i.id < (SELECT max(id) FROM incidents) AND (i.status IN ('closed', 'false_positive')"
+                " OR (i.status = 'open' AND i.outcome = 'attempt' AND i.assignee = ''"
+                " AND NOT EXISTS (SELECT 1 FROM incident_notes n WHERE n.incident_id = i.id))) ORDER BY i.id LIMIT ?",
+                (before_us, before_us, limit),
+            )
+            ids = [(row[0],) for row in rows]
+            if not ids:
+                return 0
+            for statement in _INCIDENT:
+                connection.exec_driver_sql(statement, ids)
+            connection.exec_driver_sql("DELETE FROM rule_days WHERE day < ?", (before_us // _DAY_US,))
+        return len(ids)
 
     def forget_measurements(self, now_us: int, before_us: int, limit: int = STEP_ROWS) -> int:
         """Some of the old measurements, and of those that are too many; how many. What is usual stays."""

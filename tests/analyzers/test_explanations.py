@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 
 import pytest
@@ -48,12 +49,28 @@ def test_an_event_with_a_match_is_explained_by_its_rule_with_its_own_values():
                 host__name="web1", event__outcome="failure")  # fmt: skip
     explanation = explain.of_event(one, {"r1": ADVICE})
     assert explanation.text == (
-        "203.0.113.9 guessed passwords of root. 40 events are behind it. It is about the host web1 and the account root"
-        ". It came from 203.0.113.9. It took 40 events together, so a slip of one person is unlikely."
-        " It did not succeed. It may be harmless: A script. ATT&CK T1110.001 is guessing passwords:"
+        "203.0.113.9 guessed passwords of root. It is about the host web1 and the account root"
+        ". It came from 203.0.113.9. 40 events together led to it, so a slip of one person is unlikely."
+        " It did not succeed. It may be harmless: a script. ATT&CK T1110.001 is guessing passwords:"
         " many tries until one fits."
     )
     assert explanation.advice[0] == "Lock it: `usermod --lock -- root`."
+
+
+def test_a_sentence_that_ends_with_a_value_ends():
+    advice = Advice("Probe", "medium", "", "{source.ip} asked for: {url.original}", (), ("Unlikely",))
+    one = event(detections=[detection("medium")], source__ip="203.0.113.9", url__original="/a b")
+    text = explain.of_event(one, {"r1": advice}).text
+    assert text.startswith("203.0.113.9 asked for: “/a b”. It came from 203.0.113.9.")
+    assert "A harmless cause is unlikely." in text
+
+
+def test_a_server_that_broke_down_does_not_tell_whether_it_succeeded():
+    fields = {"event__outcome": "failure", "http__response__status_code": 500}
+    one = event(detections=[detection("medium", tags=("attack.t1190", "attack.initial-access"))], **fields)
+    text = explain.of_event(dataclasses.replace(one, category="web"), {"r1": ADVICE}).text
+    assert "It did not succeed" not in text
+    assert "cannot be told" in text
 
 
 def test_routine_events_are_not_explained_and_all_from_5_on_are():

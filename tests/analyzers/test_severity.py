@@ -55,6 +55,13 @@ def test_a_medium_rule_stays_below_waking_whatever_comes_together():
     assert {"volume", "novelty", "threat_list"} <= names(factors).keys()
 
 
+def test_a_changed_host_key_is_no_success():
+    warned = match(tags=("attack.credential-access", "attack.t1557"))
+    factors = of_event(line(event__category="other"), [warned])
+    assert "success" not in names(factors)
+    assert total(factors) == 7, "it may be an attack, and nobody has seen it succeed"
+
+
 def test_a_listed_address_that_got_in_is_told_apart_from_one_that_knocks():
     listed = match(tags=(), rule_id="threatlens-list-feodo")
     assert total(of_event(FAILED, [listed])) == 7

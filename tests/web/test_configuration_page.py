@@ -23,7 +23,8 @@ def client(app: Any, services: Any) -> Any:
 
 def form(**changes: Any) -> dict[str, Any]:
     return {
-        "events_days": "90", "metrics_days": "30", "max_database_gb": "10", "daily": "y", "timezone": "",
+        "events_days": "90", "incidents_days": "365", "metrics_days": "30", "max_database_gb": "10", "daily": "y",
+        "timezone": "",
         "keep_days": "400", "processing_batch_size": "2000", "max_queue_size": "50000", "health_check_interval": "30",
         "allowed_private_networks": "", "enabled": "y", "valid_hours": "72", "mute_hours": "24", **changes,
     }  # fmt: skip

@@ -76,7 +76,7 @@ _TACTIC_VERBS = {
 #: What destroys: data, services and accounts are gone when it is seen.
 _DESTROYS = frozenset(("t1485", "t1486", "t1489", "t1490", "t1531", "t1561"))
 #: What takes credentials out of a machine, as against guessing them.
-_DUMPS = frozenset(("t1003", "t1040", "t1528", "t1539", "t1555", "t1557", "t1558"))
+_DUMPS = frozenset(("t1003", "t1040", "t1528", "t1539", "t1555", "t1558"))
 MAX_VERBS = 5
 
 

@@ -185,15 +185,18 @@ def _rule_says(worst: Raised, known: Advice | None, fields: Mapping[str, Any]) -
     if not text:
         return (Part(f"The rule {said(worst.rule_name)} matched.", False),)
     parts = filled(text.strip(), fields)
-    counted = f" {worst.events:,} events are behind it." if worst.events > 1 else ""
-    return (*parts, Part(counted, False)) if counted else parts
+    more = "" if as_text(parts).rstrip("”").endswith((".", "!", "?")) else "."  # it ends with a value
+    if worst.events > 1 and worst.kind != "correlation":
+        more += f" {worst.events:,} events are behind it."
+    return (*parts, Part(more, False)) if more else parts
 
 
 def _whom(fields: Mapping[str, Any]) -> str:
     named = (("host.name", "the host"), ("user.name", "the account"), ("user.target.name", "the account"),
              ("service.name", "the service"), ("url.domain", "the site"))  # fmt: skip
     parts = list(dict.fromkeys(f"{word} {said(fields[name])}" for name, word in named if _is_one(fields.get(name))))
-    whom = f"It is about {' and '.join(parts)}." if parts else ""
+    listed = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+    whom = f"It is about {listed}." if listed else ""
     origin = fields.get("source.ip") or fields.get("source.address")
     return f"{whom}{f' It came from {said(origin)}.' if _is_one(origin) else ''}".strip()
 
@@ -206,17 +209,22 @@ def _how_sure(event: Event, worst: Raised | None, known: Advice | None) -> str:
     elif worst.kind == NOVELTY:
         parts.append("New is not bad: it only was not seen before.")
     elif worst.kind == "correlation":
-        parts.append(f"It took {worst.events:,} events together, so a slip of one person is unlikely.")
+        slip = "" if worst.level in ("informational", "low") else ", so a slip of one person is unlikely"
+        parts.append(f"{_counted(worst.events, 'event')} together led to it{slip}.")
     else:
         parts.append(f"One line is enough for this rule; its level is {worst.level}.")
     if worst is not None and succeeded(worst, outcome, event.category):
         parts.append("It succeeded.")
-    elif outcome == "failure":
+    elif outcome == "failure" and not _broke_down(event):
         parts.append("It did not succeed.")
     elif worst is not None and only_tries(worst, event.category):
         parts.append("Whether it succeeded cannot be told from this line.")
     if known and known.false_positives:
-        parts.append(f"It may be harmless: {known.false_positives[0].strip().rstrip('.')}.")
+        harmless = known.false_positives[0].strip().rstrip(".")
+        if harmless.lower() in ("unlikely", "unknown", "none"):
+            parts.append("A harmless cause is unlikely.")
+        else:
+            parts.append(f"It may be harmless: {_small(harmless)}.")
     return " ".join(parts)
 
 
@@ -250,6 +258,18 @@ def _lacks_all(text: str, fields: Mapping[str, Any]) -> bool:
 
 def _is_one(value: object) -> bool:
     return isinstance(value, (str, int)) and value != ""
+
+
+def _broke_down(event: Event) -> bool:
+    """Whether a server answered with an error of its own: what it did before that is not known."""
+    status = event.fields.get("http.response.status_code")
+    return event.category == "web" and isinstance(status, int) and status >= 500
+
+
+def _small(text: str) -> str:
+    """With a small first letter, unless the first word is a name or an abbreviation."""
+    first = text.split(" ", 1)[0]
+    return text if first[1:].lower() != first[1:] or first == "I" else text[:1].lower() + text[1:]
 
 
 def _capital(text: str) -> str:

@@ -59,6 +59,12 @@ SYSTEM = (
 )
 
 
+SHAPE_SYSTEM = (
+    "You explain a kind of log line to a tired administrator, which no decoder of the log monitor knows: what program"
+    " writes it, what it says, whether it is a sign of trouble." + SYSTEM[SYSTEM.index(" The user message") :]
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What a model is asked."""
@@ -105,7 +111,14 @@ def fingerprint(story: Story) -> str:
     return hashlib.blake2b(json.dumps([PROMPT_VERSION, *told]).encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
-def question(story: Story, severity: int, lines: Sequence[str], *, nonce: str, remote: bool) -> Question:
+def shape_fingerprint(shape: str) -> str:
+    """Stays the same as long as the shape does."""
+    return hashlib.blake2b(json.dumps([PROMPT_VERSION, shape]).encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+def question(
+    story: Story, severity: int, lines: Sequence[str], *, nonce: str, remote: bool, system: str = SYSTEM
+) -> Question:
     """What to ask about an incident; lines: raw lines of the log, the most telling first. nonce: random."""
     told: dict[str, Any] = {
         "subject": cleaned(story.subject, MAX_VALUE),
@@ -135,7 +148,7 @@ def question(story: Story, severity: int, lines: Sequence[str], *, nonce: str, r
         (told["lines"] or told["rules"]).pop()
         evidence = json.dumps(told, ensure_ascii=True)
     evidence = evidence.replace(nonce, "")
-    return Question(SYSTEM.format(nonce=nonce), f"{nonce}\n{evidence}\n{nonce}", evidence, names, talks)
+    return Question(system.format(nonce=nonce), f"{nonce}\n{evidence}\n{nonce}", evidence, names, talks)
 
 
 def cleaned(text: str, longest: int) -> str:

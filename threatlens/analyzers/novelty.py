@@ -23,6 +23,7 @@ SEVERITY, LEVEL = 4, "low"
 MAX_VALUE = 200  # characters of a name that are told apart
 
 USER_ON_HOST, NETWORK_OF_USER, HOUR_OF_USER, SHAPE = "user_on_host", "network_of_user", "hour_of_user", "message_shape"
+COUNTRY_OF_USER = "country_of_user"
 #: Kind: (rule id, title, tags, explanation).
 KINDS = {
     USER_ON_HOST: (
@@ -32,6 +33,10 @@ KINDS = {
     NETWORK_OF_USER: (
         "threatlens-first-network-of-user", "Login from a new network", ("attack.initial-access", "attack.t1078"),
         "{user.name} logged in from {source.ip}; no login of this user came from that network before.",
+    ),
+    COUNTRY_OF_USER: (
+        "threatlens-first-country-of-user", "Login from a new country", ("attack.initial-access", "attack.t1078"),
+        "{user.name} logged in from {source.geo.country_iso_code}; no login of this user came from there before.",
     ),
     HOUR_OF_USER: (
         "threatlens-unusual-hour", "Login at an unusual hour", ("attack.initial-access", "attack.t1078"),
@@ -94,6 +99,9 @@ class Novelty:
         network = _network(str(address))
         if network and self._saw(NETWORK_OF_USER, user, network, at_us):
             found.append(NETWORK_OF_USER)
+        country = get("source.geo.country_iso_code")  # where files of places are given
+        if isinstance(country, str) and self._saw(COUNTRY_OF_USER, user, country[:MAX_VALUE], at_us):
+            found.append(COUNTRY_OF_USER)
         hour = dt.datetime.fromtimestamp(at_us / 1e6, dt.UTC).hour
         usual = self._usual(user, hour)
         if self._saw(HOUR_OF_USER, user, f"{hour:02}", at_us) and not usual:

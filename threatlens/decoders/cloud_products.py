@@ -32,6 +32,7 @@ DECODERS = (
         cases={
             "eventName": {"consolelogin": {"event.category": "authentication", "event.action": "login"}},
             "responseElements.ConsoleLogin": {"failure": {"event.outcome": "failure"}},
+            "errorCode": {"": {"event.outcome": "failure"}},
         },
         said={
             "errorMessage": [row(r"(?P<reason>.+)", "", "failure", category="")],

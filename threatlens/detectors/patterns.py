@@ -89,8 +89,8 @@ def _compile_python(pattern: str, flags: str, reason: str) -> Search:
 
 
 def ambiguous(tokens: Any, inside: bool = False) -> Iterator[str]:
-    """What could make a backtracking matcher run long: a repeat inside a repeat, a second repeat without an upper
-    bound, a reference to a group."""
+    """What could make a backtracking matcher run long: a repeat or a choice inside a repeat, a second repeat
+    without an upper bound, a reference to a group."""
     many = 0
     for name in _repeats(tokens, inside):
         many += name == "repeat"
@@ -108,6 +108,8 @@ def _repeats(tokens: Any, inside: bool) -> Iterator[str]:
             yield from _repeats(body, inside or many)
         elif operation is constants.GROUPREF:
             yield "reference"
+        elif operation is constants.BRANCH and inside:
+            yield "nested"  # two ways to read the same text, again and again: (a|a)*
         else:
             for part in _parts(operation, argument):
                 yield from _repeats(part, inside)

@@ -14,7 +14,7 @@ from threatlens.errors import ConfigError
 
 #: The fields by the section of threatlens.yaml they stand in; "": at the top.
 SECTIONS = {
-    "retention": ("events_days", "metrics_days", "max_database_gb"),
+    "retention": ("events_days", "incidents_days", "metrics_days", "max_database_gb"),
     "reports": ("daily", "weekly", "monthly", "timezone", "keep_days", "channels"),
     "answers": ("enabled", "valid_hours", "mute_hours"),
     "": ("processing_batch_size", "max_queue_size", "health_check_interval", "allowed_private_networks"),
@@ -25,6 +25,9 @@ class SettingsForm(FlaskForm):  # type: ignore[misc]
     """The fields are named as the keys of threatlens.yaml."""
 
     events_days = IntegerField("Keep events for", [InputRequired()], description="Days. Older ones are removed.")
+    incidents_days = IntegerField(
+        "Keep incidents for", [InputRequired()], description="Days, once somebody is done with them."
+    )
     metrics_days = IntegerField("Keep measurements for", [InputRequired()], description="Days.")
     max_database_gb = DecimalField(
         "Largest database", [InputRequired()], places=None, description="GB. The oldest events go first."

@@ -60,6 +60,11 @@ def _values() -> dict[str, Any]:
         "model": form.get("model", "").strip()[:200],
         "hourly_budget": int(budget) if budget.isascii() and budget.isdigit() and len(budget) < 9 else 0,
     }
+    for name in ("input_price", "output_price"):
+        if form.get(name, "").strip():
+            values[name] = form[name].strip()[:20]
+    if form.get("currency", "").strip():
+        values["currency"] = form["currency"].strip()[:10]
     if form.get("api_key"):
         values["api_key"] = form["api_key"]
     return values
@@ -85,6 +90,7 @@ def _page(error: str = "", status: int = 200) -> Response:
         remote=bool(config.base_url) and is_remote(config.base_url),
         providers=PROVIDERS,
         use=services().store.model_use(now_us() - HOUR_US),
+        month=services().store.model_use(now_us() - 30 * 24 * HOUR_US),
         why_not=services().language_model.why_not(config),
         incident=next(iter(services().store.pressing_incidents(1)), None),
         error=error,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -46,10 +46,7 @@ def index() -> str:
     registry = own.registry()
     return render_template(
         "unknown/index.html",
-        shapes=[
-            (shape, search_for(shape.text), _nearest(registry, shape) if place < COMPARED else None)
-            for place, shape in enumerate(shapes)
-        ],
+        shapes=[_shown(shape, registry, near=place < COMPARED) for place, shape in enumerate(shapes)],
         unknown=sum(source.unknown for source in sources),
         events=sum(source.events for source in sources),
         decoders=own.all(),
@@ -131,6 +128,13 @@ def _try(text: str) -> Trial:
     lines = list(dict.fromkeys([*made.samples, *stored, *unknown]))
     read = [(line, decoded) for line in lines if (decoded := decoder.decode(line, now)).format == made.name]
     return Trial(len(lines), len(read), read[:SHOWN])
+
+
+def _shown(shape: TemplateView, registry: Registry, *, near: bool) -> tuple[Any, ...]:
+    """A shape, a search for it, and of the first ones the nearest format and what a language model said."""
+    if not near:
+        return shape, search_for(shape.text), None, None
+    return shape, search_for(shape.text), _nearest(registry, shape), services().store.analysis_of_shape(shape.id)
 
 
 def _nearest(registry: Registry, shape: TemplateView) -> Attempt | None:
