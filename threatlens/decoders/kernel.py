@@ -66,15 +66,6 @@ _TABLE = Table(
             row(r"usb [\w.-]+: (?P<reason>New USB device found.*)", "usb_connected", **_HOST),
             row(r"usb [\w.-]+: (?P<reason>USB disconnect.*)", "usb_disconnected", **_HOST),
         ],
-        "wireguard:": [
-            row(
-                r"wireguard: (?P<interface>[^\s:]+): (?P<reason>Invalid (?:MAC of handshake, dropping packet|handshake"
-                r" initiation|handshake response)) from \[?(?P<src>[0-9A-Fa-f.:]+?)\]?:(?P<sport>[0-9]{1,5})",
-                "vpn_handshake",
-                "failure",
-                category="network",
-            )
-        ],
         "": [
             row(
                 r"(?P<child>[^\s\[\]]+)\[(?P<child_pid>[0-9]{1,10})\]: segfault at (?P<reason>.*)",

@@ -145,6 +145,32 @@ def _open_macos(line: str, clock: Clock) -> Opened | None:
     return "macos.unified", *clock.iso(time), program, message, fields
 
 
+# Context is JSON behind the message: what a client chose is a quoted string there and cannot end one.
+_MONOLOG_ADDRESS = r"(?P<src>[0-9A-Fa-f.:]{2,45})"
+_MONOLOG_TEXT = r"(?:[^\"\\]|\\.){0,200}"
+_MONOLOG_MEMBER = r"\"(?:ip|client_ip|clientIp|ip_address|ipAddress|remote_addr|remoteAddress)\""
+_MONOLOG_REFUSED = [
+    row(
+        r"(?:[Aa]uthentication (?:request )?(?:failure|failed)|[Ll]og-?in (?:failed|failure)|[Ff]ailed log-?in"
+        r"(?: attempt)?|(?:[Ii]nvalid|[Bb]ad|[Ww]rong) (?:credentials|password)|[Uu]nsuccessful log-?in)[^{\"]{0,60}"
+        rf"\{{(?:\"(?:user|username|user_name|email|login|identifier)\":\"(?P<user>{_MONOLOG_TEXT})\",)?{_MONOLOG_MEMBER}:\"{_MONOLOG_ADDRESS}\".*",
+        "login",
+        "failure",
+    )
+]
+_MONOLOG_EVENTS = [
+    row(
+        rf"\{{\"(?:type|event|action)\":\"(?:[A-Za-z_.]{{1,40}}[_.])?(?:LOGIN|login|AUTH|auth)[_.](?:FAILED|failed|FAILURE|failure)\","
+        rf"(?:\"(?:user|username|email)\":\"(?P<user>{_MONOLOG_TEXT})\",)?{_MONOLOG_MEMBER}:\"{_MONOLOG_ADDRESS}\".*",
+        "login",
+        "failure",
+    )
+]
+_MONOLOG_WORDS = (
+    "Authentication authentication Login login Failed failed Invalid invalid Bad bad Wrong wrong Unsuccessful"
+)
+_MONOLOG = Table({**dict.fromkeys(_MONOLOG_WORDS.split(), _MONOLOG_REFUSED), "": _MONOLOG_EVENTS})
+
 OWN = (
     LineDecoder(
         name="php",
@@ -237,10 +263,11 @@ LAYOUTS = (
     layout(
         "monolog",
         rf"\[(?P<time>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]{_CLOCK}(?:\.[0-9]{{1,6}})?(?:Z|[+-][0-9]{{2}}:[0-9]{{2}})?)\]"
-        r" (?P<logger>[\w-]{1,60})\.(?P<level>DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL|ALERT|EMERGENCY): (?P<message>.*)",
+        r" (?P<logger>[\w-]{1,60})\.(?P<level>DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL|ALERT|EMERGENCY): {1,2}(?P<message>.*)",
         about="Monolog, as Magento, Symfony, Laravel and many PHP applications write it.",
         leads=("[0000-00-00",),
         marks=(".DEBUG: ", ".INFO: ", ".NOTICE: ", ".WARNING: ", ".ERROR: ", ".CRITICAL: ", ".ALERT: ", ".EMERGENCY: "),
+        messages=_MONOLOG,
         goes_on=ANY_LINE,
         strict=False,
     ),
