@@ -25,6 +25,7 @@ ROOT = HERE.parent.parent
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PASSWORD = "pictures of a demo"  # noqa: S105 - of an account that lives for a minute
 STORY_S = 240  # the longest that the demo's attack takes
+CHARTS_S = 330  # until charts of minutes have something to show
 FRAMES = 30
 FRAME_MS = 400
 SIZE = {"width": 1280, "height": 800}
@@ -72,12 +73,15 @@ def take(browser: Any, setup: str) -> None:
     for field in tab.locator("input[type=password]").all():
         field.fill(PASSWORD)
     tab.click("main button, form button")
+    begun_s = time.monotonic()
     tab.goto(base + "/events")
     film(tab, HERE / "live.webp")
     tab.goto(base + "/incidents")
     until_s = time.monotonic() + STORY_S
     while "got in" not in tab.inner_text("main") and time.monotonic() < until_s:
         tab.wait_for_timeout(2_000)
+    tab.wait_for_timeout(max(0.0, 1000 * (begun_s + CHARTS_S - time.monotonic())))
+    tab.reload()
     incident = tab.locator("a[href*='/incidents/']").first.get_attribute("href")
     pages = {"dashboard": "/", "incident": incident, "events": "/events?range=15m", "sources": "/sources"}
     for scheme in ("light", "dark"):
