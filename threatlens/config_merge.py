@@ -25,7 +25,7 @@ from threatlens.errors import ConfigError
 from threatlens.sources.base import LogSourceConfig
 
 #: The warning that everybody gets at first; no fault.
-NO_SOURCE = "no source is enabled: nothing is read"
+NO_SOURCE = "no source is enabled in the configuration"
 DEFAULTS = MonitoringConfig()
 NAMED = ("channels", "notification_rules")
 

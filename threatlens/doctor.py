@@ -283,8 +283,9 @@ def _watches(folders: int, probes: Probes) -> Finding:
     if limit is not None and limit < folders * 2:
         remedy = f"echo fs.inotify.max_user_watches={max(65536, folders * 4)}"
         remedy += " | sudo tee /etc/sysctl.d/60-inotify.conf && sudo sysctl --system"
-        return Finding(name, False, f"{folders} folders to watch, {limit} allowed for all programs together", remedy)
-    return Finding(name, True, f"{folders} folders to watch")
+        detail = f"{folders} folders of configured sources to watch, {limit} allowed for all programs together"
+        return Finding(name, False, detail, remedy)
+    return Finding(name, True, f"{folders} folders of configured sources")
 
 
 def _descriptors(files: int, probes: Probes) -> Finding:
@@ -292,7 +293,7 @@ def _descriptors(files: int, probes: Probes) -> Finding:
     if 0 <= limit < need:
         remedy = f"ulimit -n {max(4096, need * 2)}   (systemd: LimitNOFILE={max(4096, need * 2)})"
         return Finding("open files", False, f"{limit} allowed, {need} needed with these sources", remedy)
-    return Finding("open files", True, f"{files} files to follow")
+    return Finding("open files", True, f"{files} files of configured sources")
 
 
 def _disk(deployment: Deployment, probes: Probes) -> Finding:
