@@ -154,5 +154,5 @@ def _listed(roots: Sequence[str]) -> str:
 
 
 def _short(text: str) -> str:
-    """Text for a message: quoted, control characters escaped, not longer than a line."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    """Text for a message: quoted, control characters escaped, not longer than most paths."""
+    return repr(text if len(text) <= 160 else text[:157] + "...")
