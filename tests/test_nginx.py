@@ -322,7 +322,8 @@ def test_a_browser_gets_along_through_nginx_below_a_path_too(served: Served, tmp
             tab.goto(site + path)
             tab.wait_for_selector('#connection[data-state="live"]', state="attached")
             links = tab.eval_on_selector_all(
-                "a[href^='/'], form[action^='/']", "all => all.map(e => e.href || e.action)"
+                "a[href^='/'], form[action^='/']",
+                "all => all.map(e => new URL(e.getAttribute('href') ?? e.getAttribute('action'), location).href)",
             )
             assert [link for link in links if not link.startswith(site + "/")] == []
         nowhere = tab.goto(site + "/nowhere")
