@@ -56,8 +56,8 @@ log = logging.getLogger(__name__)
 LEASE_S, FOLLOW_S = 1.0, 0.1
 STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
 HABITS_S, COVERAGE_S = 5.0, 2.0
-#: How much less than others the thread that tries samples is to have, and how long it rests after each (seconds).
-LOW_PRIORITY, REST_S = 15, 0.002
+#: Seconds that the thread which tries samples rests after each.
+REST_S = 0.01
 LISTS_S, VOLUMES_S = 5.0, 120.0
 MODEL_S = 5.0  # between two looks whether a language model has something to explain
 EMIT_S = 0.1  # that reading waits for room in the queue before it looks for new files again
@@ -377,9 +377,8 @@ class BackgroundProcessor:
         self._upkeep.habits.work(engine.monitor.statuses(), storing=not engine.processor.state.unavailable)
 
     def _keep_coverage(self, engine: _Engine) -> None:
-        """Try the samples of rules and decoders whenever it is time, and let everything else go first."""
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
+        """Try the samples of rules and decoders whenever it is time, a little of it at once: others wait for the
+        interpreter meanwhile, so a thread of low priority that holds it would make them wait longer."""
         while not self.stopped(COVERAGE_S):
             if engine.detector.is_ready:
                 self._upkeep.coverage.poll(lambda: self.stopped(REST_S))
