@@ -99,9 +99,21 @@ def test_matches_of_a_case_stay_in_it(bench):
     events = bench.store.page(EventFilter(), after=0)
     assert [event.severity for event in events] == [4, 4, 4, 4, 7, 4], "the event shows what it is"
     assert bench.store.incidents() == []
+    assert bench.store.top_targets(0, limit=5) == []
     assert bench.store.rule_numbers(0) == {}
     assert not bench.ring.wait(Place(0, 0), 0).updates
     assert bench.store.novelties() == []
+
+
+def test_what_matches_are_about_is_counted_by_user_and_host(bench):
+    bench.process(live=b"".join(map(failed, range(11))))
+
+    users_and_hosts = bench.store.top_targets(0, limit=5)
+
+    assert len(bench.store.detections()) == 2
+    assert users_and_hosts == [("host", "web1", 2), ("user", "root", 2)]
+    assert bench.store.top_targets(0, limit=1) == users_and_hosts[:1]
+    assert bench.store.top_targets(NOW_US + 120_000_000, limit=5) == []
 
 
 def test_the_memory_of_a_case_is_its_own(bench):

@@ -7,7 +7,6 @@ neither loses nor repeats one.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -348,14 +347,15 @@ class DetectionBook:
         """Whom the newest matches since then are about: ("user" or "host", its name, matches)."""
         with self.database.reading() as connection:
             low = _first_id(connection, start_us)
-            seen: Counter[tuple[str, str]] = Counter()
-            for user, host in connection.exec_driver_sql(
-                "SELECT user_name, host_name FROM detections WHERE event_id >= ? AND suppressed = ''"
-                " ORDER BY event_id DESC LIMIT ?",
-                (low, TARGETS_FROM),
-            ):
-                seen.update(kind for kind in (("user", user), ("host", host)) if kind[1])
-            return [(kind, name, n) for (kind, name), n in seen.most_common(limit)]
+            rows = connection.exec_driver_sql(
+                "WITH newest AS MATERIALIZED (SELECT user_name, host_name FROM detections WHERE event_id >= ?"
+                " AND suppressed = '' ORDER BY event_id DESC LIMIT ?)"
+                " SELECT 'user', user_name, count(*) AS n FROM newest WHERE user_name > '' GROUP BY user_name UNION ALL"
+                " SELECT 'host', host_name, count(*) FROM newest WHERE host_name > '' GROUP BY host_name"
+                " ORDER BY n DESC, 1, 2 LIMIT ?",
+                (low, TARGETS_FROM, limit),
+            )
+            return [tuple(row) for row in rows]
 
     def rule_states(self) -> dict[str, str]:
         """What was decided about rules: off, observe or on."""
