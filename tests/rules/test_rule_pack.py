@@ -41,6 +41,9 @@ def test_a_rule_explains_itself_and_brings_its_samples(rule):
     assert set(ours) == {"explanation", "recommendations", "matching", "decoys"}
     assert len(ours["explanation"].split()) >= 6
     assert ours["recommendations"]
+    names = {name for text in (ours["explanation"], *ours["recommendations"]) for name in PLACEHOLDER.findall(text)}
+    aliases = document.get("correlation", {}).get("aliases", {})
+    assert not names & set(aliases), "an alias is no field of an event: nothing would be filled in"
     assert document["falsepositives"]
     assert ours["matching"]
     assert ours["decoys"]
