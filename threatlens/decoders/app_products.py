@@ -22,9 +22,7 @@ DECODERS = (
         "zitadel",
         "ZITADEL: refused sign-ins.",
         "caller msg",
-        when={
-            "caller": ["/home/runner/work/zitadel/", "github.com/zitadel/", "/go/src/github.com/zitadel/", "zitadel/"]
-        },
+        holds={"caller": "zitadel/"},
         times="time",
         fields={"source": "remote_addr client_ip", "user.name": "login_name username", "error.message": "error err"},
         said={

@@ -62,6 +62,7 @@ def product(
     keys: str,
     *,
     when: Mapping[str, Sequence[str]] | None = None,
+    holds: Mapping[str, str] | None = None,
     fields: Mapping[str, str] | None = None,
     constants: Constants | None = None,
     cases: Cases | None = None,
@@ -73,11 +74,13 @@ def product(
     """A row.
 
     `keys` and `times`: names divided by blanks. `when`: members that must say something, and begin with one of these
-    texts. `fields`: ECS field -> members divided by blanks, of which the first with a value counts; "source" and
-    "destination" take addresses, with a port or not. `said`: rows for the text of a member; with `only_said` an object
+    texts; `holds`: members that must hold this text. `fields`: ECS field -> members divided by blanks, of which the
+    first with a value counts; "source" and "destination" take addresses, with a port or
+    not. `said`: rows for the text of a member; with `only_said` an object
     whose text fits none is not of this product. `web`: a request, whose outcome its status says.
     """
     wanted = [(names.split(), field) for field, names in (fields or {}).items()]
+    held = list((holds or {}).items())
     conditions = [(member, tuple(begin)) for member, begin in (when or {}).items()]
     spoken = [(member, [row.read for row in rows]) for member, rows in (said or {}).items()]
     decided = list((cases or {}).items())
@@ -98,6 +101,9 @@ def product(
         for member, begin in conditions:
             text = text_of(at(document, member))
             if not text or not text.startswith(begin):
+                return None
+        for member, part in held:
+            if part not in (text_of(at(document, member)) or ""):
                 return None
         said_fields: Fields = {}
         if not _says(document, spoken, said_fields) and only_said:
