@@ -247,7 +247,7 @@ class EventStore(
         connection.exec_driver_sql(
             "INSERT INTO event_minutes (minute, source_id, category_id, severity, n, first_id, last_id)"
             " VALUES (?,?,?,?,?,?,?) ON CONFLICT (minute, source_id, category_id, severity)"
-            " DO UPDATE SET n = n + excluded.n, last_id = excluded.last_id",
+            " DO UPDATE SET n = event_minutes.n + excluded.n, last_id = excluded.last_id",
             [(*kind, n, firsts[kind], lasts[kind]) for kind, n in Counter(kinds).items()],
         )
         seen = Counter(zip([at // SLOT_US for at in timestamps], columns[10], category_ids, columns[9], strict=True))
@@ -259,8 +259,9 @@ class EventStore(
         if addresses:
             connection.exec_driver_sql(
                 "INSERT INTO address_slots (slot, source_ip, category_id, n, failures, successes) VALUES (?,?,?,?,?,?)"
-                " ON CONFLICT (slot, source_ip, category_id) DO UPDATE SET n = n + excluded.n,"
-                " failures = failures + excluded.failures, successes = successes + excluded.successes",
+                " ON CONFLICT (slot, source_ip, category_id) DO UPDATE SET n = address_slots.n + excluded.n,"
+                " failures = address_slots.failures + excluded.failures,"
+                " successes = address_slots.successes + excluded.successes",
                 addresses,
             )
 
@@ -318,7 +319,7 @@ class EventStore(
         if known is not None:
             return known
         with self._names_lock, self.database.writing() as connection:
-            connection.exec_driver_sql("INSERT OR IGNORE INTO names (kind, name) VALUES (?,?)", key)
+            connection.exec_driver_sql("INSERT INTO names (kind, name) VALUES (?,?) ON CONFLICT DO NOTHING", key)
             number = connection.exec_driver_sql("SELECT id FROM names WHERE kind = ? AND name = ?", key).scalar_one()
             if len(self._names) > 100_000:  # paths of short-lived files: bounded
                 self._names.clear()
@@ -344,7 +345,10 @@ class EventStore(
     def generalise_template(self, template_id: int, text: str) -> None:
         """The shape has become more general; its number stays. A shape that reads so already keeps its own."""
         with self.database.writing() as connection:
-            connection.exec_driver_sql("UPDATE OR IGNORE templates SET text = ? WHERE id = ?", (text, template_id))
+            connection.exec_driver_sql(
+                "UPDATE templates SET text = ? WHERE id = ? AND NOT EXISTS (SELECT 1 FROM templates WHERE text = ?)",
+                (text, template_id, text),
+            )
 
 
 #: Shapes of undecoded lines that are kept; an attacker can make up as many as he likes.

@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from threatlens.errors import ConfigError
 from threatlens.models import now_us
 from threatlens.store_audit import AuditLog
-from threatlens.store_database import Database
+from threatlens.store_database import ALL, Database
 
 ROLES = ("viewer", "analyst", "admin")
 SNAPSHOT_S = 0.4
@@ -222,8 +222,8 @@ class AccountBook:
             )
             connection.exec_driver_sql(
                 "DELETE FROM sessions WHERE id_hash IN"
-                " (SELECT id_hash FROM sessions WHERE user_id = ? ORDER BY seen_at DESC LIMIT -1 OFFSET ?)",
-                (user.id, MAX_SESSIONS),
+                " (SELECT id_hash FROM sessions WHERE user_id = ? ORDER BY seen_at DESC LIMIT ? OFFSET ?)",
+                (user.id, ALL, MAX_SESSIONS),
             )
             connection.exec_driver_sql("UPDATE users SET last_login_at = ? WHERE id = ?", (now, user.id))
             connection.exec_driver_sql(
@@ -392,7 +392,7 @@ def _role(role: str) -> str:
 
 
 def _admins(connection: Connection) -> int:
-    query = "SELECT count(*) FROM users WHERE role = 'admin' AND enabled"
+    query = "SELECT count(*) FROM users WHERE role = 'admin' AND enabled = 1"
     return int(connection.exec_driver_sql(query).scalar_one())
 
 

@@ -108,7 +108,7 @@ class AnalysisBook:
         """Whether it is done for the incident or shape as it is, how often that failed, and when it was tried last."""
         with self.database.reading() as connection:
             row = connection.exec_driver_sql(
-                "SELECT coalesce(max(state = 'done'), 0), coalesce(sum(state = 'failed'), 0),"
+                "SELECT count(CASE WHEN state = 'done' THEN 1 END), count(CASE WHEN state = 'failed' THEN 1 END),"
                 " coalesce(max(created_at), 0) FROM ai_analysis WHERE incident_id = ? AND template_id = ?"
                 " AND fingerprint = ?",
                 (incident_id, template_id, fingerprint),

@@ -116,7 +116,7 @@ class AuditLog:
         self, *, before: int | None = None, limit: int = 100, action: str = "", actor: str = ""
     ) -> list[AuditEntry]:
         """The newest entries with ids below `before`; action: this one and those it is the first part of."""
-        wanted, values = ["1"], list[Any]()
+        wanted, values = ["1 = 1"], list[Any]()
         if before is not None:
             wanted.append("id < ?")
             values.append(before)

@@ -20,6 +20,8 @@ from threatlens.errors import QueryTimeout, StoreUnavailable
 
 #: Milliseconds a statement waits for another writer before it says "busy".
 BUSY_TIMEOUT_MS = 10_000
+#: As a LIMIT: no limit.
+ALL = 2**62
 #: Virtual machine instructions between two looks at the clock while a query runs.
 PROGRESS_STEPS = 10_000
 

@@ -171,13 +171,13 @@ def write_detections(connection: Connection, rows: Sequence[DetectionRow]) -> li
     )  # fmt: skip
     if links:
         connection.exec_driver_sql(
-            "INSERT OR IGNORE INTO detection_events (event_id, detection_id) VALUES (?,?)", links
+            "INSERT INTO detection_events (event_id, detection_id) VALUES (?,?) ON CONFLICT DO NOTHING", links
         )
     if days:
         connection.exec_driver_sql(
             "INSERT INTO rule_days (rule_id, day, n, suppressed, last_us) VALUES (?,?,?,?,?) ON CONFLICT (rule_id, day)"
-            " DO UPDATE SET n = n + excluded.n, suppressed = suppressed + excluded.suppressed,"
-            " last_us = max(last_us, excluded.last_us)",
+            " DO UPDATE SET n = rule_days.n + excluded.n, suppressed = rule_days.suppressed + excluded.suppressed,"
+            " last_us = max(rule_days.last_us, excluded.last_us)",
             [(*key, *values) for key, values in days.items()],
         )
     for mute_id, hits in muted.items():
@@ -212,7 +212,9 @@ def write_states(connection: Connection, rows: Iterable[StateRow]) -> None:
     gone = [(row.rule_id, row.key) for row in rows if row.payload is None]
     if kept:
         connection.exec_driver_sql(
-            "INSERT OR REPLACE INTO correlation_states (rule_id, key, payload) VALUES (?,?,?)", kept
+            "INSERT INTO correlation_states (rule_id, key, payload) VALUES (?,?,?) ON CONFLICT (rule_id, key)"
+            " DO UPDATE SET payload = excluded.payload",
+            kept,
         )
     if gone:
         connection.exec_driver_sql("DELETE FROM correlation_states WHERE rule_id = ? AND key = ?", gone)
@@ -221,7 +223,9 @@ def write_states(connection: Connection, rows: Iterable[StateRow]) -> None:
 def write_novelties(connection: Connection, rows: Iterable[Any]) -> None:
     """Store what is known now (threatlens.analyzers.novelty.Seen), in the transaction of the batch that showed it."""
     connection.exec_driver_sql(
-        "INSERT OR REPLACE INTO novelties (kind, scope, value, first_us, last_us, n) VALUES (?,?,?,?,?,?)",
+        "INSERT INTO novelties (kind, scope, value, first_us, last_us, n) VALUES (?,?,?,?,?,?)"
+        " ON CONFLICT (kind, scope, value) DO UPDATE SET first_us = excluded.first_us, last_us = excluded.last_us,"
+        " n = excluded.n",
         [tuple(row) for row in rows],
     )
 
@@ -243,11 +247,12 @@ class DetectionBook:
     def correlation_states(self, case_id: int = 0) -> list[StateRow]:
         """What correlations remembered after the last committed batch: about what happens now, or about one case."""
         prefix = case_prefix(case_id) if case_id else ""
-        test = "rule_id GLOB ?" if case_id else "rule_id NOT GLOB ?"
+        begun = prefix or f"{CASE}:"
+        test = "substr(rule_id, 1, ?) = ?" if case_id else "substr(rule_id, 1, ?) <> ?"
         with self.database.reading(timeout_s=60) as connection:
             rows = connection.exec_driver_sql(
                 f"SELECT rule_id, key, payload FROM correlation_states WHERE {test} ORDER BY rule_id, key",
-                (f"{prefix or 'case:'}*",),
+                (len(begun), begun),
             )
             return [StateRow(row[0].removeprefix(prefix), row[1], row[2]) for row in rows]
 
@@ -371,7 +376,8 @@ class DetectionBook:
         with self.database.writing() as connection:
             before = connection.exec_driver_sql("SELECT state FROM rule_states WHERE rule_id = ?", (rule_id,)).scalar()
             connection.exec_driver_sql(
-                "INSERT OR REPLACE INTO rule_states (rule_id, state, author, updated_at) VALUES (?,?,?,?)",
+                "INSERT INTO rule_states (rule_id, state, author, updated_at) VALUES (?,?,?,?) ON CONFLICT (rule_id)"
+                " DO UPDATE SET state = excluded.state, author = excluded.author, updated_at = excluded.updated_at",
                 (rule_id, state, doer.name, now_us()),
             )
             self.audit_rule(doer, "rule.state", rule_id, {"state": state, "before": before or ""}, connection)

@@ -112,7 +112,7 @@ class EntityBook:
         """Everything about one source address; None: it is not known."""
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT n.name, sum(s.n), sum(s.failures), sum(s.successes), min(s.slot), max(s.slot)"
+                "SELECT max(n.name), sum(s.n), sum(s.failures), sum(s.successes), min(s.slot), max(s.slot)"
                 " FROM address_slots s LEFT JOIN names n ON n.id = s.category_id WHERE s.source_ip = ?"
                 " GROUP BY s.category_id ORDER BY 2 DESC",
                 (address,),

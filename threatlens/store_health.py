@@ -99,7 +99,8 @@ class HealthBook:
         """Source id -> what is usual for it."""
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT metric_type, metadata FROM processing_metrics WHERE metric_type GLOB 'baseline.*' ORDER BY id"
+                "SELECT metric_type, metadata FROM processing_metrics"
+                " WHERE substr(metric_type, 1, 9) = 'baseline.' ORDER BY id"
             )
             return {int(row[0].partition(".")[2]): json.loads(row[1]) for row in rows}
 

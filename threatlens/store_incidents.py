@@ -97,6 +97,7 @@ _MEMBER_COLUMNS = (
     "rule_id, outcome, rule_name, level, severity, kind, tags, n, events, first_us, last_us, first_event_id,"
     " last_event_id"
 )
+_MEMBER_CHANGES = ", ".join(f"{name} = excluded.{name}" for name in _MEMBER_COLUMNS.split(", ")[2:])
 
 
 class IncidentTable:
@@ -195,8 +196,9 @@ class IncidentTable:
         ]  # fmt: skip
         if members:
             execute(
-                f"INSERT OR REPLACE INTO incident_members (incident_id, {_MEMBER_COLUMNS})"
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                f"INSERT INTO incident_members (incident_id, {_MEMBER_COLUMNS})"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (incident_id, rule_id, outcome)"
+                f" DO UPDATE SET {_MEMBER_CHANGES}",
                 members,
             )
         entities = [
@@ -207,7 +209,8 @@ class IncidentTable:
         ]
         if entities:
             execute(
-                "INSERT OR REPLACE INTO incident_entities (kind, value, incident_id, n, taken) VALUES (?,?,?,?,?)",
+                "INSERT INTO incident_entities (kind, value, incident_id, n, taken) VALUES (?,?,?,?,?)"
+                " ON CONFLICT (kind, value, incident_id) DO UPDATE SET n = excluded.n, taken = excluded.taken",
                 entities,
             )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
-from threatlens.store_database import Database
+from threatlens.store_database import ALL, Database
 
 MAX_KEYS = 20_000
 
@@ -40,8 +40,8 @@ class LoginFailures:
             connection.exec_driver_sql("DELETE FROM login_failures WHERE failed_at < ?", (now - forget_us,))
             connection.exec_driver_sql(
                 "DELETE FROM login_failures WHERE key_hash IN"
-                " (SELECT key_hash FROM login_failures ORDER BY failed_at DESC LIMIT -1 OFFSET ?)",
-                (MAX_KEYS,),
+                " (SELECT key_hash FROM login_failures ORDER BY failed_at DESC LIMIT ? OFFSET ?)",
+                (ALL, MAX_KEYS),
             )
             return True
 

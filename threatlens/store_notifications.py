@@ -149,9 +149,15 @@ def _gather(connection: Connection, one: Occurrence, first: int, last: int, now_
         row = _thread(connection, one.channel, thread, now_us)
     if row is None:
         connection.exec_driver_sql(
-            "INSERT OR REPLACE INTO notification_threads (channel, thread, incident_id, n, told, severity,"
+            "INSERT INTO notification_threads (channel, thread, incident_id, n, told, severity,"
             " told_severity, first_us, last_us, first_event_id, last_event_id, queued_us, seen_us, cooldown_us,"
-            " pending_id, rule, kind, title, details) VALUES (?,?,?,0,0,?,0,?,?,?,?,0,?,?,0,?,?,?,?)",
+            " pending_id, rule, kind, title, details) VALUES (?,?,?,0,0,?,0,?,?,?,?,0,?,?,0,?,?,?,?)"
+            " ON CONFLICT (channel, thread) DO UPDATE SET incident_id = excluded.incident_id, n = 0,"
+            " told = 0, severity = excluded.severity, told_severity = 0,"
+            " first_us = excluded.first_us, last_us = excluded.last_us,"
+            " first_event_id = excluded.first_event_id, last_event_id = excluded.last_event_id, queued_us = 0,"
+            " seen_us = excluded.seen_us, cooldown_us = excluded.cooldown_us, pending_id = 0, rule = excluded.rule,"
+            " kind = excluded.kind, title = excluded.title, details = excluded.details",
             (one.channel, thread, one.incident_id, one.severity, one.first_us, one.last_us, first, last, now_us,
              one.cooldown_us, one.rule, _kind(one, thread), _title(one, thread), json.dumps(dict(one.details))),
         )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from threatlens.event import Decoded, Event, EventFilter
-from threatlens.store_database import Database
+from threatlens.store_database import ALL, Database
 from threatlens.store_detections import DetectionView, detections_of
 from threatlens.store_search import COLUMNS, MINUTE_US, Found, Search, rollup_condition, shared_condition, text_of
 from threatlens.store_sorting import Sorted
@@ -24,7 +24,7 @@ from threatlens.store_sorting import Sorted
 SLOT_US = 600_000_000
 #: Events that a survey reads at once.
 SURVEYED = 200
-FOR_EVER = 2**62
+FOR_EVER = ALL
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,8 @@ class ReportBook:
         """Rules that matched in this span, by number of matches."""
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT rule_id, rule_name, level, count(*) AS matches, sum(n) AS events, tags FROM detections"
+                "SELECT rule_id, max(rule_name) AS rule_name, max(level) AS level, count(*) AS matches,"
+                " sum(n) AS events, max(tags) AS tags FROM detections"
                 " WHERE timestamp >= ? AND timestamp < ? AND suppressed = '' GROUP BY rule_id"
                 " ORDER BY matches DESC LIMIT ?",
                 (start_us, end_us, limit),

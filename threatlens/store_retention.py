@@ -188,8 +188,8 @@ class RetentionBook:
             return int(
                 connection.exec_driver_sql(
                     "DELETE FROM processing_metrics WHERE id IN (SELECT id FROM processing_metrics"
-                    " WHERE metric_type NOT GLOB 'baseline.*' AND (timestamp < ? OR (timestamp < ?"
-                    " AND metric_type NOT GLOB 'state.*' AND timestamp / 60000000 % 10 <> 0)) LIMIT ?)",
+                    " WHERE substr(metric_type, 1, 9) <> 'baseline.' AND (timestamp < ? OR (timestamp < ?"
+                    " AND substr(metric_type, 1, 6) <> 'state.' AND timestamp / 60000000 % 10 <> 0)) LIMIT ?)",
                     (before_us, now_us - _THINNED_US, limit),
                 ).rowcount
             )

@@ -27,6 +27,8 @@ SCANNED_FIRST = 4_000
 SEARCH_S = 1.0
 #: Ids that one statement walks over at most, so that the clock is looked at.
 WINDOW = 100_000
+#: The condition that everything meets.
+ANY = "1 = 1"
 #: Fields without a column whose values stand in the line as they are.
 IN_LINE = (("host.name",), ("process.name",))
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -189,7 +191,7 @@ class _Reader:
     def rows(self) -> list[Any]:
         if self.where.words:
             return self._by_words()
-        if self.tests == "1":
+        if self.tests == ANY:
             return self.read(self.low, self.high, self.limit)
         if self.where.min_severity >= 5:
             return self._by_severity()
@@ -415,7 +417,7 @@ def _marks(values: Sequence[Any]) -> str:
 
 def shared_condition(connection: Connection, where: EventFilter) -> tuple[list[str], list[Any]]:
     """Tests on columns that events and the roll-up have in common."""
-    tests, values = ["1"], []
+    tests, values = [ANY], []
     if (where.min_severity, where.max_severity) != (1, 10):
         tests.append("severity BETWEEN ? AND ?")
         values += [where.min_severity, where.max_severity]

@@ -37,14 +37,14 @@ def reseal(database: Database, vault: Vault) -> tuple[int, int]:
     with database.writing() as connection:
         for table, column, purpose in COLUMNS:
             rows = connection.exec_driver_sql(
-                f"SELECT rowid, {column} FROM {table} WHERE instr({column}, ?)",
+                f"SELECT id, {column} FROM {table} WHERE instr({column}, ?) > 0",
                 (PREFIX,),
             ).all()
-            for rowid, text in rows:
+            for row_id, text in rows:
                 anew = _SEALED.sub(partial(sealed_anew, purpose), text)
                 if anew != text:
                     connection.exec_driver_sql(
-                        f"UPDATE {table} SET {column} = ? WHERE rowid = ?",
-                        (anew, rowid),
+                        f"UPDATE {table} SET {column} = ? WHERE id = ?",
+                        (anew, row_id),
                     )
     return changed, lost

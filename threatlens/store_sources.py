@@ -118,7 +118,7 @@ class SourceBook:
         with self.database.reading() as connection:
             row = connection.exec_driver_sql(
                 "SELECT t.position, t.compressed, s.state, s.path FROM log_streams t JOIN log_sources s"
-                " ON s.id = t.source_id WHERE s.id = ? AND NOT t.retired ORDER BY t.id DESC LIMIT 1",
+                " ON s.id = t.source_id WHERE s.id = ? AND t.retired = 0 ORDER BY t.id DESC LIMIT 1",
                 (source_id,),
             ).one_or_none()
         if row is None:
@@ -217,7 +217,7 @@ class SourceBook:
         with self.database.reading() as connection:
             row = connection.exec_driver_sql(
                 "SELECT count(*), coalesce(max(updated_at), 0) FROM log_sources"
-                " WHERE kind NOT IN ('file', 'removed') AND enabled"
+                " WHERE kind NOT IN ('file', 'removed') AND enabled = 1"
             ).one()
             return int(row[0]), int(row[1])
 

@@ -53,8 +53,8 @@ class StreamTable:
             return int(
                 connection.exec_driver_sql(
                     "INSERT INTO log_streams (source_id, path, device, inode, compressed, position, fingerprint,"
-                    " retired, created_at, updated_at) VALUES (?,?,?,?,?,?,x'',0,?,?) RETURNING id",
-                    (source_id, path, device, inode, int(compressed), position, now, now),
+                    " retired, created_at, updated_at) VALUES (?,?,?,?,?,?,?,0,?,?) RETURNING id",
+                    (source_id, path, device, inode, int(compressed), position, b"", now, now),
                 ).scalar_one()
             )
 

@@ -94,9 +94,9 @@ class ThreatListBook:
         """A new list, due at once; False: there is one of this name."""
         with self.database.writing() as connection:
             made = connection.exec_driver_sql(
-                "INSERT OR IGNORE INTO threat_lists (name, url, every_s, etag, last_modified, entries, ignored, added,"
+                "INSERT INTO threat_lists (name, url, every_s, etag, last_modified, entries, ignored, added,"
                 " checked_at, changed_at, next_at, failures, error, seen, pending, marked, created_at)"
-                " VALUES (?,?,?,'','',0,0,0,0,0,0,0,'','',0,0,?)",
+                " VALUES (?,?,?,'','',0,0,0,0,0,0,0,'','',0,0,?) ON CONFLICT DO NOTHING",
                 (name, url, every_s, now_us()),
             )
             if made.rowcount == 1 and doer is not None:
@@ -155,8 +155,9 @@ class ThreatListBook:
             low, high = connection.exec_driver_sql("SELECT min(id), max(id) FROM events").one()
             high = high or 0
             connection.exec_driver_sql(
-                "INSERT OR REPLACE INTO list_passes (id, next_id, low_id, looked, marked, started_at, ended_at)"
-                " VALUES (1,?,?,0,0,?,0)",
+                "INSERT INTO list_passes (id, next_id, low_id, looked, marked, started_at, ended_at)"
+                " VALUES (1,?,?,0,0,?,0) ON CONFLICT (id) DO UPDATE SET next_id = excluded.next_id,"
+                " low_id = excluded.low_id, looked = 0, marked = 0, started_at = excluded.started_at, ended_at = 0",
                 (high, max(low or 0, high - most + 1), now_us()),
             )
             connection.exec_driver_sql(

@@ -38,7 +38,7 @@ class VolumeBook:
             rows = connection.exec_driver_sql(
                 "SELECT id, source_name, created_at, (SELECT max(last_id) FROM event_minutes m"
                 " WHERE m.source_id = s.id AND m.minute >= s.last_event_us / 60000000 - 5)"
-                " FROM log_sources s WHERE enabled AND kind IN ('file', 'api')"
+                " FROM log_sources s WHERE enabled = 1 AND kind IN ('file', 'api')"
                 " AND NOT (kind = 'api' AND substr(source_name, 1, ?) = ?) ORDER BY lines DESC LIMIT ?",
                 (len(CASE_PREFIX), CASE_PREFIX, most),
             )
