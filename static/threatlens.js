@@ -85,9 +85,26 @@
       if (same) same.focus({ preventScroll: true });
     }
     focused = "";
+    renew();
     for (const pick of ticked.length ? all(".pick") : []) pick.checked = ticked.includes(pick.value.split(":")[0]);
     settle();
   });
+
+  // A row that is not any more what it was: only the cells that differ are changed, where they are.
+  function renew() {
+    const fresh = $("#changed-rows");
+    if (!fresh || !fresh.rows.length) return;
+    for (const row of all("tr.event", fresh)) {
+      const shown = all("tr.event", table).find((other) => other.dataset.id === row.dataset.id);
+      if (!shown) continue;
+      const places = [...shown.cells].map((_, place) => place).filter((place) => !shown.cells[place].isEqualNode(row.cells[place]));
+      if (!places.length) continue;
+      for (const place of places) shown.cells[place].replaceChildren(...row.cells[place].childNodes);
+      shown.className = `${row.className} renewed${shown.matches(".chosen") ? " chosen" : ""}`;
+      if (shown.matches(".chosen") && isWide() && !detail.hidden) look($("a", shown).getAttribute("href"), detail.scrollTop);
+    }
+    fresh.replaceChildren();
+  }
 
   // Following: new rows come on top. Whoever reads further down, or has a row open, is not disturbed: new rows wait.
   const chosen = () => $("tr.chosen", table || document);
@@ -160,9 +177,12 @@
   function open(id, address) {
     if (!isWide()) { location.assign(address); return; }
     choose(document.getElementById(`e${id}`));
+    look(address, 0);
+  }
+  function look(address, scrolled) {
     htmx.ajax("GET", address, { target: "#detail", swap: "innerHTML" }).then(() => {
       detail.hidden = false;
-      detail.scrollTop = 0;
+      detail.scrollTop = scrolled;
       $(".browse").classList.add("open");
     });
   }

@@ -210,6 +210,9 @@ def test_past_events_are_marked_when_a_list_grows_and_each_only_once(bench):
     (incident,) = bench.store.incidents()
     assert incident.subject == ("source.ip", "198.51.100.77")
     assert [event.id for event in bench.store.page(EventFilter()) if event.detections] == [ids[4], ids[1]]
+    severe = bench.store.page(EventFilter(min_severity=5))
+    assert [event.id for event in severe] == [ids[4], ids[1]], "they are as severe as they turned out to be"
+    assert sum(n for severity, n in bench.store.counts(EventFilter()).by_severity.items() if severity >= 5) == 2
 
     bench.put("bad.txt", "198.51.100.0/24\n203.0.113.9:22\n")
     bench.compare()

@@ -7,7 +7,7 @@ what one look finds is one transaction, together with how far the look has come.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -22,6 +22,7 @@ from threatlens.store import EventStore
 from threatlens.store_detections import CASE
 from threatlens.store_incidents import ACKNOWLEDGED, FALSE_POSITIVE, Incident
 from threatlens.store_notifications import write_occurrences
+from threatlens.store_threats import raise_severities
 
 
 class Late(NamedTuple):
@@ -32,6 +33,7 @@ class Late(NamedTuple):
     decoded: Decoded | None  # the last of those events
     source: str
     case: bool = False
+    severities: tuple[tuple[int, int], ...] = ()  # of those events, by id, now that this is known
 
 
 class Raiser:
@@ -58,6 +60,7 @@ class Raiser:
         with self._store.database.writing() as connection:
             also(connection)
             views, incidents = write_findings(connection, judged)
+            raise_severities(connection, _severities(found, judged))
             if self._notifications is not None and incidents:
                 happenings = [
                     self._happening(incident, found, [view.incident_id for view in views]) for incident in incidents
@@ -79,3 +82,12 @@ class Raiser:
         last = mine[-1]
         n = sum(times(one.finding.match) for one in mine)
         return of_incident(incident, last.finding.category, last.source, n=n)
+
+
+def _severities(found: Sequence[Late], judged: Sequence[tuple[Finding, tuple[int, ...]]]) -> Mapping[int, int]:
+    """The severity of every event that a match says something new about; one that is kept quiet says nothing."""
+    worst: dict[int, int] = {}
+    for one, (finding, _) in zip(found, judged, strict=True):
+        for event_id, severity in one.severities if finding.suppressed in ("", CASE) else ():
+            worst[event_id] = max(severity, worst.get(event_id, 0))
+    return worst

@@ -297,6 +297,17 @@ class DetectionBook:
             )
             return [_view(row) for row in rows]
 
+    def events_matched(self, detection_ids: Sequence[int]) -> list[int]:
+        """The ids of the events that these matches are about, the newest first; at most a few hundred matches."""
+        marks = ",".join("?" * len(detection_ids))
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT event_id FROM detections WHERE id IN ({marks})"
+                f" UNION SELECT event_id FROM detection_events WHERE detection_id IN ({marks}) ORDER BY 1 DESC",
+                tuple(detection_ids) * 2,
+            )
+            return [int(row[0]) for row in rows]
+
     def detections_of_source(self, source_id: int) -> int:
         """How many matches this source has given, but for those that were held back."""
         with self.database.reading() as connection:

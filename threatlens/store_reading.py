@@ -84,6 +84,15 @@ class EventReading:
             ).one_or_none()
             return None if row is None else self._events(connection, [row])[0]
 
+    def events(self, event_ids: Sequence[int]) -> list[Event]:
+        """Those of these events that are stored, the newest first; at most a few hundred."""
+        marks = ",".join("?" * len(event_ids))
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT {COLUMNS} FROM events e WHERE e.id IN ({marks}) ORDER BY e.id DESC", tuple(event_ids)
+            ).all()
+            return self._events(connection, rows)
+
     def page(
         self, where: EventFilter, *, before: int | None = None, after: int | None = None, limit: int = 50
     ) -> Found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 from threatlens.store_reading import Decode
-from threatlens.store_search import text_of
+from threatlens.store_search import MINUTE_US, text_of
 
 WAITING, RUNNING = 1, 2
 
@@ -199,6 +199,34 @@ class ThreatListBook:
                 (*event_ids, *rule_ids) * 2,
             )
             return {(row[0], row[1]) for row in rows}
+
+
+def raise_severities(connection: Connection, severities: Mapping[int, int]) -> None:
+    """Events that turned out to be worse than when they were stored, by id, and the sums that count them."""
+    for event_id, severity in severities.items():
+        row = connection.exec_driver_sql(
+            "SELECT timestamp, source_id, category_id, severity FROM events WHERE id = ?", (event_id,)
+        ).one_or_none()
+        if row is None or row[3] >= severity:
+            continue
+        kind = (row[0] // MINUTE_US, row[1], row[2])
+        connection.exec_driver_sql("UPDATE events SET severity = ? WHERE id = ?", (severity, event_id))
+        connection.exec_driver_sql(
+            "UPDATE event_minutes SET n = n - 1"
+            " WHERE minute = ? AND source_id = ? AND category_id = ? AND severity = ?",
+            (*kind, row[3]),
+        )
+        connection.exec_driver_sql(
+            "DELETE FROM event_minutes"
+            " WHERE minute = ? AND source_id = ? AND category_id = ? AND severity = ? AND n <= 0",
+            (*kind, row[3]),
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO event_minutes (minute, source_id, category_id, severity, n, first_id, last_id)"
+            " VALUES (?,?,?,?,1,?,?) ON CONFLICT (minute, source_id, category_id, severity) DO UPDATE SET n = n + 1,"
+            " first_id = min(first_id, excluded.first_id), last_id = max(last_id, excluded.last_id)",
+            (*kind, severity, event_id, event_id),
+        )
 
 
 def move_list_pass(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from threatlens.analyzers.severity import of_event, raised, total
 from threatlens.detectors.lists import SUFFIXES, parse_list
 from threatlens.detectors.threats import RULE_ID, ThreatLists
 from threatlens.errors import ConfigError, OutboundError
@@ -280,7 +281,8 @@ class ThreatListKeeper:
                 ends = (last.event_id, ids[of_source[0]])
                 finding = Finding(match, *ends, last.source_id, outcome, last.category)
                 event_ids = tuple(ids[at] for at in of_source)
-                found.append(Late(finding, event_ids, event, last.source, last.case))
+                severities = tuple((ids[at], total(of_event(decoded[order[at]], [raised(hit)]))) for at in of_source)
+                found.append(Late(finding, event_ids, event, last.source, last.case, severities))
         return found
 
     def _path(self, name: str, suffix: str) -> str:

@@ -14,8 +14,10 @@ from accounts import cookie
 from builders import Filler
 from werkzeug.serving import make_server
 
-from threatlens.event import EventFilter
+from threatlens.event import EventFilter, RuleMatch
+from threatlens.incidents import Finding
 from threatlens.models import now_us
+from threatlens.raising import Late, Raiser
 from threatlens.web import live
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -28,6 +30,9 @@ PAGES = (
     "/settings/configuration",
 )  # fmt: skip
 SETTINGS = ("/settings", "/settings/users", "/settings/tokens", "/settings/audit", "/settings/configuration")
+WATCH_SHIFTS = """window.first = document.querySelector("#e1"); window.shifted = 0;
+new PerformanceObserver((list) => { for (const one of list.getEntries()) window.shifted += one.value; })
+  .observe({type: "layout-shift"})"""
 COOKIES: dict[str, str] = {}  # a session for each site that runs
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
@@ -144,6 +149,31 @@ def test_the_filter_in_the_address_filters_what_arrives(watched: Watched, filler
     filler.add("a loud line", severity=9)
     watched.wait_for_row(4)
     assert watched.ids() == [4]
+
+
+def test_a_row_changes_in_its_place_when_a_match_is_found_later(
+    watched: Watched, filler: Filler, services: Any
+) -> None:
+    filler.add("Failed password for root", "Failed password for admin", outcome=2)
+    tab = watched.open("/events")
+    tab.evaluate(WATCH_SHIFTS)
+    before = tab.locator("#e1").bounding_box()
+    when = now_us()
+    match = RuleMatch(
+        "guessing", "Guessing", "high", 8, "correlation", when, when, 2, (), "192.0.2.1", None, None, (), ()
+    )
+    finding = Finding(match, 2, 1, 1, "failure", "authentication")
+    Raiser(services.store, broadcaster=services.broadcaster).raise_all(
+        [Late(finding, (1, 2), None, "auth", severities=((1, 8),))]
+    )
+    tab.wait_for_selector("#e1 a.matched")
+
+    assert tab.locator("#e1 .severity").get_attribute("title") == "Severity 8 of 10"
+    assert tab.locator("a.matched").count() == 2
+    assert tab.evaluate("window.first === document.querySelector('#e1')")
+    assert tab.evaluate("window.shifted") == 0
+    assert tab.locator("#e1").bounding_box() == before
+    assert watched.complaints == []
 
 
 def test_who_reads_further_down_is_not_disturbed_and_g_leads_back(watched: Watched, filler: Filler) -> None:

@@ -13,7 +13,9 @@ from flask import g
 from simple_websocket import ConnectionClosed
 
 from threatlens.errors import StoreUnavailable
-from threatlens.event import EventFilter
+from threatlens.event import EventFilter, RuleMatch
+from threatlens.incidents import Finding
+from threatlens.raising import Late, Raiser
 from threatlens.web import live
 from threatlens.web.seats import seats
 
@@ -291,3 +293,30 @@ def test_a_browser_that_is_not_logged_in_is_refused_before_the_upgrade(app: Any)
 )
 def test_what_a_browser_says_it_has(text: str, number: int | None) -> None:
     assert live.have_id(text) == number
+
+
+def test_a_row_that_is_shown_is_renewed_when_a_later_match_is_about_it(app: Any, services: Any, filler: Filler) -> None:
+    first = filler.add("one", "two", "three")
+    filler.add("four")
+
+    def completed() -> None:
+        match = RuleMatch("guessing", "Guessing", "high", 8, "correlation", NOW_US, NOW_US, 3, (), "192.0.2.1", None,
+                          None, (), ())  # fmt: skip
+        late = Late(Finding(match, first + 2, first, 1, "", "authentication"), (first, first + 2), None, "auth",
+                    severities=((first + 2, 8),))  # fmt: skip
+        Raiser(services.store, broadcaster=services.broadcaster).raise_all([late])
+
+    acts = [nothing, completed, nothing, nothing, nothing]
+    browser = watch(app, f"page=events&have={first + 2}&oldest={first + 1}", *acts)
+
+    renewed = [frame for frame in browser.frames if "#changed-rows" in frame]
+    assert [re.findall(r'<tr id="e(\d+)"', frame) for frame in renewed] == [[str(first + 2)]], "only what is shown"
+    assert 'title="Incident 1: Guessing"' in renewed[0]
+    assert "band-4" in renewed[0], "and as severe as it is now"
+    assert services.store.event(first + 2).severity == 8
+    counts = services.store.counts(EventFilter())
+    assert (counts.total, counts.by_severity) == (4, {2: 3, 8: 1})
+
+    again = watch(app, f"page=events&have={first + 2}&oldest={first}", nothing)
+    ids = [re.findall(r'<tr id="e(\d+)"', frame.split("</table>")[0]) for frame in again.frames if "#changed" in frame]
+    assert ids == [[str(first + 2), str(first)]], "a page that was made before is brought up to date when it connects"

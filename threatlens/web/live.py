@@ -31,6 +31,7 @@ from threatlens.web.overview import trust
 from threatlens.web.presentation import moment, zone_name
 from threatlens.web.seats import seats
 from threatlens.web.security_headers import is_own_origin
+from threatlens.web.shown_rows import ShownRows, state_of
 from threatlens.web.socket_writer import SocketWriter
 from threatlens.web.toasts import Toasts
 
@@ -97,7 +98,8 @@ class LivePages:
 
     def row(self, event: Event, columns: tuple[str, ...]) -> str:
         """The HTML of one row, rendered once for all who see it below one path, in one zone, on one day."""
-        key = (event.id, columns, request.script_root, zone_name(), moment(now_us()).date().isoformat())
+        today = moment(now_us()).date().isoformat()
+        key = (event.id, *state_of(event), columns, request.script_root, zone_name(), today)
         with self.lock:
             known = self.rows.get(key)
         if known is None:
@@ -209,6 +211,7 @@ class _Feed:
         self.page = page if page in PANELS else "other"
         self.view = dashboard.severe_view() if self.page == "dashboard" else read_view(request.args, now_us())
         self.has_rows = self.page in ("dashboard", "events")
+        self.shown = ShownRows(have_id(request.args.get("oldest", "")), have_id(request.args.get("have", "")))
         self.sent: dict[str, int] = {}  # panel: hash of its HTML
         self.looked_s = float("-inf")
         self.toasts = Toasts(is_analyst=who.may("analyst"), reading=request.args.get("incident", 0, type=int))
@@ -220,7 +223,9 @@ class _Feed:
         broadcaster = services().broadcaster
         place = broadcaster.place()
         self.update_seq = place.update_seq
-        frame = self.missed(have_id(request.args.get("have", "")), place.event_id) if self.has_rows else ""
+        frame = self.changed_rows(self.shown.at_first(services().store, self.view.where))
+        if self.has_rows:
+            frame += self.missed(have_id(request.args.get("have", "")), place.event_id)
         while not broadcaster.closed:
             self.check()
             frame += self.changed_panels(place.event_id) + self.alerts()
@@ -275,10 +280,19 @@ class _Feed:
         arrived = n + max(more, 0)
         parts = [f'<table hx-swap-oob="afterend:#events-head"><tbody class="batch{many}" data-n="{arrived}">']
         parts += [self.shared.row(event, self.view.columns) for event in events]
+        self.shown.note(events)
         if more:
             older = self.view.url(before=events[-1].id)
             parts.append(render_template("events/_gap.html", n=n, more=more, older=older, columns=self.view.columns))
         return "".join([*parts, "</tbody></table>"])
+
+    def changed_rows(self, events: Sequence[Event]) -> str:
+        """A frame with rows that this browser shows as they were before; the page puts them in their places."""
+        if not events:
+            return ""
+        self.shown.note(events)
+        rows = "".join(self.shared.row(event, self.view.columns) for event in events)
+        return f'<table hx-swap-oob="innerHTML:#changed-rows"><tbody>{rows}</tbody></table>'
 
     def changed_panels(self, last_id: int) -> str:
         """The panels that differ from what this browser was sent last."""
@@ -293,9 +307,12 @@ class _Feed:
         return "".join(changed)
 
     def alerts(self) -> str:
-        """What has become urgent since the last look."""
+        """What has become urgent since the last look, and rows that are not any more what they were."""
         updates, self.update_seq = services().broadcaster.updates_beyond(self.update_seq)
-        return self.toasts.html(updates) if updates else ""
+        if not updates:
+            return ""
+        changed = self.shown.changed(services().store, updates) if self.has_rows else ()
+        return self.changed_rows(changed) + self.toasts.html(updates)
 
     def rest(self, seconds: float) -> None:
         """Wait, reading what the browser sends, which should be nothing."""

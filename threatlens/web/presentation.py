@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import zoneinfo
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from flask import Flask, current_app, g, request, url_for
@@ -191,6 +191,25 @@ def telling(fields: Fields, most: int = 6) -> list[tuple[str, str]]:
     return [(name, str(fields[name])) for name in names[:most]]
 
 
+class Mark(NamedTuple):
+    """That an event is part of what rules found."""
+
+    incident_id: int | None  # None: it was too small for an incident
+    rule_id: str
+    words: str
+
+
+def mark(event: Event) -> Mark | None:
+    """The worst of its matches that are not kept quiet, and all of them in words; None: there are none."""
+    loud = [each for each in event.detections if not each["suppressed"]]
+    if not loud:
+        return None
+    worst = max(loud, key=lambda each: (each["severity"], each["incident_id"] or 0))
+    names = ", ".join(dict.fromkeys(str(each["rule.name"]) for each in loud))
+    number = worst["incident_id"]
+    return Mark(number, worst["rule.id"], f"Incident {number}: {names}" if number else names)
+
+
 def asset(filename: str) -> str:
     """The address of a static file; it changes with the content, so browsers may keep it for ever."""
     known: dict[str, str] = current_app.extensions.setdefault("threatlens_assets", {})
@@ -220,6 +239,7 @@ def register(app: Flask) -> None:
         app.add_template_filter(each)
     app.add_template_filter(rfc3339)
     app.add_template_filter(cell)
+    app.add_template_filter(mark)
     app.add_template_filter(fielded)
     app.add_template_global(percent)
     app.add_template_global(plural)
