@@ -143,7 +143,7 @@ def test_only_what_was_handed_in_can_be_a_case(bench):
 def test_stored_events_are_placed_by_the_files_of_the_folder(bench, tmp_path):
     clock = [0.0]
     folder = GeoFolder(str(tmp_path / "geo"), monotonic=lambda: clock[0])
-    bench.store.decode_stored = lambda raw, name: folder.enrich(decode_stored(raw, name))
+    bench.store.rereader = lambda: lambda raw, name: folder.enrich(decode_stored(raw, name))
     bench.process(live=failed(0) + failed(1).replace(b"203.", b"198."))
 
     def found(query: str) -> list[object]:

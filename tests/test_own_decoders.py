@@ -23,7 +23,7 @@ def test_what_is_saved_reads_at_once_and_reads_stored_lines_again(own):
     own.save(GATE)
     assert own.registry() is not before
     assert own.registry() is own.registry()
-    assert own.decode_stored("gate alice refused", "shop.gate").fields["user.name"] == "alice"
+    assert own.rereader()("gate alice refused", "shop.gate").fields["user.name"] == "alice"
 
 
 def test_a_file_that_is_put_there_is_loaded_and_one_that_is_wrong_is_told(own, tmp_path):
@@ -39,7 +39,7 @@ def test_a_removed_decoder_is_forgotten(own):
     own.remove("shop.gate")
     own.remove("../../etc/passwd")
     assert own.all() == ()
-    assert own.decode_stored("gate alice refused", "shop.gate").format == "unknown"
+    assert own.rereader()("gate alice refused", "shop.gate").format == "unknown"
 
 
 @pytest.mark.parametrize("text", ["name: sshd\npattern: a", "name: x\npattern: a\ncategory: nonsense"])

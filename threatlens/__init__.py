@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from threatlens.settings import Settings
+    from threatlens.store_reading import Decode
 
 __version__ = "0.1.0"
 
@@ -74,9 +75,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     db.init_app(app)
     own_decoders = OwnDecoders(settings.decoders_folder)
     geo = GeoFolder(os.path.join(settings.data, "geo"))
-    store = EventStore(
-        connect(settings.database_url), lambda raw, name: geo.enrich(own_decoders.decode_stored(raw, name))
-    )
+
+    def rereader() -> Decode:
+        read = own_decoders.rereader()
+        return lambda raw, name: geo.enrich(read(raw, name))
+
+    store = EventStore(connect(settings.database_url), rereader)
     config = ConfigManager(
         settings.yaml_path,
         book=ConfigTable(store.database),

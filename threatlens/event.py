@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -212,8 +213,14 @@ class SourceStatus:
 
 def rfc3339(timestamp_us: int) -> str:
     """Microseconds since the epoch as RFC 3339 in UTC, with as many fraction digits as are not zero."""
-    moment = EPOCH + dt.timedelta(microseconds=timestamp_us)
-    return moment.isoformat(timespec="microseconds" if timestamp_us % 1_000_000 else "seconds")
+    seconds, fraction_us = divmod(timestamp_us, 1_000_000)
+    text = _second(seconds)
+    return f"{text[:-6]}.{fraction_us:06}{text[-6:]}" if fraction_us else text
+
+
+@lru_cache(maxsize=1_000)  # many lines are of the same second
+def _second(seconds: int) -> str:
+    return (EPOCH + dt.timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ stays text: a cell that a spreadsheet would calculate begins with an apostrophe.
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import errno
 import json
@@ -15,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+
+import orjson
 
 from threatlens.decoders.exported import FORMAT, LINE, MARK, VERSION
 from threatlens.event import Event, EventFilter, rfc3339
@@ -125,50 +126,32 @@ def events_of(store: EventStore, where: EventFilter, export: Export | None = Non
 
 def inert(text: str) -> str:
     """A cell that no spreadsheet calculates."""
-    return "'" + text if text[:1] in _CALCULATED and text else text
-
-
-class _Lines:
-    """A file for csv.writer whose lines are taken away as they are written."""
-
-    def __init__(self) -> None:
-        self.taken: list[str] = []
-
-    def write(self, line: str) -> None:
-        self.taken.append(line)
-
-    def take(self) -> bytes:
-        text = "".join(self.taken)
-        self.taken.clear()
-        return text.encode("utf-8", "replace")
+    return "'" + text if text[:1] in _CALCULATED else text
 
 
 def _csv(pages: Iterable[Sequence[Event]]) -> Iterator[bytes]:
-    lines = _Lines()
-    writer = csv.writer(lines, quoting=csv.QUOTE_ALL)
-    writer.writerow(map(inert, COLUMNS))
-    yield lines.take()
+    yield _line(COLUMNS).encode()
     for events in pages:
-        for event in events:
-            writer.writerow(inert(_cell(value)) for value in _row(event))
-        yield lines.take()
+        yield "".join([_line(_row(event)) for event in events]).encode("utf-8", "replace")
 
 
-def _row(event: Event) -> Iterator[object]:
-    get = event.fields.get
-    yield from (event.id, rfc3339(event.timestamp_us), event.source, event.category, event.severity, event.format)
-    yield from map(get, FIELD_COLUMNS)
-    yield [match["rule.name"] for match in event.detections]
-    yield event.flag_names
-    yield event.message
-    yield event.raw
-    yield json.dumps(event.fields, ensure_ascii=False)
+def _line(cells: Iterable[str]) -> str:
+    """A line as RFC 4180 has it, every cell in quotes; made here, as csv.writer takes thrice as long."""
+    return '"' + '","'.join([inert(cell).replace('"', '""') for cell in cells]) + '"\r\n'
+
+
+def _row(event: Event) -> list[str]:
+    fields = event.fields
+    return [
+        str(event.id), rfc3339(event.timestamp_us), event.source, event.category, str(event.severity), event.format,
+        *[_cell(fields[name]) if name in fields else "" for name in FIELD_COLUMNS],
+        ", ".join([match["rule.name"] for match in event.detections]), ", ".join(event.flag_names), event.message,
+        event.raw, _json(fields).decode(),
+    ]  # fmt: skip
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
+    return value if isinstance(value, str) else ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def as_ecs(event: Event) -> dict[str, Any]:
@@ -206,7 +189,10 @@ def _array(pages: Iterable[Sequence[Event]]) -> Iterator[bytes]:
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # a number beyond 64 bits, or half a character
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(

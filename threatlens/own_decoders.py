@@ -12,7 +12,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from threatlens.analyzers.heuristic import CATEGORIES
-from threatlens.decoders import DECODERS, FORMATS, decode_stored
+from threatlens.decoders import DECODERS, FORMATS, rereader
 from threatlens.decoders.drafting import MAX_FILE, OwnDecoder, member_of, parse
 from threatlens.decoders.source import Registry
 from threatlens.errors import DecoderError
@@ -76,9 +76,9 @@ class OwnDecoders:
             os.unlink(self._path(name))
             self._looked_at = float("-inf")
 
-    def decode_stored(self, raw: str, log_format: str) -> Decoded:
-        """Read the fields of a stored line again, whoever's decoder read it."""
-        return decode_stored(raw, log_format, self.registry())
+    def rereader(self) -> Callable[[str, str], Decoded]:
+        """(raw line, format) -> its fields again, whoever's decoder read it; for one thread, and not for long."""
+        return rereader(self.registry())
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name + ".yml")

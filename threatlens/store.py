@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from threatlens.decoders import decode_stored
+from threatlens.decoders import rereader
 from threatlens.errors import NotOurs
 from threatlens.models import now_us
 from threatlens.store_accounts import AccountBook
@@ -122,10 +122,10 @@ class EventStore(
 ):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 
-    def __init__(self, engine: Engine, decode: Decode = decode_stored) -> None:
-        """`decode` reads the fields of a stored line again, given its format."""
+    def __init__(self, engine: Engine, rereader: Callable[[], Decode] = rereader) -> None:
+        """`rereader` makes what reads the fields of stored lines again, given their format."""
         super().__init__(Database(engine))
-        self.decode_stored = decode
+        self.rereader = rereader
         self.audit = AuditLog(self.database)
         self._names: dict[tuple[str, str], int] = {}
         self._names_lock = threading.Lock()

@@ -34,6 +34,7 @@ def connect(database_url: str) -> Engine:
         pool_size=8,
         max_overflow=24,
         pool_timeout=10,
+        pool_use_lifo=True,  # the last one used is warm; taken in turn, each would fill a cache of its own
     )
 
     @event.listens_for(engine, "connect")

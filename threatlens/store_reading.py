@@ -66,8 +66,8 @@ class EventReading:
     """Queries. Every one raises QueryTimeout when it would take too long and StoreUnavailable without a database."""
 
     database: Database
-    #: Reads the fields of a stored line again, given its format.
-    decode_stored: Decode
+    #: Makes what reads the fields of a page of stored lines again.
+    rereader: Callable[[], Decode]
 
     # -- events
 
@@ -124,7 +124,8 @@ class EventReading:
         names = _names(connection, {number for row in rows for number in row[4:7]})
         sources = _source_names(connection)
         detections = detections_of(connection, [row[0] for row in rows])
-        return [_event(row, names, sources, detections.get(row[0], ()), self.decode_stored) for row in rows]
+        decode = self.rereader()
+        return [_event(row, names, sources, detections.get(row[0], ()), decode) for row in rows]
 
     # -- the roll-up
 

@@ -208,7 +208,7 @@ class _Reader:
                 f"SELECT {COLUMNS} FROM events e WHERE e.id >= ? AND e.id <= ? AND {self.tests}"
                 f" ORDER BY e.id {self.order} LIMIT ?",
                 (low, high, *self.values, limit),
-            )
+            ).all()
         )
 
     def of(self, ids: Sequence[int]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ class ThreatListBook:
 
     database: Database
     audit: AuditLog
-    decode_stored: Decode
+    rereader: Callable[[], Decode]
 
     def threat_lists(self) -> list[ThreatList]:
         """All of them, by name."""
@@ -182,9 +182,10 @@ class ThreatListBook:
             for row in rows
         ]  # fmt: skip
 
-    def decoded(self, past: Past) -> Decoded:
-        """What its line says."""
-        return self.decode_stored(past.raw, past.format)
+    def decoded(self, past: Sequence[Past]) -> list[Decoded]:
+        """What their lines say."""
+        decode = self.rereader()
+        return [decode(each.raw, each.format) for each in past]
 
     def marked_already(self, event_ids: Sequence[int], rule_ids: Sequence[str]) -> set[tuple[int, str]]:
         """(event id, rule id) of the matches that these events have with these rules."""

@@ -232,7 +232,7 @@ class ThreatListKeeper:
         lists, names = self._of_pass(current)
         past = self._store.past_events(current.next_id, current.low_id, SLICE)
         held = [each for each in past if lists.may_hold(each.raw, each.source_ip)]
-        decoded = [self._store.decoded(each) for each in held]
+        decoded = self._store.decoded(held)
         found = self._late(lists, names, held, decoded)
         marked: dict[str, int] = {}
         for late in found:

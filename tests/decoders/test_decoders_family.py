@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import threatlens.decoders
-from threatlens.decoders import DECODERS, FORMATS, LineDecoder, SourceDecoder, decode_stored
+from threatlens.decoders import DECODERS, FORMATS, LineDecoder, SourceDecoder, decode_stored, rereader
 from threatlens.decoders.formats import as_markdown
 from threatlens.decoders.samples import READ_AT_S, DecoderSample, read_decoder_samples
 
@@ -51,6 +51,15 @@ def test_a_sample_comes_out_as_it_says(name, number, decoy, sample, line):
     assert sample.fault(decoded) == ""
     stored = decode_stored(line, decoded.format)
     assert (stored.format, stored.fields, stored.message) == (decoded.format, decoded.fields, decoded.message)
+
+
+def test_stored_lines_that_are_read_again_together_come_out_as_each_does_alone():
+    lines = [(line, SourceDecoder().decode(line, READ_AT_S).format) for *_, line in samples()]
+    for order in (lines, lines[::-1], lines[::7] + lines[::5]):
+        together = rereader()
+        for line, name in order:
+            again = together(line, name)
+            assert again._replace(timestamp_us=None, flags=0) == decode_stored(line, name)._replace(flags=0)
 
 
 def test_every_decoder_has_samples_and_a_decoy():

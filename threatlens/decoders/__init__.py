@@ -7,7 +7,7 @@ could read one line, the earlier wins), write tests/samples/<name>.log with at l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from threatlens.decoders import (
     access,
@@ -247,9 +247,14 @@ def explain(line: str, read_at_s: float, taken: str, registry: _source.Registry 
     return _explaining.explain(registry or _REGISTRY, line, read_at_s, taken)
 
 
+def rereader(registry: _source.Registry | None = None) -> Callable[[str, str], Decoded]:
+    """(raw line, format) -> what it says, for many stored lines; not for several threads. The times are not read."""
+    return _source.Rereader(registry or _REGISTRY).read
+
+
 def decode_stored(raw: str, format: str, registry: _source.Registry | None = None) -> Decoded:  # noqa: A002
     """Read the fields of a stored line again. The time is not read: the event has it already."""
-    return _source.decode_again(registry or _REGISTRY, raw, format)._replace(timestamp_us=None)
+    return rereader(registry)(raw, format)._replace(timestamp_us=None)
 
 
 __all__ = [
@@ -270,5 +275,6 @@ __all__ = [
     "joined",
     "may_continue",
     "records_in",
+    "rereader",
     "zone_minutes",
 ]

@@ -301,7 +301,7 @@ class SourceDecoder:
 
     def _read_again(self, opened: Opened, line: str, log_format: str) -> Opened:
         """The event that was exported: its line, which goes into event.original, decoded anew at the exported time."""
-        again = decode_again(self._registry, line, log_format)
+        again = Rereader(self._registry).read(line, log_format)
         flags = again.flags & ~(TIME_ERROR | TIME_CLAMPED) | opened[2] | FROM_EXPORT
         fields = {**again.fields, exported.LINE: line}
         return again.format, opened[1], flags, "", again.message, fields
@@ -346,13 +346,30 @@ class SourceDecoder:
         return None
 
 
-def decode_again(registry: Registry, line: str, log_format: str) -> Decoded:
-    """Read a line, with those that continue it, of which the format is known. Its time is not to be used."""
-    line, more, rest = line.partition("\n")
-    decoded = SourceDecoder(registry, learned=(log_format,)).decode(line, 0.0)
-    if decoded.format != log_format and log_format in registry.by_name:
-        decoded = SourceDecoder(registry, format=log_format).decode(line, 0.0)
-    return joined(decoded, rest, rest) if more else decoded
+class Rereader:
+    """Reads lines again of which the formats are known; their times are not to be used.
+
+    Every format has a decoder that goes on from line to line as a source's does. Not for several threads at once.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._learned: dict[str, SourceDecoder] = {}
+        self._fixed: dict[str, SourceDecoder] = {}
+
+    def read(self, line: str, log_format: str) -> Decoded:
+        """What a line, with those that continue it, says."""
+        line, more, rest = line.partition("\n")
+        learned = self._learned.get(log_format)
+        if learned is None:
+            learned = self._learned[log_format] = SourceDecoder(self._registry, learned=(log_format,))
+        decoded = learned.decode(line, 0.0)
+        if decoded.format != log_format and log_format in self._registry.by_name:
+            fixed = self._fixed.get(log_format)
+            if fixed is None:
+                fixed = self._fixed[log_format] = SourceDecoder(self._registry, format=log_format)
+            decoded = fixed.decode(line, 0.0)
+        return joined(decoded, rest, rest) if more else decoded
 
 
 def _image(fields: Fields) -> str:
