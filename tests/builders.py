@@ -64,7 +64,7 @@ class Filler:
             len(lines),
             int(log_format == "unknown"),
         )
-        first = self.store.commit(rows, [], [move])
+        first = self.store.commit(rows, [move])
         self.streams[source] = (source_id, stream_id, position + size)
         return first
 

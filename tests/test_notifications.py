@@ -81,7 +81,7 @@ class Bench:
             "thread": "203.0.113.9", "severity": 8, "title": "Password guessing", "category": "authentication",
             "source": "auth", "timestamp_us": self.now, **changes,
         }  # fmt: skip
-        self.store.commit([], [], [], occurrences=self.manager.plan([Happening(**values)]))
+        self.store.commit([], [], occurrences=self.manager.plan([Happening(**values)]))
 
     def send(self) -> int:
         return sum(self.manager.deliver(name) for name in self.manager.channels_with_work())
@@ -192,7 +192,7 @@ def test_ten_thousand_matches_in_a_minute_are_no_more_messages_than_configured_a
     for second in range(50):
         bench.now += S
         found = [Happening(f"203.0.{second}.{i}", 8, "Scan", "network", "fw", bench.now) for i in range(200)]
-        bench.store.commit([], [], [], occurrences=bench.manager.plan(found))
+        bench.store.commit([], [], occurrences=bench.manager.plan(found))
         bench.send()
     assert len(bench.receiver.got) <= 6
     bench.now += 16 * MINUTE
@@ -401,7 +401,7 @@ def test_a_batch_that_is_not_ours_tells_nothing(bench, store):
 
 def test_secrets_in_a_line_stay_here(bench, filler):
     first = filler.add("login password=hunter2 token=ghp_0123456789abcdefghij0123", severity=8)
-    bench.store.commit([], [], [], occurrences=[replace(one, first_place=-1) for one in bench.manager.plan([])])
+    bench.store.commit([], [], occurrences=[replace(one, first_place=-1) for one in bench.manager.plan([])])
     from threatlens.store_notifications import Due
 
     due = Due(1, "k", "event", "hook", "urgent", "t", 8, "x", 1, 1, 0, 0, first, first, 0, 0, 0, {}, "")

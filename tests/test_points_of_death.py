@@ -234,7 +234,7 @@ POINTS = {
     "before the transaction begins": (EventStore, "commit", "before"),
     "before the position moves": (EventStore, "_move", "before"),
     "after the position moved": (EventStore, "_move", "after"),
-    "after the events are inserted": (EventStore, "_insert", "after"),
+    "after the events are inserted": (EventStore, "_index_words", "before"),
     "after the matches are written": (Detector, "write", "after"),
     "before the commit": (store_module, "write_occurrences", "after"),
     "after the commit": (EventStore, "commit", "after"),

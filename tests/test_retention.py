@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from builders import NOW_US, Filler
 
-from threatlens import store as store_module
 from threatlens import store_retention
 from threatlens.config_values import Retention
 from threatlens.detection import write_findings
@@ -156,8 +155,18 @@ def test_the_disk_that_is_smaller_than_the_limit_is_told_before_it_is_full(store
     assert "is full before that limit" in next(iter(small.health())).reason
 
 
-def test_what_is_taken_out_of_the_index_is_what_was_put_in() -> None:
-    assert store_retention.INDEXED_CHARACTERS == store_module.INDEXED_CHARACTERS
+def test_what_is_taken_out_of_the_index_is_what_was_put_in(store: EventStore, settings: Any, filler: Filler) -> None:
+    users = ("root", "Zoë Müller", "a b", "x" * 9_000, "***")
+    for user, address in zip(users, ("203.0.113.9", "2001:db8::9", "::1", "203.0.113.8", "203.0.113.7"), strict=True):
+        filler.add("\ufefffirst " + "y" * 8_190, "and another", user_name=user, source_ip=address)
+    fill(filler, 100)
+
+    assert keeper(store, settings).work(never, 60) == 10 + 100 - KEPT
+    with closing(sqlite3.connect(settings.database_path)) as connection:
+        connection.execute("CREATE VIRTUAL TABLE vocabulary USING fts5vocab(events_fts, 'row')")
+        left = dict(connection.execute("SELECT term, doc FROM vocabulary"))
+    assert {word: n for word, n in left.items() if n > KEPT or ("number" not in word and n != KEPT)} == {}
+    assert count(settings, "SELECT count(*) FROM user_totals") == 0
 
 
 def incident(store: EventStore, address: str, at_us: int) -> int:

@@ -34,15 +34,15 @@ def stored(store: EventStore) -> list[tuple]:
 
 
 def test_ids_are_consecutive_and_increase(store, stream):
-    assert store.commit([row("a"), row("b")], [], [move(stream, 0, 4, 2)]) == 1
-    assert store.commit([row("c")], [], [move(stream, 4, 6)]) == 3
+    assert store.commit([row("a"), row("b")], [move(stream, 0, 4, 2)]) == 1
+    assert store.commit([row("c")], [move(stream, 4, 6)]) == 3
     assert stored(store) == [(1, "a"), (2, "b"), (3, "c")]
 
 
 def test_a_batch_that_begins_elsewhere_than_the_position_stores_nothing(store, stream):
-    store.commit([row("a")], [], [move(stream, 0, 2)])
+    store.commit([row("a")], [move(stream, 0, 2)])
     with pytest.raises(NotOurs) as refusal:
-        store.commit([row("a")], [], [move(stream, 0, 2)])
+        store.commit([row("a")], [move(stream, 0, 2)])
     assert refusal.value.stream_ids == {stream}
     assert stored(store) == [(1, "a")]
     assert store.position(stream) == 2
@@ -51,7 +51,7 @@ def test_a_batch_that_begins_elsewhere_than_the_position_stores_nothing(store, s
 def test_one_refused_stream_refuses_the_whole_batch_and_is_named_alone(store, stream):
     other = store.create(1, path=b"/y", device=1, inode=2, compressed=False, position=0)
     with pytest.raises(NotOurs) as refusal:
-        store.commit([row("a"), row("b")], [], [move(stream, 0, 2), move(other, 7, 9)])
+        store.commit([row("a"), row("b")], [move(stream, 0, 2), move(other, 7, 9)])
     assert refusal.value.stream_ids == {other}
     assert stored(store) == []
     assert store.position(stream) == 0
@@ -59,7 +59,7 @@ def test_one_refused_stream_refuses_the_whole_batch_and_is_named_alone(store, st
 
 def test_a_row_that_fails_leaves_neither_rows_nor_positions(store, stream):
     with pytest.raises(IntegrityError, match="NOT NULL"):
-        store.commit([row("a"), row(None)], [], [move(stream, 0, 4, 2)])  # type: ignore[arg-type]
+        store.commit([row("a"), row(None)], [move(stream, 0, 4, 2)])  # type: ignore[arg-type]
     assert stored(store) == []
     assert store.position(stream) == 0
 
@@ -70,16 +70,16 @@ def test_a_locked_database_is_unavailable_not_broken(store, stream, settings):
     other = sqlite3.connect(settings.database_path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StoreUnavailable) as error:
-        store.commit([row("a")], [], [move(stream, 0, 2)])
+        store.commit([row("a")], [move(stream, 0, 2)])
     assert error.value.reason == "busy"
     other.execute("ROLLBACK")
     other.close()
-    assert store.commit([row("a")], [], [move(stream, 0, 2)]) == 1
+    assert store.commit([row("a")], [move(stream, 0, 2)]) == 1
 
 
 def test_bytes_that_are_not_text_are_kept_exactly(store, stream):
     raw = b"caf\xe9 \xff\x00 end"
-    store.commit([row(raw, encoding="latin-1")], [], [move(stream, 0, 2)])
+    store.commit([row(raw, encoding="latin-1")], [move(stream, 0, 2)])
     assert stored(store) == [(1, raw)]
     event = store.event(1)
     assert event is not None
@@ -87,9 +87,9 @@ def test_bytes_that_are_not_text_are_kept_exactly(store, stream):
 
 
 def test_the_ledger_merges_runs_that_touch_and_balances(store, stream):
-    store.commit([row("a"), row("b")], [], [move(stream, 0, 4, 2)])
-    store.commit([row("c")], [], [move(stream, 4, 6)])
-    store.commit([], [], [Move(stream, 1, 6, 7, b"p", 1, 1, 0, 0)])
+    store.commit([row("a"), row("b")], [move(stream, 0, 4, 2)])
+    store.commit([row("c")], [move(stream, 4, 6)])
+    store.commit([], [Move(stream, 1, 6, 7, b"p", 1, 1, 0, 0)])
     with store.database.reading() as connection:
         runs = connection.exec_driver_sql(
             "SELECT stream_id, start_offset, end_offset, lines, blank_lines, first_event_id, last_event_id"
@@ -101,7 +101,7 @@ def test_the_ledger_merges_runs_that_touch_and_balances(store, stream):
 
 
 def test_a_rewind_needs_the_expected_position(store, stream):
-    store.commit([row("a")], [], [move(stream, 0, 9)])
+    store.commit([row("a")], [move(stream, 0, 9)])
     assert not store.rewind(stream, expected=8, position=5, fingerprint=b"")
     assert store.position(stream) == 9
     assert store.rewind(stream, expected=9, position=5, fingerprint=b"x")
@@ -122,12 +122,12 @@ def test_streams_remember_what_carries_them(store, stream):
 
 def test_a_dead_letter_can_become_an_event_later(store, stream):
     letter = DeadLetter(1, stream, 0, "/x", b"bad \xff", "utf-8", "too bad")
-    store.commit([], [], [move(stream, 0, 6, 0)], dead=[letter])
+    store.commit([], [move(stream, 0, 6, 0)], dead=[letter])
     (shown,) = store.dead_letters()
     assert (shown.source, shown.raw, shown.error, shown.event_id) == ("auth", "bad \ufffd", "too bad", 0)
     assert store.request_replay(shown.id)
     assert [asked[0] for asked in store.asked_replays()] == [shown.id]
-    first = store.commit([row(b"bad \xff")], [], [], replayed=[shown.id])
+    first = store.commit([row(b"bad \xff")], [], replayed=[shown.id])
     assert store.dead_letters()[0].event_id == first
     assert not store.request_replay(shown.id)
 

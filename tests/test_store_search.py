@@ -13,6 +13,7 @@ from threatlens.query import parse_query
 from threatlens.store import EventStore
 from threatlens.store_accounts import Doer
 from threatlens.store_searches import MAX_SAVED
+from threatlens.store_words import address_query, user_query
 
 ADDRESSES = ("192.0.2.7", "192.0.2.77", "198.51.100.3", "10.1.2.3", "2001:db8::5")
 USERS = ("root", "Admin", "backup", "o'neil", "ro*t")
@@ -105,16 +106,22 @@ def test_a_search_that_takes_too_long_says_how_far_it_came_and_goes_on_from_ther
     assert stops > 3
 
 
-def test_an_address_and_a_user_are_found_through_an_index(many) -> None:
-    store, _ = many
+def test_an_address_and_a_user_are_words_that_a_line_cannot_forge(store: EventStore) -> None:
+    filler = Filler(store)
+    real = filler.add("no word of it stands here", source_ip="2001:db8::5", user_name="Zoë")
+    filler.add("ip@2001-db8--5 u@zoë and 2001:db8::5 for Zoë", source_ip="192.0.2.7", user_name="u@root")
+    for number in range(20):
+        filler.add("another", source_ip="192.0.2.7", user_name=f"user{number}")
+
+    for sort, first in (("source.ip", "192.0.2.7"), ("-user.name", "Zoë")):
+        events = store.sorted_page(EventFilter(), sort, None, limit=30)
+        assert len(events) == 22
+        assert events[0].id == (real if first == "Zoë" else real + 1)
+        assert events[-1].id == (real if sort == "source.ip" else real + 1)
     with store.database.reading() as connection:
-        for condition in ("source_ip = ?", "user_name = ? COLLATE NOCASE"):
-            plan = connection.exec_driver_sql(
-                f"EXPLAIN QUERY PLAN SELECT id FROM events WHERE {condition} AND id >= ? AND id <= ? ORDER BY id DESC",
-                ("x", 1, 2),
-            ).all()
-            assert "USING COVERING INDEX" in str(plan)
-            assert "TEMP B-TREE" not in str(plan)
+        for query, n in ((address_query("2001:db8::5"), 2), (user_query("ZOë"), 1), (user_query("USER7"), 1)):
+            found = connection.exec_driver_sql("SELECT rowid FROM events_fts WHERE events_fts MATCH ?", (query,))
+            assert len(found.all()) == n
 
 
 def test_saved_searches_belong_to_a_person(store: EventStore) -> None:

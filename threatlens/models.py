@@ -107,13 +107,7 @@ class EventRecord(Base):
     realtime_processed: Mapped[int] = mapped_column(SmallInteger)
     notification_sent: Mapped[int] = mapped_column(SmallInteger)
     raw: Mapped[str] = mapped_column(Text)  # text where the line is UTF-8, else its exact bytes as a blob
-    __table_args__ = (
-        Index("ix_events_severity_id", "severity", "id", sqlite_where=text("severity >= 5")),
-        Index("ix_events_source_ip", "source_ip", "id", sqlite_where=text("source_ip IS NOT NULL")),
-        Index(
-            "ix_events_user_name", text("user_name COLLATE NOCASE"), "id", sqlite_where=text("user_name IS NOT NULL")
-        ),
-    )
+    __table_args__ = (Index("ix_events_severity_id", "severity", "id", sqlite_where=text("severity >= 5")),)
 
 
 class EventMinuteRecord(Base):
@@ -128,6 +122,14 @@ class EventMinuteRecord(Base):
     first_id: Mapped[int] = mapped_column(Integer)
     last_id: Mapped[int] = mapped_column(Integer)
     __table_args__ = (Index("ix_event_minutes_last_id", "last_id"),)
+
+
+class UserTotalRecord(Base):
+    """The users that events name, and in how many; names that differ in case only are one."""
+
+    __tablename__ = "user_totals"
+    user_name: Mapped[str] = mapped_column(Text(collation="NOCASE"), primary_key=True)
+    n: Mapped[int] = mapped_column(Integer)
 
 
 class AddressSlotRecord(Base):

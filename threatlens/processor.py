@@ -40,8 +40,9 @@ from threatlens.processor_events import Counts, by_source, events_of, happening
 from threatlens.processor_zones import Zones
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import texts
-from threatlens.store import FAILURE, INDEXED_CHARACTERS, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
+from threatlens.store import FAILURE, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
 from threatlens.store_notifications import Occurrence
+from threatlens.store_words import INDEXED_CHARACTERS
 
 log = logging.getLogger(__name__)
 
@@ -360,10 +361,7 @@ class QueueProcessor:
             if now != self._learned.get(source_id, ()):
                 learned.append((source_id, json.dumps(now)))
         templates = Counter(row.template_id for row in prepared.rows if row.template_id)
-        not_text = [(place, prepared.texts[place]) for place, row in enumerate(prepared.rows) if type(row.raw) is bytes]
-        first_id = self._detect_and_commit(
-            prepared, not_text, dead=prepared.dead, templates=templates.items(), learned=learned
-        )
+        first_id = self._detect_and_commit(prepared, dead=prepared.dead, templates=templates.items(), learned=learned)
         self._learned.update((source_id, self._decoders[source_id].learned) for source_id, _ in learned)
         return first_id
 
@@ -386,12 +384,12 @@ class QueueProcessor:
             happenings += incident_happenings(verdict)
         return self._notifications.plan(happenings) if happenings else []
 
-    def _detect_and_commit(self, prepared: Prepared, not_text: Sequence[tuple[int, str]], **more: Any) -> int:
+    def _detect_and_commit(self, prepared: Prepared, **more: Any) -> int:
         """Ask the rules, then store the batch with what they say; a batch that is tried again is asked about again."""
         detector = self._detector
         if detector is None:
             occurrences = self._occurrences(prepared, prepared.rows)
-            return self._store.commit(prepared.rows, not_text, prepared.moves, occurrences=occurrences, **more)
+            return self._store.commit(prepared.rows, prepared.moves, occurrences=occurrences, **more)
         with self._detecting:
             started = time.perf_counter()
             cases = self._cases
@@ -412,7 +410,7 @@ class QueueProcessor:
                 detector.write(connection, first_id, verdict)
                 return self._occurrences(prepared, rows, verdict)
 
-            first_id = self._store.commit(rows, not_text, prepared.moves, also=write, **more)
+            first_id = self._store.commit(rows, prepared.moves, also=write, **more)
             detector.committed()
         prepared.rows, prepared.verdict = rows, verdict
         return first_id
@@ -456,8 +454,7 @@ class QueueProcessor:
             if error is not None:
                 self._store.refuse_replay(letter_id, error)
                 continue
-            not_text = [] if isinstance(prepared.rows[0].raw, str) else [(0, prepared.texts[0])]
-            self._announce(prepared, self._detect_and_commit(prepared, not_text, replayed=[letter_id]))
+            self._announce(prepared, self._detect_and_commit(prepared, replayed=[letter_id]))
             done += 1
         return done
 

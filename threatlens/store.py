@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -37,6 +37,7 @@ from threatlens.store_streams import StreamTable
 from threatlens.store_threats import ThreatListBook
 from threatlens.store_tokens import TokenBook
 from threatlens.store_volumes import VolumeBook
+from threatlens.store_words import indexed_text, line_of
 
 #: In events.outcome; 0: the line says neither.
 SUCCESS, FAILURE = 1, 2
@@ -49,8 +50,8 @@ _INSERT = "INSERT INTO events VALUES " + _ROW
 #: Rows of one statement. While it runs, other threads run too; a statement a row would make them take turns.
 _CHUNK = 250
 _INSERT_CHUNK = "INSERT INTO events VALUES " + ",".join([_ROW] * _CHUNK)
-#: Characters of a line that go into the full-text index.
-INDEXED_CHARACTERS = 8_192
+_INDEX = "INSERT INTO events_fts (rowid, raw) VALUES (?,?)"
+_INDEX_CHUNK = _INDEX + ",(?,?)" * (_CHUNK - 1)
 
 
 class EventRow(NamedTuple):
@@ -135,7 +136,6 @@ class EventStore(
     def commit(
         self,
         rows: Sequence[EventRow],
-        texts: Sequence[tuple[int, str]],
         moves: Sequence[Move],
         *,
         dead: Sequence[DeadLetter] = (),
@@ -147,19 +147,18 @@ class EventStore(
     ) -> int:
         """Store a batch and return the id of its first event; the others follow consecutively.
 
-        rows, in the order of the moves, one per event; texts: (index, text) of the rows whose raw line is not text, for
-        the full-text index; templates: (id, how many more); learned: (source id, JSON list of decoders); replayed: the
-        dead letters that the rows come from, one each; occurrences: what is to be told about the batch; also: called
-        with the transaction and the first id, to write what belongs to the batch beside its events, and returns what is
-        to be told of that. Raises NotOurs naming the streams whose position is not where the batch begins (nothing is
-        stored then) and StoreUnavailable.
+        rows, in the order of the moves, one per event; templates: (id, how many more); learned: (source id, JSON list
+        of decoders); replayed: the dead letters that the rows come from, one each; occurrences: what is to be told
+        about the batch; also: called with the transaction and the first id, to write what belongs to the batch beside
+        its events, and returns what is to be told of that. Raises NotOurs naming the streams whose position is not
+        where the batch begins (nothing is stored then) and StoreUnavailable.
         """
         with self.database.writing() as connection:
             first_id = (connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0) + 1
             self._move(connection, moves)
             if rows:
-                self._insert(connection, rows, first_id)
-                self._index_words(connection, texts, first_id, len(rows))
+                _insert(connection, _INSERT, _INSERT_CHUNK, [(first_id + at, *row) for at, row in enumerate(rows)])
+                self._index_words(connection, rows, first_id)
                 self._roll_up(connection, rows, first_id)
             self._write_ledger(connection, moves, first_id)
             if dead:
@@ -185,27 +184,12 @@ class EventStore(
         return first_id
 
     @staticmethod
-    def _insert(connection: Connection, rows: Sequence[EventRow], first_id: int) -> None:
-        with_ids = [(event_id, *row) for event_id, row in enumerate(rows, first_id)]
-        whole = len(with_ids) // _CHUNK * _CHUNK
-        for start in range(0, whole, _CHUNK):
-            chunk = tuple(chain.from_iterable(with_ids[start : start + _CHUNK]))
-            connection.exec_driver_sql(_INSERT_CHUNK, chunk)
-        if whole < len(with_ids):
-            connection.exec_driver_sql(_INSERT, with_ids[whole:])
-
-    @staticmethod
-    def _index_words(connection: Connection, texts: Sequence[tuple[int, str]], first_id: int, count: int) -> None:
-        connection.exec_driver_sql(
-            "INSERT INTO events_fts (rowid, raw) SELECT id, substr(raw, 1, ?) FROM events"
-            " WHERE id >= ? AND id < ? AND typeof(raw) = 'text'",
-            (INDEXED_CHARACTERS, first_id, first_id + count),
-        )
-        if texts:
-            connection.exec_driver_sql(
-                "INSERT INTO events_fts (rowid, raw) VALUES (?,?)",
-                [(first_id + index, text[:INDEXED_CHARACTERS]) for index, text in texts],
-            )
+    def _index_words(connection: Connection, rows: Sequence[EventRow], first_id: int) -> None:
+        words = [
+            (event_id, indexed_text(line_of(row[17], row[12]), row[10], row[11]))
+            for event_id, row in enumerate(rows, first_id)
+        ]
+        _insert(connection, _INDEX, _INDEX_CHUNK, words)
 
     def refusal(self, row: EventRow) -> str | None:
         """Why the database does not take this row, in its words; None: it does. Stores nothing."""
@@ -237,7 +221,7 @@ class EventStore(
 
     @staticmethod
     def _roll_up(connection: Connection, rows: Sequence[EventRow], first_id: int) -> None:
-        """Count by minute and by address; column by column, as a look at each row would cost a tenth of the insert."""
+        """Count by minute, address and user; by columns, as a look at each row would cost more."""
         columns = list(zip(*rows, strict=True))
         timestamps, source_ids, category_ids, severities = columns[0], columns[2], columns[5], columns[6]
         kinds = list(zip([at // MINUTE_US for at in timestamps], source_ids, category_ids, severities, strict=True))
@@ -256,6 +240,13 @@ class EventStore(
             for (slot, address, category_id, outcome), n in seen.items()
             if address is not None
         ]
+        users = [(name, n) for name, n in Counter(columns[11]).items() if name is not None]
+        if users:
+            connection.exec_driver_sql(
+                "INSERT INTO user_totals (user_name, n) VALUES (?,?)"
+                " ON CONFLICT (user_name) DO UPDATE SET n = n + excluded.n",
+                users,
+            )
         if addresses:
             connection.exec_driver_sql(
                 "INSERT INTO address_slots (slot, source_ip, category_id, n, failures, successes) VALUES (?,?,?,?,?,?)"
@@ -349,6 +340,15 @@ class EventStore(
                 "UPDATE templates SET text = ? WHERE id = ? AND NOT EXISTS (SELECT 1 FROM templates WHERE text = ?)",
                 (text, template_id, text),
             )
+
+
+def _insert(connection: Connection, one: str, chunk: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, a chunk a statement as long as there are whole ones."""
+    whole = len(rows) // _CHUNK * _CHUNK
+    for start in range(0, whole, _CHUNK):
+        connection.exec_driver_sql(chunk, tuple(chain.from_iterable(rows[start : start + _CHUNK])))
+    if whole < len(rows):
+        connection.exec_driver_sql(one, list(rows[whole:]))
 
 
 #: Shapes of undecoded lines that are kept; an attacker can make up as many as he likes.

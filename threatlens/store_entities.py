@@ -92,21 +92,12 @@ class EntityBook:
             return [row[0] for row in rows]
 
     def known_users(self, begun: str, limit: int) -> list[str]:
-        """Users of events whose names begin so, ignoring case; one step through the index for each."""
-        found: list[str] = []
+        """Users of events whose names begin so, ignoring case."""
         with self.database.reading() as connection:
-            at, compare = begun, ">="
-            while len(found) < limit:
-                row = connection.exec_driver_sql(
-                    f"SELECT user_name FROM events WHERE user_name {compare} ? COLLATE NOCASE"
-                    " ORDER BY user_name COLLATE NOCASE LIMIT 1",
-                    (at,),
-                ).one_or_none()
-                if row is None or not row[0].lower().startswith(begun.lower()):
-                    break
-                found.append(row[0])
-                at, compare = row[0], ">"
-        return found
+            names = connection.exec_driver_sql(
+                "SELECT user_name FROM user_totals WHERE user_name >= ? ORDER BY user_name LIMIT ?", (begun, limit)
+            )
+            return [row[0] for row in names if row[0].lower().startswith(begun.lower())]
 
     def address_totals(self, address: str) -> AddressTotals | None:
         """Everything about one source address; None: it is not known."""

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from threatlens.store_database import Database, unavailable
 from threatlens.store_reading import SLOT_US
 from threatlens.store_search import MINUTE_US
+from threatlens.store_words import indexed_text, line_of
 
 #: Events that are never forgotten, whatever the limits say.
 KEPT_NEWEST = 1_000
@@ -25,8 +26,6 @@ STEP_EVENTS = 500
 STEP_ROWS = 2_000
 STEP_INCIDENTS = 100
 STEP_PAGES = 256
-#: As the write transaction has it (store.INDEXED_CHARACTERS); a test holds the two together.
-INDEXED_CHARACTERS = 8_192
 SUCCESS, FAILURE = 1, 2
 _DAY_US = 86_400_000_000
 #: Measurements older than this are kept for every tenth minute only.
@@ -91,10 +90,9 @@ class RetentionBook:
         with self.database.writing() as connection:
             newest = connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0
             rows: Sequence[Any] = connection.exec_driver_sql(
-                "SELECT id, timestamp, ingested_at, source_id, category_id, severity, outcome, source_ip, encoding,"
-                " CASE WHEN typeof(raw) = 'text' THEN substr(raw, 1, ?) ELSE raw END"
-                " FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
-                (INDEXED_CHARACTERS, after_id, newest - KEPT_NEWEST, limit),
+                "SELECT id, timestamp, ingested_at, source_id, category_id, severity, outcome, source_ip, user_name,"
+                " encoding, raw FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                (after_id, newest - KEPT_NEWEST, limit),
             ).all()
             if stored_before_us is not None:
                 rows = [row for row in rows if row[2] * 1000 < stored_before_us]
@@ -117,7 +115,7 @@ class RetentionBook:
             return
         connection.exec_driver_sql(
             "INSERT INTO events_fts (events_fts, rowid, raw) VALUES ('delete', ?, ?)",
-            [(row[0], _indexed(row[9], row[8])) for row in rows],
+            [(row[0], indexed_text(line_of(row[10], row[9]), row[7], row[8])) for row in rows],
         )
         kinds = Counter((row[1] // MINUTE_US, row[3], row[4], row[5]) for row in rows)
         connection.exec_driver_sql(
@@ -143,6 +141,14 @@ class RetentionBook:
             connection.exec_driver_sql(
                 "DELETE FROM address_slots WHERE slot = ? AND source_ip = ? AND category_id = ? AND n <= 0",
                 list({kind[:3] for kind in slots}),
+            )
+        users = Counter(row[8] for row in rows if row[8] is not None)
+        if users:
+            connection.exec_driver_sql(
+                "UPDATE user_totals SET n = n - ? WHERE user_name = ?", [(n, name) for name, n in users.items()]
+            )
+            connection.exec_driver_sql(
+                "DELETE FROM user_totals WHERE user_name = ? AND n <= 0", [(name,) for name in users]
             )
         connection.exec_driver_sql(
             "DELETE FROM detection_events WHERE detection_id IN (SELECT id FROM detections WHERE event_id = ?)", ids
@@ -211,10 +217,3 @@ class RetentionBook:
         """Whether the file of the database can become smaller; one made by an early version only reuses its pages."""
         with self.database.reading() as connection:
             return int(connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one()) != 0
-
-
-def _indexed(raw: str | bytes, encoding: str | None) -> str:
-    """What of a line stands in the full-text index: it must be given to the letter to be taken out."""
-    if isinstance(raw, str):
-        return raw
-    return raw.decode(encoding or "utf-8", "replace").removeprefix("\ufeff")[:INDEXED_CHARACTERS]

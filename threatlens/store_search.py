@@ -17,9 +17,8 @@ from sqlalchemy import Connection
 
 from threatlens.event import Event, EventFilter
 from threatlens.event_match import FieldTest, network, stands_in
+from threatlens.store_words import address_query, fts_query, user_query
 
-#: What one token of the full-text index is made of (unicode61 with tokenchars '.-_@').
-TOKEN = re.compile(r"[\w.\-@]+")
 MINUTE_US = 60_000_000
 #: Rows that are looked at one by one before the full-text index is asked for a word.
 SCANNED_FIRST = 4_000
@@ -72,10 +71,10 @@ class Search:
         """The page; raises what reading raises."""
         if all(test.is_counted for test in self.where.tests):
             return Found(self.events(self.connection, self._reader(self.low, self.high, self.limit).rows()))
-        test, keys = next(((test, _keys(test)) for test in self.where.tests if _keys(test)), (None, ()))
+        test, queries = next(((test, _queries(test)) for test in self.where.tests if _queries(test)), (None, ()))
         candidates = self._one_by_one()
         if test is not None:
-            candidates = self._by_keys(keys)
+            candidates = self._by_queries(queries)
             if test.fields in IN_LINE:
                 candidates = chain(self._nearest(test.values), candidates)
         found = Found()
@@ -127,18 +126,17 @@ class Search:
             low, high = (reached + 1, high) if self.forward else (low, reached - 1)
             yield rows, reached
 
-    def _by_keys(self, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[list[Any], int | None]]:
-        """The same for a test with indexes: the ids that these give, merged."""
+    def _by_queries(self, queries: Sequence[str]) -> Iterator[tuple[list[Any], int | None]]:
+        """The same for a test that the full-text index knows: the ids that it gives for the queries, merged."""
         low, high, chunk = self.low, self.high, 2 * self.limit
         order = "ASC" if self.forward else "DESC"
         while low <= high:
             lists = []
-            for condition, value in keys:
-                column, table = ("rowid", "events_fts") if "MATCH" in condition else ("id", "events")
+            for query in queries:
                 numbers = self.connection.exec_driver_sql(
-                    f"SELECT {column} FROM {table} WHERE {condition} AND {column} >= ? AND {column} <= ?"
-                    f" ORDER BY {column} {order} LIMIT ?",
-                    (value, low, high, chunk),
+                    "SELECT rowid FROM events_fts WHERE events_fts MATCH ? AND rowid >= ? AND rowid <= ?"
+                    f" ORDER BY rowid {order} LIMIT ?",
+                    (query, low, high, chunk),
                 )
                 lists.append([row[0] for row in numbers])
             full = [ids[-1] for ids in lists if len(ids) == chunk]
@@ -157,21 +155,21 @@ class Search:
         return int(self.connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0)
 
 
-def _keys(test: FieldTest) -> tuple[tuple[str, str], ...]:
-    """Conditions with an index that together find every event which passes the test; (): there are none."""
+def _queries(test: FieldTest) -> tuple[str, ...]:
+    """Queries of the full-text index that together find every event which passes the test; (): there are none."""
     if test.negated or test.operator != ":" or not all(map(is_plain, test.values)):
         return ()
     if test.fields == ("user.name",) and all(value.isascii() for value in test.values):
-        return tuple(("user_name = ? COLLATE NOCASE", value) for value in test.values)
+        return tuple(map(user_query, test.values))
     if test.fields in IN_LINE and all(map(PLAIN_NAME.fullmatch, test.values)):
-        return tuple(("events_fts MATCH ?", fts_query([value])) for value in test.values)
+        return tuple(fts_query([value]) for value in test.values)
     if "source.ip" not in test.fields or any(network(value) is None for value in test.values):
         return ()
     addresses = [str(network(value).network_address) for value in test.values]  # type: ignore[union-attr]
-    keys = [("source_ip = ?", address) for address in addresses]
+    queries = list(map(address_query, addresses))
     if len(test.fields) > 1:  # the other fields have no column: an address of theirs stands in the line
-        keys += [("events_fts MATCH ?", fts_query([value])) for value in {*addresses, *test.values}]
-    return tuple(keys)
+        queries += [fts_query([value]) for value in {*addresses, *test.values}]
+    return tuple(queries)
 
 
 class _Reader:
@@ -323,17 +321,6 @@ class _Reader:
         """The next rows in order, whatever their words."""
         rows = self.read(low, high, chunk)
         return rows, rows[-1][0] if rows else 0, len(rows) == chunk
-
-
-def fts_query(words: Sequence[str]) -> str:
-    """An FTS5 query for the lines with these words; a word matches from its start. Empty: no word has a token."""
-    terms = []
-    for word in words:
-        tokens = TOKEN.findall(word)
-        for index, token in enumerate(tokens):
-            ends = index == len(tokens) - 1 and word.endswith(token)
-            terms.append('"' + token + '"' + ("*" if ends else ""))
-    return " AND ".join(terms)
 
 
 def rollup_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:

@@ -1,8 +1,9 @@
 """Events in an order other than that of arrival, page by page.
 
 A page is continued behind an event, whatever has arrived since: behind its value and its id. An order by severity,
-source or category goes through the values one after the other; an order by address or user walks an index; an order by
-the time that lines carry goes through the minutes of the roll-up. What takes too long says how far it came.
+source or category goes through the values one after the other, and so does one by address or user, whose events the
+full-text index gives; an order by the time that lines carry goes through the minutes of the roll-up. What takes too
+long says how far it came.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy import Connection
 
 from threatlens.event import Event, EventFilter
 from threatlens.store_search import COLUMNS, MINUTE_US, SEARCH_S, Found, Search, event_condition, rollup_condition
+from threatlens.store_words import address_query, user_query
 
 #: Word in the address, and what it means. "-" in front is the other way round.
 SORTS = {
@@ -33,9 +35,13 @@ SORTS = {
     "user.name": "By user",
     "-user.name": "By user, backwards",
 }
-#: Columns with an index of their own; events without a value are not in it.
-INDEXED = {"source.ip": "source_ip", "user.name": "user_name COLLATE NOCASE"}
+#: (column, table of its values, query for the events of one). Events without a value are left out.
+LISTED = {
+    "source.ip": ("source_ip", "address_slots", address_query),
+    "user.name": ("user_name", "user_totals", user_query),
+}
 CHUNK = 80  # rows at once
+FOR_EVER = 2**62
 
 Events = Callable[[Connection, Sequence[Any]], list[Event]]
 
@@ -60,8 +66,8 @@ class Sorted:
         if self.sort == "oldest":
             after = self.past.id if self.past else 0
             return Search(self.connection, self.where, None, after, self.limit, self.events).found()
-        if self.sort in INDEXED:
-            return self._by_index(INDEXED[self.sort])
+        if self.sort in LISTED:
+            return self._by_values(*LISTED[self.sort])
         return self._by_minutes() if self.sort == "time" else self._by_groups()
 
     # -- severity, source, category: one value after the other, the newest of each first
@@ -110,38 +116,72 @@ class Sorted:
         )
         return [str(row[0]) for row in self.connection.exec_driver_sql(statement)]
 
-    # -- address, user: along the index
+    # -- address, user: one value after the other, the events of each in the order of their ids
 
-    def _by_index(self, column: str) -> Found:
-        tests, values = event_condition(self.connection, self.where)
-        bare = column.partition(" ")[0]
-        order, sign = ("DESC", "<") if self.backwards else ("ASC", ">")
-        at: tuple[Any, ...] = ()
-        if self.past is not None:
-            at = (*self._indexed_value(bare, self.past.id), self.past.id)
+    def _by_values(self, column: str, table: str, query_of: Callable[[str], str]) -> Found:
+        condition = event_condition(self.connection, self.where)
+        value, past_id = self._start(column)
+        if value is None:
+            value = self._next(column, table, None)
         found = Found()
-        while True:
-            # The first condition says what the second implies, in a form for which the index is used.
-            behind = f"AND {column} {sign}= ? AND ({column}, e.id) {sign} (?, ?)" if at else ""
-            rows = self.connection.exec_driver_sql(
-                f"SELECT {COLUMNS}, e.{bare} FROM events e WHERE e.{bare} IS NOT NULL {behind} AND {tests}"
-                f" ORDER BY e.{column} {order}, e.id {order} LIMIT ?",
-                (*at[:1], *at, *values, CHUNK),
-            ).all()
-            found += [event for event in self.events(self.connection, rows) if self.where.matches(event)]
-            if len(found) >= self.limit:
-                del found[self.limit :]
-                return found
-            if len(rows) < CHUNK:
-                return found
-            at = (rows[-1][-1], rows[-1][0])
-            if time.monotonic() > self.deadline_s:
-                found.stopped_at = int(rows[-1][0])
-                return found
+        while value is not None:
+            for rows in self._of_value(column, value, query_of(value), past_id, condition):
+                passed = [row for row in rows if row[-1]]
+                found += [event for event in self.events(self.connection, passed) if self.where.matches(event)]
+                if len(found) >= self.limit:
+                    del found[self.limit :]
+                    return found
+                if time.monotonic() > self.deadline_s:
+                    found.stopped_at = int(rows[-1][0])
+                    return found
+            past_id, value = None, self._next(column, table, value)
+        return found
 
-    def _indexed_value(self, column: str, event_id: int) -> tuple[Any, ...]:
-        row = self.connection.exec_driver_sql(f"SELECT {column} FROM events WHERE id = ?", (event_id,)).one_or_none()
-        return ("",) if row is None else (row[0] or "",)
+    def _start(self, column: str) -> tuple[str | None, int | None]:
+        """The value and the id of the event to go on behind."""
+        if self.past is None:
+            return None, None
+        statement = f"SELECT {column} FROM events WHERE id = ?"
+        value = self.connection.exec_driver_sql(statement, (self.past.id,)).scalar()
+        return (None, None) if value is None else (str(value), self.past.id)
+
+    def _next(self, column: str, table: str, value: str | None) -> str | None:
+        """The value that comes behind this one, from an index of all of them; None: there is none."""
+        pick, sign = ("max", "<") if self.backwards else ("min", ">")
+        behind = "" if value is None else f" WHERE {column} {sign} ?"
+        found = self.connection.exec_driver_sql(
+            f"SELECT {pick}({column}) FROM {table}{behind}", () if value is None else (value,)
+        ).scalar()
+        return None if found is None else str(found)
+
+    def _of_value(
+        self, column: str, value: str, query: str, past_id: int | None, condition: tuple[str, list[Any]]
+    ) -> Iterator[Sequence[Any]]:
+        """The events with this value, some at a time, none of the lists empty; last in a row: what the columns say."""
+        tests, values = condition
+        order, sign = ("DESC", "<") if self.backwards else ("ASC", ">")
+        at = past_id if past_id is not None else FOR_EVER if self.backwards else 0
+        folded = " COLLATE NOCASE" if column == "user_name" else ""
+        while True:
+            ids = [
+                row[0]
+                for row in self.connection.exec_driver_sql(
+                    f"SELECT rowid FROM events_fts WHERE events_fts MATCH ? AND rowid {sign} ?"
+                    f" ORDER BY rowid {order} LIMIT ?",
+                    (query, at, CHUNK),
+                )
+            ]
+            if ids:
+                rows = self.connection.exec_driver_sql(
+                    f"SELECT {COLUMNS}, ({tests}) FROM events e WHERE e.id IN ({','.join('?' * len(ids))})"
+                    f" AND e.{column} = ?{folded} ORDER BY e.id {order}",
+                    (*values, *ids, value),
+                ).all()
+                if rows:
+                    yield rows
+                at = ids[-1]
+            if len(ids) < CHUNK:
+                return
 
     # -- the line's own time: minute by minute
 

@@ -307,7 +307,7 @@ def complete(services: Any, client: Any) -> dict[str, list[str]]:
     )
     source, stream = store.sources()[0].id, store.streams()[0].stream_id
     letter = DeadLetter(source, stream, 0, "/x/" + EVIL, EVIL.encode(), "utf-8", EVIL)
-    store.commit([], [], [], dead=[letter])
+    store.commit([], [], dead=[letter])
     client.post("/settings/configuration", data={"do": EVIL})
     client.post("/upload", data={"case": "tlx", "lines": "\n".join(TEXTS)})
     client.post(f"/incidents/{by_user.id}", data={"do": "comment", "text": EVIL, "version": by_user.version})

@@ -100,7 +100,7 @@ def test_a_rule_is_added_and_said_who_is_told(browser: Any, services: Any, hook:
     page = browser.post("/notifications/channels/hook/remove", follow_redirects=True).text
     assert "notice error" in page
 
-    services.store.commit([], [], [], occurrences=services.notifications.plan(
+    services.store.commit([], [], occurrences=services.notifications.plan(
         [Happening("t", 9, "<script>alert(1)</script>", "web", "nginx", now_us())]
     ))  # fmt: skip
     services.notifications.deliver("hook")

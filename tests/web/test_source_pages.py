@@ -194,7 +194,7 @@ def test_a_test_reads_with_decoders_of_ones_own(client: Any, services: Any, logs
 def test_a_learned_zone_is_shown_and_can_be_switched_off(client: Any, services: Any, logs: Any) -> None:
     client.post("/sources/add", data=form(logs, learn_timezone="y"))
     added = source(services)
-    services.store.commit([], [], [], learned=[(added.id, '["sshd", "UTC+02:00"]')])
+    services.store.commit([], [], learned=[(added.id, '["sshd", "UTC+02:00"]')])
     assert "UTC+02:00" in client.get("/sources").text
     page = client.get(f"/sources/{added.id}").text
     assert "UTC+02:00" in page
