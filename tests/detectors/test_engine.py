@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from rule_texts import event
 
 from threatlens.event import StateRow
@@ -117,8 +118,10 @@ def told(matches):
     return [(match.rule_id, match.group, match.timestamp_us, match.count, match.again) for match in matches]
 
 
-def test_alerts_with_kills_equal_alerts_without(engine, monkeypatch):
-    monkeypatch.setattr("threatlens.detectors.journal.MIN_INPUTS", 50)
+@pytest.mark.parametrize(("most_inputs", "most_rows"), [(50, 300), (40_000, 300), (40_000, 4)])
+def test_alerts_with_kills_equal_alerts_without(engine, monkeypatch, most_inputs, most_rows):
+    monkeypatch.setattr("threatlens.detectors.journal.MIN_INPUTS", most_inputs)
+    monkeypatch.setattr("threatlens.detectors.journal.MAX_ROWS", most_rows)
     events = story()
     batches = [events[at : at + 10] for at in range(0, len(events), 10)]
     quiet, killed = Store(), Store()
@@ -143,6 +146,26 @@ def test_alerts_with_kills_equal_alerts_without(engine, monkeypatch):
     assert kills == 30
     assert len(quiet.matches) > 20
     assert told(killed.matches) == told(quiet.matches)
+
+
+def test_how_lines_are_divided_into_batches_changes_nothing(engine):
+    def found(size):
+        made = engine(BRUTE_FORCE)
+        events = story()
+        return told(match for at in range(0, 600, size) for match in made.detect(events[at : at + size]).matches)
+
+    assert len(found(1)) > 20
+    assert found(7) == found(600) == found(1)
+
+
+def test_what_was_fed_is_one_row_for_all_correlations(engine):
+    made = engine(
+        BRUTE_FORCE
+        + BRUTE_FORCE[BRUTE_FORCE.index("---") : BRUTE_FORCE.index("---\ntitle: Login")].replace("2222-", "5555-")
+    )
+    made.detect([login("192.0.2.1", second) for second in range(6)])
+
+    assert [row.rule_id for row in made.changes()] == ["journal"]
 
 
 def test_a_batch_that_is_given_up_leaves_no_trace(engine):

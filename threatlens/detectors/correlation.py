@@ -87,6 +87,7 @@ class Correlator:
         at_least = math.floor(limit) + 1 if spec.op == "gt" else math.ceil(limit)
         self._needed = max(1, at_least)  # entries of a window, where they are counted
         together = self._is_temporal and spec.expression is None and len(spec.rules) > 1
+        self._can_wait = together  # until there are events of all rules
         #: Whether one event never meets the condition.
         self._needs_several = self.at_once and (self._needed > 1 if self._is_count else together)
 
@@ -126,6 +127,79 @@ class Correlator:
         if not group.told and place == len(group.times) - 1 and not self._may_be_met(group):
             return None
         return self._judge(given, group, place)
+
+    def feed_all(self, inputs: Sequence[Input]) -> list[tuple[int, Firing]]:
+        """Take in several events; the firings, each with the place of its event among them.
+
+        What happens to nearly all events is written out here: they come in order and add to a group that is known, and
+        either its condition is not met, or that it is met has been told. All others go through feed().
+        """
+        fired: list[tuple[int, Firing]] = []
+        feed = self.feed
+        if not (self.at_once and (self._is_count or self._can_wait)):
+            return [(index, firing) for index, given in enumerate(inputs) if (firing := feed(given)) is not None]
+        groups = self.groups
+        find, touch = groups.get, groups.move_to_end
+        is_plain, is_temporal = self._is_plain, self._is_temporal
+        needed, span_us, most, sides = self._needed, self._span_us, self._max_entries, len(self.spec.rules)
+        for index, given in enumerate(inputs):
+            key, time_us, rule, value = given
+            group = find(key)
+            if type(group) is Group and group.times[-1] <= time_us and group.times[0] >= time_us - 2 * span_us:
+                times, what = group.times, group.what
+                if is_temporal:
+                    latest = group.index
+                    if latest is not None and rule in latest and len(latest) < sides and len(times) < _MAX_PER_RULE:
+                        touch(key)
+                        times.append(time_us)
+                        what.append(rule)
+                        latest[rule] = time_us
+                        continue
+                else:
+                    touch(key)
+                    if is_plain:
+                        times.append(time_us)
+                        if len(times) > most:
+                            del times[0]
+                    elif what[-1] == value:
+                        times[-1] = time_us
+                        if group.index is not None:
+                            group.index[value] = time_us
+                    else:
+                        self._take_out(group, value, time_us)
+                        times.append(time_us)
+                        what.append(value)
+                        if group.index is not None:
+                            group.index[value] = time_us
+                        if len(times) > most:
+                            if group.index is not None:
+                                del group.index[what[0]]
+                            del times[0], what[0]
+                    is_met = len(times) >= needed and times[-needed] > time_us - span_us
+                    if not is_met:
+                        if group.told:
+                            if abs(time_us - group.met_us) > span_us:
+                                group.told = 0
+                            else:
+                                group.total += 1
+                        continue
+                    if (
+                        group.told
+                        and time_us - group.told_us < span_us
+                        and group.total + 1 < 2 * group.told
+                        and time_us >= group.met_us
+                    ):
+                        group.total += 1
+                        group.met_us = time_us
+                        continue
+                    firing = self._judge(given, group, len(times) - 1)
+                    if firing is not None:
+                        fired.append((index, firing))
+                    continue
+            firing = feed(given)
+            if firing is not None:
+                fired.append((index, firing))
+        return fired
 
     def group(self, key: tuple[str, ...]) -> Group | None:
         """What is kept of a group, to be looked at."""

@@ -18,15 +18,15 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from threatlens.detectors.buckets import Bucket, Candidate
-from threatlens.detectors.correlation import Correlator, Firing, Input
-from threatlens.detectors.feeding import Feeder, field_names, first_value
+from threatlens.detectors.correlation import Correlator, Firing
+from threatlens.detectors.feeding import Feeder, Feeds, Run, field_names, first_value, together
 from threatlens.detectors.fields import FieldMap, View, searched_text
 from threatlens.detectors.journal import Journal
 from threatlens.detectors.linking import Linked, link
@@ -47,7 +47,6 @@ DIGEST_ABOVE = 100
 
 _ADDRESS = ("source.ip", "ipaddress", "sourceip", "c-ip", "src_ip", "client.ip")
 _USER = ("user.name", "targetusername", "user", "subjectusername")
-_UNREAD = object()
 _HOST = ("host.name", "computer", "computername", "host.hostname")
 
 
@@ -67,25 +66,23 @@ class Detections:
     disabled: tuple[Problem, ...] = ()  # rules that were switched off while it was looked at
 
 
-@dataclass
 class _Batch:
     """What is gathered while a batch is looked at."""
 
-    matches: list[RuleMatch] = field(default_factory=list)
-    disabled: list[Problem] = field(default_factory=list)
-    per_rule: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # rule -> (place in matches, position)
-    #: Correlation -> group and position of each event that it was fed.
-    positions: dict[int, list[tuple[tuple[str, ...], int]]] = field(default_factory=lambda: defaultdict(list))
-    _read: dict[int, int] = field(default_factory=dict)  # correlation -> how many of those are in _places
-    _places: dict[tuple[int, tuple[str, ...]], list[int]] = field(default_factory=dict)
+    def __init__(self, events: Sequence[tuple[Decoded, int]]) -> None:
+        self.events = events
+        self.matches: list[RuleMatch] = []
+        self.disabled: list[Problem] = []
+        self.fed: dict[int, list[int]] = {}  # rule -> positions of the events that it matches
+        self.feeds = Feeds(events)
+        self._views: dict[int, View] = {}
 
-    def places(self, place: int, group: tuple[str, ...]) -> tuple[int, ...]:
-        """The positions, in order, of the last thousand events of a group that a correlation was fed."""
-        fed = self.positions[place]
-        for one, position in fed[self._read.get(place, 0) :]:
-            self._places.setdefault((place, one), []).append(position)
-        self._read[place] = len(fed)
-        return tuple(self._places.get((place, group), ())[-1_000:])
+    def view(self, position: int) -> View:
+        """The event there, as its fields are read."""
+        view = self._views.get(position)
+        if view is None:
+            view = self._views[position] = View(self.events[position][0], "", self.events[position][1])
+        return view
 
 
 class DetectionEngine:
@@ -117,11 +114,13 @@ class DetectionEngine:
         self._strikes: Counter[int] = Counter()
         self.hits: Counter[str] = Counter()  # rule id -> events or firings since the engine was made
         self.off: dict[str, Problem] = {}  # rules that were switched off for taking too long
-        self._journal = Journal()
         self._links: list[Linked] = []
+        self._journal = Journal(self._links)
         self._correlators: dict[int, Correlator] = {}
-        self._feeders: dict[int, tuple[Feeder, ...]] = {}  # of a rule: what its matches are for
-        self._read_keys: dict[tuple[Any, ...], int] = {}
+        #: Of a rule or correlation: what its matches are for; and of a correlation: what it is fed by, in order.
+        self._feeders: dict[int, tuple[Feeder, ...]] = {}
+        self._fed_by: dict[int, tuple[tuple[int, Feeder], ...]] = {}
+        self._judged_late: tuple[int, ...] = ()  # correlations whose windows are judged when they are over
         self._buckets: dict[Kinds, Bucket] = {}
         self._candidates: dict[int, Candidate] = {}
         self.problems: tuple[Problem, ...] = ()
@@ -143,12 +142,19 @@ class DetectionEngine:
                 known = kept.get((linked.rule.id, linked.rule.digest))
                 self._correlators[place] = known if known is not None and known.spec == spec else Correlator(spec)
         self._strikes.clear()
-        self._read_keys.clear()
+        self._journal = Journal(self._links)
         self._feeders = {
             place: tuple(self._feeder(linked, *feed) for feed in linked.feeds)
             for place, linked in enumerate(self._links)
-            if linked.rule.kind == "rule"
+            if linked.feeds
         }
+        self._fed_by = {
+            place: tuple(
+                (base, feeder) for base, feeders in self._feeders.items() for feeder in feeders if feeder.place == place
+            )
+            for place in self._correlators
+        }
+        self._judged_late = tuple(place for place, known in self._correlators.items() if not known.at_once)
         self._buckets = {}
         self._candidates = {
             place: Candidate(place, partial(self._literals, linked), partial(_make, linked))
@@ -210,39 +216,35 @@ class DetectionEngine:
         assert spec is not None  # noqa: S101 - feeds name correlations only
         names = tuple(field_names(spec, name, base) for name in spec.group_by)
         counted = tuple(field_names(spec, name, base) for name in spec.fields)
-        numeric = bool(counted) and spec.type != "value_count"
-        keys = self._read_keys
-        key = keys.setdefault(names, len(keys))
-        value_key = keys.setdefault((counted, numeric), len(keys))
-        return Feeder(place, among, key, names, counted, value_key, numeric)
+        return Feeder(place, among, names, counted, bool(counted) and spec.type != "value_count")
 
     # -- events
 
     def detect(self, events: Sequence[tuple[Decoded, int]]) -> Detections:
         """Ask the rules about a batch: decoded events with their times in microseconds since the epoch."""
-        batch = _Batch()
+        batch = _Batch(events)
         if self._enrich is not None:
             for decoded, _ in events:
                 self._enrich(decoded)
-        if self._threats is not None:
-            batch.matches.extend(self._threats.matches(events))
-        for position, (decoded, timestamp_us) in enumerate(events):
-            self._look_at(decoded, timestamp_us, position, batch)
-        for place, correlator in self._correlators.items():
-            fired = correlator.close(self._latest_us)
+        self._ask(batch)
+        self._tell(batch)
+        self._correlate(batch)
+        for place in self._judged_late:
+            fired = self._correlators[place].close(self._latest_us)
             if fired:
                 self._journal.closed(place, self._latest_us)
-            for firing in fired:
-                self._fired(place, firing, None, len(events) - 1, batch)
+                self._fired_late(place, fired, batch)
         self._bound()
-        return Detections(tuple(batch.matches), tuple(batch.disabled))
+        known = self._threats.matches(events) if self._threats is not None else ()
+        return Detections(
+            (*known, *sorted(batch.matches, key=lambda match: match.positions[-1])), tuple(batch.disabled)
+        )
 
     def finish(self) -> Detections:
         """Judge every open window as if its time were over: the end of a file that nothing follows."""
-        batch = _Batch()
-        for place, correlator in self._correlators.items():
-            for firing in correlator.close(1 << 62):
-                self._fired(place, firing, None, -1, batch)
+        batch = _Batch(())
+        for place in self._judged_late:
+            self._fired_late(place, self._correlators[place].close(1 << 62), batch)
         return Detections(tuple(batch.matches))
 
     def kinds(self, decoded: Decoded) -> Kinds:
@@ -261,31 +263,36 @@ class DetectionEngine:
             self._buckets[kinds] = bucket
         return bucket
 
-    def _look_at(self, decoded: Decoded, timestamp_us: int, position: int, batch: _Batch) -> None:
-        self._latest_us = max(self._latest_us, timestamp_us)
-        started = self._clock()
-        plan = self._plans.find(decoded, timestamp_us, self._rules_of) if self._prefilter else None
-        if plan is not None:
-            asked: Sequence[int] = plan.asked
-            matched, view = plan.matching(decoded, timestamp_us, self._candidates)
-        else:
-            bucket = self._bucket(self._sources.of(decoded))
-            text = searched_text(decoded) if bucket.rules else ""
-            asked = bucket.candidates(text)
-            if not asked:
-                return
-            view = View(decoded, text, timestamp_us)
-            get, values, candidates = view.get, view.values, self._candidates
-            started = self._clock()
-            matched = [place for place in asked if candidates[place].predicate(get, values, text)]
-        if self._clock() - started > BUDGET_S:
-            self._find_slow(asked, View(decoded, searched_text(decoded), timestamp_us), batch)
-        if matched:
-            if view is None:
-                view = View(decoded, "", timestamp_us)
-            groups: dict[int, Any] = {}
+    def _ask(self, batch: _Batch) -> None:
+        """Find the rules that match each event, for batch.fed."""
+        clock, find, candidates, fed = self._clock, self._plans.find, self._candidates, batch.fed
+        self._latest_us = max(self._latest_us, max((timestamp_us for _, timestamp_us in batch.events), default=0))
+        begun = clock()
+        for position, (decoded, timestamp_us) in enumerate(batch.events):
+            plan = find(decoded, timestamp_us, self._rules_of) if self._prefilter else None
+            if plan is not None:
+                asked: Sequence[int] = plan.asked
+                matched: Sequence[int] = plan.matching(decoded, timestamp_us, candidates)
+            else:
+                bucket = self._bucket(self._sources.of(decoded))
+                text = searched_text(decoded) if bucket.rules else ""
+                asked, matched = bucket.candidates(text), ()
+                if asked:
+                    view = View(decoded, text, timestamp_us)
+                    get, values = view.get, view.values
+                    begun = clock()
+                    matched = [place for place in asked if candidates[place].predicate(get, values, text)]
+            now = clock()
+            if now - begun > BUDGET_S:
+                self._find_slow(asked, View(decoded, searched_text(decoded), timestamp_us), batch)
+                now = clock()
+            begun = now
             for place in matched:
-                self._matched(place, view, groups, timestamp_us, position, batch)
+                positions = fed.get(place)
+                if positions is None:
+                    fed[place] = [position]
+                else:
+                    positions.append(position)
 
     def _rules_of(self, decoded: Decoded) -> tuple[Candidate, ...]:
         return self._bucket(self._sources.of(decoded)).rules
@@ -307,87 +314,90 @@ class DetectionEngine:
                     candidate.predicate = _never
                     self._plans.clear()
 
-    def _matched(
-        self, place: int, view: View, groups: dict[int, Any], timestamp_us: int, position: int, batch: _Batch
-    ) -> None:
-        linked = self._links[place]
-        rule = linked.rule
-        self.hits[rule.id] += 1
-        if linked.emits:
-            earlier = batch.per_rule.setdefault(place, [])
-            if len(earlier) < self._digest_above:
-                earlier.append((len(batch.matches), position))
-                batch.matches.append(_of_event(rule, view, timestamp_us, position))
-            else:
-                at = earlier[-1][0]
-                last = batch.matches[at]
-                batch.matches[at] = replace(
-                    last,
-                    count=last.count + 1,
-                    timestamp_us=max(last.timestamp_us, timestamp_us),
-                    first_us=min(last.first_us, timestamp_us),
-                    positions=(*last.positions, position),
+    def _tell(self, batch: _Batch) -> None:
+        """Make the matches of rules that are told of by themselves; of those beyond digest_above one for all."""
+        for place in sorted(batch.fed):
+            linked, positions = self._links[place], batch.fed[place]
+            rule = linked.rule
+            self.hits[rule.id] += len(positions)
+            if not linked.emits:
+                continue
+            events = batch.events
+            alone = min(len(positions), self._digest_above)
+            batch.matches += [_of_event(rule, batch.view(at), events[at][1], at) for at in positions[:alone]]
+            if len(positions) > alone:
+                last = batch.matches[-1]
+                others = tuple(positions[alone - 1 :])
+                times = [events[at][1] for at in others]
+                batch.matches[-1] = replace(
+                    last, count=len(others), timestamp_us=max(times), first_us=min(times), positions=others
                 )
-        feeders = self._feeders[place]
-        if feeders:
-            self._feed(feeders, groups, view, (timestamp_us, position), batch)
 
     # -- correlations
 
-    def _feed(
-        self, feeders: Sequence[Feeder], known: dict[int, Any], view: View, at: tuple[int, int], batch: _Batch
-    ) -> None:
-        """An event of time and position `at` for these correlations. `known`: what was read of it, by Feeder's keys."""
-        time_us, position = at
-        pending, positions, correlators = self._journal.pending, batch.positions, self._correlators
-        for feeder in feeders:
-            place, among, key, names, counted, value_key, _ = feeder
-            group = known.get(key)
-            if group is None:
-                group = known[key] = feeder.group(view) or ()
-            if not group and names:
+    def _correlate(self, batch: _Batch) -> None:
+        """Feed the correlations what rules matched, and those above them what they say."""
+        waiting = {feeder.place for base in batch.fed for feeder in self._feeders.get(base, ())}
+        runs: dict[tuple[int, int], Run] = {}  # of correlations that are fed by others: (correlation fed, feeding)
+        while waiting:
+            place = min(waiting)  # what a correlation is about stands before it
+            waiting.remove(place)
+            of_place = []
+            for base, feeder in self._fed_by[place]:
+                positions = batch.fed.get(base)
+                run = batch.feeds.run(base, feeder, positions) if positions else runs.get((place, base))
+                if run is not None and run.inputs:
+                    run.places.append(place)
+                    of_place.append(run)
+            if not of_place:
                 continue
-            value = None
-            if counted:
-                value = known.get(value_key, _UNREAD)
-                if value is _UNREAD:
-                    value = known[value_key] = feeder.value(view)
-                if value is None:
-                    continue
-            given = (group, time_us, among, value)
-            pending[place].append(given)
-            positions[place].append((group, position))
-            firing = correlators[place].feed(given)
-            if firing is not None:
-                self._fired(place, firing, view, position, batch)
+            run = together(of_place)
+            fired = [
+                (firing, run.positions[index], run.positions_of(firing.group, run.positions[index]))
+                for index, firing in self._correlators[place].feed_all(run.inputs)
+            ]
+            for above, derived in self._fired(place, fired, batch):
+                runs[above, place] = derived
+                waiting.add(above)
+        self._journal.fed((*batch.feeds.runs, *runs.values()))
 
-    def _put(self, place: int, given: Input, view: View | None, position: int, batch: _Batch) -> None:
-        inputs = self._journal.pending[place]
-        inputs.append(given)
-        batch.positions[place].append((given[0], position))
-        firing = self._correlators[place].feed(given)
-        if firing is not None:
-            self._fired(place, firing, view, position, batch)
+    def _fired_late(self, place: int, firings: Sequence[Firing], batch: _Batch) -> None:
+        """Tell of windows that are over, and feed those above."""
+        last = len(batch.events) - 1
+        positions = (last,) if last >= 0 else ()
+        for above, run in self._fired(place, [(firing, last, positions) for firing in firings], batch):
+            run.places.append(above)
+            self._journal.fed([run])
+            fired = self._correlators[above].feed_all(run.inputs)
+            self._fired_late(above, [firing for _, firing in fired], batch)
 
-    def _fired(self, place: int, firing: Firing, view: View | None, position: int, batch: _Batch) -> None:
+    def _fired(
+        self, place: int, fired: Sequence[tuple[Firing, int, tuple[int, ...]]], batch: _Batch
+    ) -> list[tuple[int, Run]]:
+        """Tell of what a correlation says: firings with the position that they came with and those they are about.
+        Gives what that is for the correlations above it."""
         linked = self._links[place]
         rule, spec = linked.rule, linked.rule.correlation
         assert spec is not None  # noqa: S101 - only correlations fire
-        self.hits[rule.id] += 1
-        group = tuple(zip(spec.group_by, firing.group, strict=True))
-        if linked.emits:
-            places = batch.places(place, firing.group) or ((position,) if position >= 0 else ())
-            batch.matches.append(_of_correlation(rule, firing, group, view, places))
-        if firing.again:
-            return
-        fields = dict(group)
-        for correlation, among in linked.feeds:
-            above = self._links[correlation].rule.correlation
-            assert above is not None  # noqa: S101 - feeds name correlations only
-            if all(name in fields for name in above.group_by):
-                values = tuple(fields[name] for name in above.group_by)
-                value = "\x1f".join(fields.get(name, "") for name in above.fields) if above.fields else None
-                self._put(correlation, (values, firing.last_us, among, value), view, position, batch)
+        self.hits[rule.id] += len(fired)
+        runs = {feeder: Run(place, feeder.among, [], []) for feeder in self._feeders.get(place, ())}
+        for firing, position, positions in fired:
+            group = tuple(zip(spec.group_by, firing.group, strict=True))
+            if linked.emits:
+                view = batch.view(position) if position >= 0 else None
+                batch.matches.append(_of_correlation(rule, firing, group, view, positions))
+            if firing.again:
+                continue
+            fields = dict(group)
+            for feeder, run in runs.items():
+                above = self._links[feeder.place].rule.correlation
+                assert above is not None  # noqa: S101 - feeds name correlations only
+                if all(name in fields for name in above.group_by):
+                    values = tuple(fields[name] for name in above.group_by)
+                    value = "\x1f".join(fields.get(name, "") for name in above.fields) if above.fields else None
+                    run.positions.append(position)
+                    run.inputs.append((values, firing.last_us, feeder.among, value))
+        return [(feeder.place, run) for feeder, run in runs.items() if run.inputs]
 
     def _bound(self) -> None:
         """Keep the groups of all correlations within bounds."""
@@ -409,7 +419,7 @@ class DetectionEngine:
     def begin(self) -> None:
         """Forget everything that was seen."""
         self._correlators = {place: Correlator(known.spec) for place, known in self._correlators.items()}
-        self._journal = Journal()
+        self._journal = Journal(self._links)
         self._latest_us = 0
         self.hits = Counter()
 

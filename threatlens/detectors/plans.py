@@ -92,10 +92,8 @@ class Plan:
         """The event as these rules ask for it."""
         return View(decoded, searched_text(decoded) if self._needs_text else "", timestamp_us)
 
-    def matching(
-        self, decoded: Decoded, timestamp_us: int, candidates: Mapping[int, Candidate]
-    ) -> tuple[Sequence[int], View | None]:
-        """The rules that match, in order, and the view if one was needed."""
+    def matching(self, decoded: Decoded, timestamp_us: int, candidates: Mapping[int, Candidate]) -> Sequence[int]:
+        """The rules that match, each once."""
         fields = decoded.fields
         view: View | None = None
         found = self._sure
@@ -132,7 +130,7 @@ class Plan:
             view = view or self.view(decoded, timestamp_us)
             get, values, whole = view.get, view.values, view.text
             found += tuple(order for order in set(ask) if candidates[order].predicate(get, values, whole))
-        return (sorted(found) if len(found) > 1 else found), view
+        return found
 
 
 def _read(decoded: Decoded, place: str | None) -> str:
