@@ -43,6 +43,14 @@ def stand_in() -> Flask:
         headers = {name.lower(): value for name, value in request.headers.items()}
         return jsonify(path=path, headers=headers, size=len(request.get_data()))
 
+    @app.route("/api/v1/wait")
+    def wait() -> Any:
+        return "", 429, {"X-Accel-Expires": "1", "Cache-Control": "no-store", "Vary": "Cookie"}
+
+    @app.route("/api/v1/cacheable")
+    def cacheable() -> Any:
+        return "{}", {"Cache-Control": "public, max-age=600", "Expires": "Fri, 01 Jan 2100 00:00:00 GMT"}
+
     def repeat(ws: Any) -> None:
         ws.send(json.dumps({name.lower(): value for name, value in request.headers.items()}))
         while True:
@@ -68,6 +76,7 @@ def nginx(folder: Path, upstream: int | str, *, below: str = "", **changes: str)
     replaced = [
         ("listen 80;", f"listen 127.0.0.1:{port};"),
         ("server unix:/run/threatlens/web.sock;", f"server {upstream};"),
+        ("/var/lib/nginx/threatlens", f"{folder}/refused"),
     ]
     if below:
         replaced += [
@@ -272,6 +281,22 @@ def test_heads_that_trickle_hold_up_nobody_and_end(tmp_path: Path, received: lis
     server.server_close()
 
     assert answers == [200] * 20
+
+
+def test_who_sends_wrong_tokens_without_end_is_answered_by_nginx(proxy: int, received: list[str]) -> None:
+    for _ in range(2):
+        ask(proxy, "/api/v1/cacheable", Authorization=TOKEN)
+    assert received[-2:] == ["/api/v1/cacheable?"] * 2, "no other answer to a token is kept"
+
+    first = ask(proxy, "/api/v1/wait", Authorization=TOKEN)
+    received.clear()
+    again = ask(proxy, "/api/v1/events", Authorization=TOKEN, X_Other="token")
+    page = ask(proxy, "/events")
+
+    assert first[0] == again[0] == 429
+    assert "x-accel-expires" not in again[1]
+    assert page[0] == 200, "without a token, the same address gets in"
+    assert received == ["/events?"]
 
 
 def test_versions_are_not_told(proxy: int) -> None:

@@ -114,9 +114,7 @@ class TokenBook:
         """
         if not token.startswith(PREFIX) or len(token) != len(PREFIX) + 43 or not token.isascii():
             return None
-        if time.monotonic() - self._token_read_at > SNAPSHOT_S:
-            self._read_tokens()
-        view = self._token_snapshot.get(hash_secret(token))
+        view = self._tokens_now().get(hash_secret(token))
         if view is None or (view.expires_at and view.expires_at <= now_us()):
             return None
         self._token_used[view.id] = now_us()
@@ -124,9 +122,7 @@ class TokenBook:
 
     def token_now(self, token_id: int) -> TokenView | None:
         """The token of this id, if it still holds; looking does not count as use."""
-        if time.monotonic() - self._token_read_at > SNAPSHOT_S:
-            self._read_tokens()
-        view = next((each for each in self._token_snapshot.values() if each.id == token_id), None)
+        view = next((each for each in self._tokens_now().values() if each.id == token_id), None)
         return None if view is None or (view.expires_at and view.expires_at <= now_us()) else view
 
     def tokens(self) -> list[TokenView]:
@@ -156,8 +152,20 @@ class TokenBook:
                     "UPDATE api_tokens SET last_used_at = ? WHERE id = ?", [(at, number) for number, at in used.items()]
                 )
 
+    def _tokens_now(self) -> dict[str, TokenView]:
+        """The snapshot; who finds it old reads it again, and whoever comes meanwhile waits for that one reading."""
+        if time.monotonic() - self._token_read_at > SNAPSHOT_S:
+            with self._token_lock:
+                if time.monotonic() - self._token_read_at > SNAPSHOT_S:
+                    self._token_snapshot, self._token_read_at = self._stored_tokens(), time.monotonic()
+        return self._token_snapshot
+
     def _read_tokens(self) -> None:
-        with self._token_lock, self.database.reading() as connection:
+        with self._token_lock:
+            self._token_snapshot, self._token_read_at = self._stored_tokens(), time.monotonic()
+
+    def _stored_tokens(self) -> dict[str, TokenView]:
+        with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT t.token_hash, t.id, t.name, t.role, t.created_at, t.last_used_at, t.user_id, t.prefix,"
                 " t.expires_at, t.scopes, t.sources, u.role, u.enabled"
@@ -170,8 +178,7 @@ class TokenBook:
                 scopes, sources = tuple(json.loads(row[9])) or SCOPES, tuple(json.loads(row[10]))
                 role = _lower(row[3], row[11])
                 found[row[0]] = TokenView(row[1], row[2], role, row[4], row[5], row[6], row[7], row[8], scopes, sources)
-            self._token_snapshot = found
-            self._token_read_at = time.monotonic()
+            return found
 
 
 def _lower(role: str, makers: str | None) -> str:

@@ -99,7 +99,7 @@ def test_a_wrong_token_costs_no_disk_access(app: Any, monkeypatch: pytest.Monkey
 
     for number in range(200):
         token = "tl_" + str(number).zfill(43)
-        assert client.get("/api/v1/events", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+        assert client.get("/api/v1/events", headers={"Authorization": f"Bearer {token}"}).status_code in {401, 429}
 
 
 def test_a_revoked_token_is_refused_at_once(app: Any) -> None:

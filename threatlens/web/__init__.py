@@ -18,6 +18,7 @@ from threatlens.web import (
     dashboard,
     dead_letters,
     decode,
+    doorstep,
     entities,
     error_pages,
     event_socket,
@@ -104,3 +105,5 @@ def register(app: Flask, hosts: list[str]) -> None:
     csrf.exempt(violations)  # browsers send them by themselves
     live.register(app, sock)
     app.register_blueprint(event_socket.make_blueprint(sock))
+    found = app.extensions["threatlens"]
+    app.wsgi_app = doorstep.Doorstep(app.wsgi_app, found.store, found.settings.proxies)  # type: ignore[method-assign]

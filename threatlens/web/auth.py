@@ -22,7 +22,7 @@ from threatlens.store_tokens import SCOPES, TokenView
 from threatlens.web.context import services
 from threatlens.web.problems import ProblemError, request_id
 
-_BEARER = re.compile(r"[Bb]earer (tl_[A-Za-z0-9_-]{43})")
+BEARER = re.compile(r"[Bb]earer (tl_[A-Za-z0-9_-]{43})")
 #: What needs no role at all.
 PUBLIC = "public"
 
@@ -80,7 +80,7 @@ def access_of(view: Callable[..., Any] | None) -> Access | None:
 
 def bearer_token() -> str | None:
     """The token that the request carries, if it has the shape of one."""
-    match = _BEARER.fullmatch(request.headers.get("Authorization", ""))
+    match = BEARER.fullmatch(request.headers.get("Authorization", ""))
     return match[1] if match else None
 
 
@@ -89,12 +89,14 @@ def authenticate() -> Actor:
     token = bearer_token()
     view = services().store.check_token(token) if token else None
     if view is None:
-        raise ProblemError(
-            401,
-            "A valid token is needed: Authorization: Bearer tl_...",
-            headers={"WWW-Authenticate": 'Bearer realm="ThreatLens"'},
-        )
+        raise wrong_token()
     return token_actor(view)
+
+
+def wrong_token() -> ProblemError:
+    """What is said to a program without a token that holds."""
+    challenge = {"WWW-Authenticate": 'Bearer realm="ThreatLens"'}
+    return ProblemError(401, "A valid token is needed: Authorization: Bearer tl_...", headers=challenge)
 
 
 def token_actor(view: TokenView) -> Actor:
@@ -160,9 +162,13 @@ def record(action: str, target: str = "", detail: Mapping[str, Any] | None = Non
 
 def client_address() -> str:
     """Where the request comes from: the peer, or what a proxy that is trusted says about it."""
-    peer = request.remote_addr or "unix"
-    trusted = services().settings.proxies
-    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+    return address_of(request.environ, services().settings.proxies)
+
+
+def address_of(environ: Mapping[str, Any], trusted: tuple[str, ...]) -> str:
+    """Likewise, of a request that is not in the app yet."""
+    peer = environ.get("REMOTE_ADDR") or "unix"
+    hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
     while peer in trusted and hops:
         peer = hops.pop()
     try:

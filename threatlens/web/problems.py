@@ -25,6 +25,9 @@ from threatlens.errors import (
 )
 from threatlens.web.strict_json import dumps
 
+#: The content type of a problem.
+PROBLEM_TYPE = "application/problem+json"
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,24 +47,34 @@ class ProblemError(ThreatLensError):
 def request_id() -> str:
     """The random name of the current request, in every answer's X-Request-Id and in our own log."""
     if "request_id" not in g:
-        g.request_id = secrets.token_hex(8)
+        g.request_id = new_request_id()
     return str(g.request_id)
 
 
-def answer_problem(error: Exception) -> Response:
-    """The answer for whatever went wrong while a program's request was served."""
-    problem = _problem(error)
+def new_request_id() -> str:
+    """A random name for one request."""
+    return secrets.token_hex(8)
+
+
+def problem_text(problem: ProblemError, request_id: str) -> bytes:
+    """The problem as JSON."""
     document: dict[str, object] = {
         "type": f"urn:threatlens:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
         "detail": str(problem),
         "code": problem.code,
-        "request_id": request_id(),
+        "request_id": request_id,
     }
     if problem.field:
         document["field"] = problem.field
-    response = Response(dumps(document), problem.status, mimetype="application/problem+json")
+    return dumps(document)
+
+
+def answer_problem(error: Exception) -> Response:
+    """The answer for whatever went wrong while a program's request was served."""
+    problem = _problem(error)
+    response = Response(problem_text(problem, request_id()), problem.status, mimetype=PROBLEM_TYPE)
     response.headers.update(problem.headers)
     response.headers["X-Request-Id"] = request_id()
     response.headers["Cache-Control"] = "no-store"

@@ -10,7 +10,7 @@ from flask import current_app
 from threatlens.web.context import services
 
 #: Sockets of one person at once: as many live pages. Programs share what is there.
-MAX_PER_PERSON = 10
+MAX_PER_PERSON = 5
 
 
 class Seats:

@@ -37,6 +37,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+HSTS = "max-age=31536000; includeSubDomains"
 STATIC_FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -73,7 +74,7 @@ def add_headers(response: Response) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
         response.vary.add("Cookie")
     if request.is_secure:
-        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
     return response
 
 
