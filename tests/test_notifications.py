@@ -13,9 +13,10 @@ from threatlens.broadcaster import EventBroadcaster, Place
 from threatlens.channels import Delivery
 from threatlens.channels.email import compose
 from threatlens.config_values import MonitoringConfig, NotificationRule, Secret, SlackChannel, WebhookChannel
-from threatlens.errors import ChannelError
+from threatlens.errors import ChannelError, StoreUnavailable
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.notifications import GIVE_UP_US, Happening, NotificationManager, after_quiet, within
+from threatlens.notifications_arrived import Arrivals
 from threatlens.processor import QueueProcessor
 from threatlens.sources.base import LogSourceConfig
 
@@ -65,11 +66,11 @@ class Bench:
         self.ring = EventBroadcaster()
         self.manager = self.again()
 
-    def again(self) -> NotificationManager:
+    def again(self, arrivals: Arrivals | None = None) -> NotificationManager:
         """As after a restart."""
         self.manager = NotificationManager(
             self.store, lambda: self.config, None, self.ring, base_url="https://lens.example.org",
-            clock_us=lambda: self.now, jitter=lambda: 0.5, build=self.receiver.build,
+            clock_us=lambda: self.now, jitter=lambda: 0.5, build=self.receiver.build, arrivals=arrivals,
         )  # fmt: skip
         return self.manager
 
@@ -367,6 +368,38 @@ def test_a_crash_between_sending_and_noting_it_repeats_the_same_key(bench, monke
     bench.send()
     (_, first), (_, second) = bench.receiver.got
     assert first == second
+
+
+def test_a_crash_once_the_answer_is_in_the_file_repeats_nothing(bench, monkeypatch, tmp_path):
+    path = str(tmp_path / "arrived")
+    bench.again(Arrivals(path))
+    bench.happen()
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "mark_sent", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            bench.send()
+
+    bench.again(Arrivals(path))
+    bench.happen(thread="another")
+    bench.send()
+
+    assert len(bench.receiver.got) == 2
+    assert [row.status for row in bench.history()] == ["sent", "sent"]
+    assert (tmp_path / "arrived").read_bytes() == b"", "what is noted is not kept"
+
+
+def test_a_database_that_cannot_note_what_arrived_sends_it_to_nobody_twice(bench, monkeypatch):
+    bench.happen()
+    away = StoreUnavailable("the disk of the database is full", reason="disk_full")
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "mark_sent", lambda *_: (_ for _ in ()).throw(away))
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                bench.send()
+    bench.send()
+
+    assert len(bench.receiver.got) == 1
+    assert [row.status for row in bench.history()] == ["sent"]
 
 
 def test_a_restart_floods_nobody(bench):

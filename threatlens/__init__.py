@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.language_model import LanguageModel
     from threatlens.models import db
     from threatlens.notifications import NotificationManager
+    from threatlens.notifications_arrived import Arrivals
     from threatlens.outbound import OutboundClient
     from threatlens.own_alerts import ADVICE, OwnAlerts
     from threatlens.own_decoders import OwnDecoders
@@ -101,6 +102,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         base_url=settings.base_url,
         report=reporter.pdf,
         answers=answers,
+        arrivals=Arrivals(settings.arrivals_path),
     )
     rules = RuleLibrary(settings, store, geo=geo, own=ADVICE)
     language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)

@@ -41,6 +41,7 @@ from threatlens.config_values import (
 )
 from threatlens.errors import ChannelError, ConfigError
 from threatlens.event import EventUpdate, rfc3339
+from threatlens.notifications_arrived import Arrivals
 from threatlens.redaction import masked
 from threatlens.store import EventStore
 from threatlens.store_notifications import HOUR_US, STORM, WORSE_BY, Due, Occurrence
@@ -106,6 +107,7 @@ class NotificationManager:
         jitter: Callable[[], float] = random.random,
         report: Callable[[int], Attachment | None] = lambda _report_id: None,
         answers: AnswerLinks | None = None,
+        arrivals: Arrivals | None = None,
         build: Callable[[Channel, OutboundClient], NotificationChannel] | None = None,
     ) -> None:
         self._store = store
@@ -117,6 +119,7 @@ class NotificationManager:
         self._jitter = jitter
         self._report = report
         self._answers = answers
+        self._arrivals = arrivals or Arrivals()
         self._build = build or notifier
 
     # -- what is to be told
@@ -191,6 +194,9 @@ class NotificationManager:
     def channels_with_work(self) -> list[str]:
         """Queue what became due, and name the channels that have something to send and may try."""
         now_us = self._clock_us()
+        if keys := self._arrivals.before():
+            self._store.note_arrived(keys, now_us)
+        self._arrivals.settle()
         self._store.queue_updates(now_us, {each.name: each.max_per_minute for each in self._config().channels})
         due = self._store.has_due(now_us)
         if not due:
@@ -215,6 +221,9 @@ class NotificationManager:
         return sent
 
     def _send(self, channel: Channel, due: Due) -> bool:
+        if (arrived := self._arrivals.of(due.key)) is not None:  # the database was away when it was to be noted
+            self._note(due, due.title, *arrived)
+            return True
         payload = due.payload
         if not payload:
             message = self._message(due)
@@ -230,10 +239,15 @@ class NotificationManager:
         except (ChannelError, ConfigError) as error:
             self._failed(channel, due, error)
             return False
-        now_us = self._clock_us()
-        self._store.mark_sent(due, "\n".join(delivery.transcript), now_us)
-        self._announce(due, message, "sent", now_us)
+        arrived = ("\n".join(delivery.transcript), self._clock_us())
+        self._arrivals.add(due.key, *arrived)  # at once: whatever stands between the answer and this is sent twice
+        self._note(due, message.title, *arrived)
         return True
+
+    def _note(self, due: Due, title: str, transcript: str, now_us: int) -> None:
+        self._store.mark_sent(due, transcript, now_us)
+        self._arrivals.noted(due.key)
+        self._announce(due, title, "sent", now_us)
 
     def _failed(self, channel: Channel, due: Due, error: ChannelError | ConfigError) -> None:
         now_us = self._clock_us()
@@ -261,11 +275,11 @@ class NotificationManager:
         if disabled and due.kind != "system":
             title = f"The channel {channel.name} does not work: {words}"
             self.tell_all("system", f"channel:{channel.name}", visible(title, 200), severity=7, but=channel.name)
-        self._announce(due, self._message(due), "failed" if not retry_us or disabled else "retrying", now_us)
+        self._announce(due, self._message(due).title, "failed" if not retry_us or disabled else "retrying", now_us)
 
-    def _announce(self, due: Due, message: Message, status: str, now_us: int) -> None:
+    def _announce(self, due: Due, title: str, status: str, now_us: int) -> None:
         data = {
-            "id": due.id, "channel": due.channel, "status": status, "title": message.title, "severity": due.severity,
+            "id": due.id, "channel": due.channel, "status": status, "title": title, "severity": due.severity,
             "incident_id": due.incident_id, "event_id": due.last_event_id, "count": due.n, "kind": due.kind,
         }  # fmt: skip
         self._broadcaster.publish_update(EventUpdate("notification", data, now_us, priority=3, id=due.id))

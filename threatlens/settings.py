@@ -78,6 +78,11 @@ class Settings:
         return os.path.join(self.data, "engine.json")
 
     @property
+    def arrivals_path(self) -> str:
+        """Which messages arrived and are not noted in the database yet; never fsynced."""
+        return os.path.join(self.data, "notifications.arrived")
+
+    @property
     def database_path(self) -> str:
         """The SQLite file."""
         return self.database_url.removeprefix("sqlite:///")

@@ -336,6 +336,16 @@ class Outbox:
                 (due.channel, now_us),
             )
 
+    def note_arrived(self, keys: Sequence[str], now_us: int) -> None:
+        """Those of these messages that wait have arrived before, and that could not be noted."""
+        with self.database.writing() as connection:
+            for key in keys:
+                connection.exec_driver_sql(
+                    "UPDATE notification_history SET status = 'sent', sent_at = ?, tries = tries + 1,"
+                    " error_message = NULL WHERE key = ? AND status = 'pending'",
+                    (now_us, key),
+                )
+
     def mark_failed(
         self, due: Due, error: str, transcript: str, *, retry_us: int, open_until_us: int, disabled: str
     ) -> None:
