@@ -15,6 +15,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 LINES, UNTRUSTED = "sources/test_bad_lines.py", "decoders/test_untrusted_lines.py"
+PATTERN_STEPS = "decoders/test_pattern_steps.py"
 FILES, CONFIG = "sources/test_bad_files.py", "config/test_config_bad_inputs.py"
 PAGES, TIMES = "web/test_pages.py", "decoders/test_times.py"
 STRANGE = (LINES, "test_a_strange_line_is_stored_byte_for_byte")
@@ -83,7 +84,7 @@ REQUESTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("test_query.py", "test_any_text_is_a_filter_or_a_query_error"),
         (SEARCH, "test_a_search_that_takes_too_long_says_how_far_it_came_and_goes_on_from_there"),
     ),
-    "H10": ((UNTRUSTED, "test_no_pattern_can_be_made_to_backtrack_without_bound"),),
+    "H10": ((PATTERN_STEPS, "test_no_pattern_runs_long_on_lines_made_to_make_it"),),
     "H11": ((EVENTS, "test_a_parameter_that_cannot_be_used_is_named"),),
     "H12": ((API, "test_a_body_is_read_strictly"), MATRIX),
     "H13": (
@@ -205,7 +206,7 @@ REQUIREMENTS: dict[str, tuple[tuple[str, str], ...]] = {
         (HTTP, "test_slack_gets_blocks_in_which_strangers_cannot_call_anybody"),
         ("channels/test_email.py", "test_a_mail_arrives_in_text_and_html_with_what_strangers_wrote_inert"), STAYS_TEXT,
     ),
-    "R36": ((UNTRUSTED, "test_no_pattern_can_be_made_to_backtrack_without_bound"),),
+    "R36": ((PATTERN_STEPS, "test_no_pattern_runs_long_on_lines_made_to_make_it"),),
     "R37": ((HOUSE, "test_every_module"), (CONFIG, "test_c01_")),
     "R38": ((UNTRUSTED, "test_a_forged_second_line_is_its_own_line"),),
     "R39": (("detectors/test_engine.py", "test_spoofed_addresses_take_bounded_memory_and_hide_no_attack"),),
@@ -252,7 +253,7 @@ ROWS: dict[str, tuple[tuple[str, str], ...]] = {
     "L27": ((UNTRUSTED, "test_a_forged_second_line_is_its_own_line"),),
     "L28": (("decoders/test_decoders_family.py", "test_a_sample_comes_out_as_it_says"),),
     "L29": (
-        (UNTRUSTED, "test_no_pattern_can_be_made_to_backtrack_without_bound"),
+        (PATTERN_STEPS, "test_no_pattern_runs_long_on_lines_made_to_make_it"),
         (UNTRUSTED, "test_lines_made_to_run_long_are_decoded"),
     ),
     "L30": ((UNTRUSTED, "test_deep_json_is_an_error_of_that_line_only"),),

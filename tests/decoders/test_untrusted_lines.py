@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import re._constants as constants
-import re._parser as parser
 
 import orjson
 import pytest
@@ -15,7 +12,7 @@ from hypothesis import strategies as st
 from test_decoders_family import READ_AT_S, samples
 
 from threatlens.decoders import FORMATS, SourceDecoder, decode_stored
-from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, PATTERNS, VALUE_CHARS
+from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, VALUE_CHARS
 from threatlens.decoders.json_lines import _CHECKED, _TEXTS
 from threatlens.decoders.records import to_json
 from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, PARSE_ERROR, TIME_CLAMPED, TIME_ERROR, Decoded
@@ -182,98 +179,6 @@ def test_an_impossible_year_is_clamped(time):
     decoded = decode(f"{time} web1 app: x")
     assert decoded.flags & TIME_CLAMPED
     assert decoded.timestamp_us in {0, int(READ_AT_S * 1e6)}
-
-
-def repeats(tokens, inside=False):
-    """Every unbounded repeat of a parsed pattern that a backtracking matcher could take in more than one way."""
-    previous = None
-    for operation, argument in tokens:
-        if operation in (constants.MAX_REPEAT, constants.MIN_REPEAT, constants.POSSESSIVE_REPEAT):
-            low, high, body = argument
-            if operation is constants.POSSESSIVE_REPEAT:
-                yield from repeats(body, inside)
-                previous = None
-                continue
-            unbounded = high is constants.MAXREPEAT
-            many = unbounded and not separated(body)
-            if many and inside:
-                yield "nested"
-            if unbounded and previous is not None and overlap(previous, body):
-                yield "adjacent"
-            yield from repeats(body, inside or many)
-            previous = body if unbounded else (previous if low == 0 else None)
-        else:
-            for part in groups(operation, argument):
-                yield from repeats(part, inside)
-            if operation is not constants.AT and operation is not constants.ASSERT_NOT:
-                previous = None
-
-
-def groups(operation, argument):
-    if operation is constants.SUBPATTERN:
-        return [argument[3]]
-    if operation is constants.BRANCH:
-        return argument[1]
-    if operation in (constants.ASSERT, constants.ASSERT_NOT):
-        return [argument[1]]
-    if operation is constants.ATOMIC_GROUP:
-        return [argument]
-    return []
-
-
-def separated(body):
-    """Whether each turn of the repeat begins with a character that fixes where it begins (the unrolled loop)."""
-    operation, argument = body[0]
-    return len(body) > 1 and operation is constants.LITERAL and chr(argument) in "\\[ "
-
-
-def overlap(first, second):
-    """Whether two single-character bodies can match the same character."""
-    if len(first) != 1 or len(second) != 1:
-        return False
-    probes = "a0 .:/-\\\"'=[](;\n\t_"
-    return any(fits(first, probe) and fits(second, probe) for probe in probes)
-
-
-def fits(body, probe):
-    operation, argument = body[0]
-    code = ord(probe)
-    if operation is constants.ANY:
-        return True
-    if operation is constants.LITERAL:
-        return argument == code
-    if operation is constants.NOT_LITERAL:
-        return argument != code
-    if operation is constants.IN:
-        negated = argument[0][0] is constants.NEGATE
-        hit = False
-        for kind, value in argument:
-            if kind is constants.LITERAL:
-                hit |= value == code
-            elif kind is constants.RANGE:
-                hit |= value[0] <= code <= value[1]
-            elif kind is constants.CATEGORY:
-                word = str(value)
-                belongs = (
-                    probe.isspace()
-                    if "SPACE" in word
-                    else probe.isdigit()
-                    if "DIGIT" in word
-                    else probe.isalnum() or probe == "_"
-                )
-                hit |= belongs != ("NOT" in word)
-        return hit != negated
-    return False
-
-
-@pytest.mark.parametrize("pattern", sorted(set(PATTERNS)))
-def test_no_pattern_can_be_made_to_backtrack_without_bound(pattern):
-    assert list(repeats(parser.parse(pattern, re.ASCII | re.DOTALL))) == []
-
-
-def test_the_check_of_patterns_finds_bad_ones():
-    for bad in (r"(a+)+$", r"(?:\w*x?)*y", r"\s*\s*z", r"a*[ab]*c"):
-        assert list(repeats(parser.parse(bad))), bad
 
 
 EVIL = [

@@ -36,7 +36,7 @@ _MESSAGES = Table(
             row(r"user (?P<user>.*): authentication failure for .*", "http_login", "failure"),
             row(r"user (?P<user>.*): [Pp]assword [Mm]ismatch.*", "http_login", "failure"),
             row(
-                r"user (?P<user>.{0,512}?) in realm .{0,4096}? (?:not found|denied by provider): .*",
+                r"user (?>(?P<user>.{0,512}?) in realm ).{0,4096}? (?:not found|denied by provider): .*",
                 "http_login",
                 "failure",
             ),
@@ -45,7 +45,9 @@ _MESSAGES = Table(
         ],
         "Authorization": [
             row(
-                r"Authorization of user (?P<user>.{0,512}?) to access .{0,4096}? failed, reason: .*", _DENIED, "failure"
+                r"Authorization of user (?>(?P<user>.{0,512}?) to access ).{0,4096}? failed, reason: .*",
+                _DENIED,
+                "failure",
             )
         ],
         "AuthType": [row(r"AuthType .*", "http_login", "failure")],

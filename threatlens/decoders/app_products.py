@@ -83,7 +83,7 @@ DECODERS = (
         said={
             "message": [
                 row(
-                    r"Login failed: '?(?P<user>.{0,1000}?)'? \(Remote IP: '?" + IP + r"'?(?:, .*)?\)",
+                    r"Login failed: '?(?>(?P<user>(?:.{0,1000}[^'])?)'? \(Remote IP: '?)" + IP + r"'?(?:, [^()]*)?\)",
                     "login",
                     "failure",
                 ),
@@ -145,7 +145,7 @@ DECODERS = (
                     "login",
                     "success",
                 ),
-                row(r".*user '(?P<user>.*)' (?P<reason>is banned until).*", "login_refused", "failure"),
+                row(r"(?>.*?user ')(?>(?P<user>.*)' (?P<reason>is banned until)).*", "login_refused", "failure"),
                 row(
                     r".*[Cc]redentials (?P<reason>is wrong|are wrong|invalid).*user '?(?P<user>[^']*)'?.*",
                     "login",

@@ -158,7 +158,7 @@ APPLICATIONS = (
                 failed(
                     r"\[(?:ERROR|WARNING)\] \[[^\]]{1,200}\](?:\[client IP=\""
                     + chain
-                    + r"\"[^\]]{0,200} user agent=\".*\"\])?: "
+                    + r"\"(?>[^\]]{0,200}? user agent=\").*\"\])?: "
                     r"failed to authenticate user:(?P<user>.*), error:(?P<reason>.*)"
                 )
                 for chain in (_CHAIN, _INSIDE)
@@ -463,7 +463,7 @@ APPLICATIONS = (
                     + r" - (?P<user>.*) \"(?P<http_method>[A-Z]{3,8}) (?P<url>\S*) HTTP/[0-9.]{1,3}\" "
                     r"FAILED LOGIN \w{4,12}: (?P<reason>.*)"
                 ),
-                accepted(r"info \[\w{4,12}\] " + IP + r" (?:NEW|PURGE) (?P<user>.*):\S{1,100} address=.*"),
+                accepted(r"info \[\w{4,12}\] " + IP + r" (?:NEW|PURGE) (?P<user>.*):[^\s:]{1,100} address=.*"),
             ]
         },
     ),

@@ -20,7 +20,7 @@ _V4 = (
 )
 _PAIRS = r"(?:,\w+=\"[^\"]*\"){0,12}?"
 _REMOTE = (
-    rf"{_PAIRS},AccountID=\"(?P<user>.*)\",SessionID=\"[^\"]*\"{_PAIRS},"
+    rf"(?>{_PAIRS},AccountID=\")(?>(?P<user>.*)\",SessionID=\")[^\"]*\"{_PAIRS},"
     r"RemoteAddress=\"IPV[46]/(?P<transport>\w+)/(?P<src>[^/\"\s]+)/(?P<sport>[0-9]{1,5})\".*"
 )
 _FAILED = (
@@ -53,8 +53,8 @@ _TABLE = Table(
                 "failure",
             ),
             row(
-                rf"{_C}Registration of '(?P<user>.*)'"
-                rf" rejected: '(?P<reason>.*)' from: '{_V4}'",
+                rf"{_C}Registration of '(?>(?P<user>.*)' rejected: ')"
+                rf"(?P<reason>.*)' from: '{_V4}'",
                 "sip_login",
                 "failure",
             ),

@@ -29,7 +29,8 @@ _MYSQL = Table(
                 "failure",
             ),
             row(
-                rf"{_BEFORE}Aborted connection [0-9]+ to db: '(?P<database>.{{0,200}})' user: '(?P<user>.{{0,200}})'"
+                rf"{_BEFORE}Aborted connection [0-9]+ to db: '(?>(?P<database>.{{0,200}}?)' user: ')"
+                rf"(?P<user>.{{0,200}})'"
                 rf" host: '(?P<src>[^'\s]*)'.*",
                 "database_disconnect",
                 **_DB,
@@ -119,13 +120,18 @@ _MSSQL = Table(
     {
         "": [
             row(
-                r"Login failed for user '(?P<user>.{0,256})'\. (?:Reason:"
-                r" (?P<reason>.{0,1000}) )?\[CLIENT: (?P<src>[^\]\s]+)\]\s*",
+                r"Login failed for user '(?>(?P<user>.{0,256})'\. Reason: )"
+                r"(?P<reason>.{0,1000}) \[CLIENT: (?P<src>[^\]\s]+)\]\s*",
                 _LOGIN,
                 "failure",
             ),
             row(
-                r"Login succeeded for user '(?P<user>.{0,256})'\. .{0,1000}\[CLIENT: (?P<src>[^\]\s]+)\]\s*",
+                r"Login failed for user '(?P<user>.{0,256})'\. \[CLIENT: (?P<src>[^\]\s]+)\]\s*",
+                _LOGIN,
+                "failure",
+            ),
+            row(
+                r"Login succeeded for user '(?>(?P<user>.{0,256}?)'\. ).{0,1000}\[CLIENT: (?P<src>[^\]\s]+)\]\s*",
                 _LOGIN,
                 "success",
             ),

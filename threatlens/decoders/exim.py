@@ -56,14 +56,19 @@ _TABLE = Table(
             ),
             row(rf"{_ID}rejected (?P<method>[\w/ ]+) from {_H}: (?P<reason>.*)", "mail_rejected", "failure", **_MAIL),
             row(
-                rf"{_ID}SMTP (?:protocol synchronization error|protocol error).{{0,400}}"
-                rf" {_H}.*",
+                rf"{_ID}SMTP protocol (?:synchronization )?error(?: \([^()]{{0,200}}\))?:?(?: in| rejected)?"
+                rf"(?: connection from| \"[^\"]{{0,400}}\")? {_H}.*",
                 "mail_protocol_error",
                 "failure",
                 **_MAIL,
             ),
             row(rf"{_ID}SMTP call from {_H} dropped: (?P<reason>.*)", "mail_protocol_error", "failure", **_MAIL),
-            row(rf"{_ID}SMTP (?:command timeout|data timeout).{{0,400}} {_H}(?:\s.*)?", "mail_timeout", **_NET),
+            row(
+                rf"{_ID}SMTP (?:command|data) timeout(?: \([^()]{{0,200}}\))?"
+                rf"(?: on (?:\w{{1,20}} )?connection from)? {_H}(?:\s.*)?",
+                "mail_timeout",
+                **_NET,
+            ),
             row(
                 rf"{_ID}(?:SMTP connection from|no MAIL in"
                 rf" SMTP connection from|Connection from) {_H}.*",
@@ -73,14 +78,15 @@ _TABLE = Table(
             row(
                 rf"{_ID}(?P<reason>(?:unqualified sender|unqualified recipient|syntactically invalid argument|too many"
                 rf" connections|unexpected disconnection|dropped: |Warning: |TLS error|login attempt)"
-                rf"(?:(?! (?:H=|from |on connection))[^\[(]){{0,300}}+).{{0,400}}?{_H}(?:\s.*)?",
+                rf"(?:(?! (?:H=|from |on connection))[^\[(]){{0,300}}+)"
+                rf"(?>(?:\([^()\[\]]{{0,100}}\))?[^\[(]{{0,400}}? (?=[\[(]|H=|[\w.-]{{1,255}} [\[(])){_H}(?:\s.*)?",
                 "mail_rejected",
                 "failure",
                 **_MAIL,
             ),
             row(rf"{_ID}(?P<reason>auth_\w+ authenticator failed|.{{1,60}}) for {_H}: 535 .*", "mail_login", "failure"),
             row(
-                rf"{_ID}<= (?P<sender>\S+) {_FROM}(?:(?! A=).){{0,2000}}+ A=(?P<method>\w+):(?P<user>\S+).*",
+                rf"{_ID}<= (?P<sender>\S+) (?>{_FROM})(?:(?! A=).){{0,2000}}+ A=(?P<method>\w+):(?P<user>\S+).*",
                 "mail_received",
                 "success",
                 **_MAIL,

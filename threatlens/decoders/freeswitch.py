@@ -14,17 +14,17 @@ _TABLE = Table(
     {
         "SIP": [
             row(
-                rf"SIP auth failure \((?P<method>\w+)\) on sofia profile '.*' for \[(?P<user>.*)@[^\]]*\]{_AT}",
+                rf"SIP auth failure \((?P<method>\w+)\) on sofia profile '[^']*' for \[(?P<user>.*)@[^\]@]*\]{_AT}",
                 "sip_login",
                 "failure",
             ),
             row(
-                rf"SIP auth challenge \((?P<method>\w+)\) on sofia profile '.*' for \[(?P<user>.*)@[^\]]*\]{_AT}",
+                rf"SIP auth challenge \((?P<method>\w+)\) on sofia profile '[^']*' for \[(?P<user>.*)@[^\]@]*\]{_AT}",
                 "sip_challenge",
                 "failure",
             ),
         ],
-        "Can't": [row(rf"Can't find user \[(?P<user>.*)@[^\]]*\]{_AT}", "sip_login", "failure")],
+        "Can't": [row(rf"Can't find user \[(?P<user>.*)@[^\]@]*\]{_AT}", "sip_login", "failure")],
         "": [
             row(
                 r"IP (?P<src>\S+) Rejected by (?:register )?acl \"(?P<rule>[^\"]*)\".*",

@@ -65,7 +65,7 @@ _SAMBA = Table(
             ),
             row(
                 r"\s*check_ntlm_password:  Authentication for user \["
-                r"(?P<user>.*)\] -> \[.*\] FAILED with error (?P<reason>NT_STATUS_\w+).*",
+                r"(?>(?P<user>.*)\] -> \[).*\] FAILED with error (?P<reason>NT_STATUS_\w+).*",
                 "smb_login",
                 "failure",
             ),

@@ -22,7 +22,7 @@ PRODUCTS = (
     layout(
         "zookeeper",
         rf"{_TIME} (?:\[myid:[^\]\s]{{0,20}}\] )?- {_LEVEL} {{1,2}}"
-        r"\[(?P<thread>[^@]{0,300}?):?(?P<logger>[\w$]{1,100})@(?P<log__origin__file__line>[0-9]{1,6})\]"
+        r"\[(?:(?P<thread>[^@]{0,300}):)?(?P<logger>[\w$]{1,100})@(?P<log__origin__file__line>[0-9]{1,6})\]"
         r" - (?P<message>.*)",
         about="Apache ZooKeeper.",
         leads=("0000-00-00 00:00:00,000 - A", "0000-00-00 00:00:00,000 [aaaa:"),

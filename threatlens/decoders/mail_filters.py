@@ -39,22 +39,22 @@ _AMAVIS = Table(
     {
         "": [
             row(
-                r"\([\w-]+\) Blocked INFECTED \((?P<rule>.*?)\).*? \["
-                r"(?P<src>[^\]\s]+)\](?::[0-9]+)? .*?<(?P<sender>[^>]*)> -> <(?P<recipient>[^>]*)>.*",
+                r"\([\w-]+\) Blocked INFECTED \((?>(?P<rule>.*?)\))(?>.*? \["
+                r"(?P<src>[^\]\s]+)\])(?::[0-9]+)? (?>.*?<(?P<sender>[^<>]*)> -> <)(?P<recipient>[^>]*)>.*",
                 "malware_found",
                 "failure",
                 **_MALWARE,
             ),
             row(
-                r"\([\w-]+\) Blocked (?P<reason>[\w-]+) .{0,200}?\["
-                r"(?P<src>[0-9A-Fa-f.:]+)\](?::[0-9]+)? .{0,200}?<(?P<sender>[^>]*)> -> <(?P<recipient>[^>]*)>.*",
+                r"\([\w-]+\) Blocked (?P<reason>[\w-]+) (?>.{0,200}?\["
+                r"(?P<src>[0-9A-Fa-f.:]+)\])(?::[0-9]+)? (?>.{0,200}?<(?P<sender>[^<>]*)> -> <)(?P<recipient>[^>]*)>.*",
                 "mail_rejected",
                 "failure",
                 **_MAIL,
             ),
             row(
-                r"\([\w-]+\) Passed (?P<reason>[\w-]+) .{0,200}?\["
-                r"(?P<src>[0-9A-Fa-f.:]+)\](?::[0-9]+)? .{0,200}?<(?P<sender>[^>]*)> -> <(?P<recipient>[^>]*)>.*",
+                r"\([\w-]+\) Passed (?P<reason>[\w-]+) (?>.{0,200}?\["
+                r"(?P<src>[0-9A-Fa-f.:]+)\])(?::[0-9]+)? (?>.{0,200}?<(?P<sender>[^<>]*)> -> <)(?P<recipient>[^>]*)>.*",
                 "mail_received",
                 "success",
                 **_MAIL,

@@ -17,7 +17,7 @@ _CYRUS = Table(
         "badlogin:": [
             row(
                 r"badlogin: \[?[^\[\]]*\[(?P<src>[^\]\s]+)\]\]? "
-                r"(?P<method>\S+) (?P<user>\S+@\S+) (?P<reason>.*)",
+                r"(?P<method>\S+) (?P<user>\S+@[^\s@]+) (?P<reason>.*)",
                 _LOGIN,
                 "failure",
             ),
@@ -34,14 +34,15 @@ _CYRUS = Table(
         "starttls:": [row(r"starttls: .*", "tls_handshake", **_NET)],
     }
 )
-_SENDMAIL_AT = r"(?:[^\s\[\],]+ )?\[(?P<src>[^\]\s]+)\](?: \(may be forged\))?"
+_SENDMAIL_AT = r"(?:[^\s\[\],=]+ )?\[(?P<src>[^\]\s]+)\](?: \(may be forged\))?"
 _QID = r"(?:(?P<queue_id>\w{10,20}|NOQUEUE): )?"
 _SENDMAIL = Table(
     {
         "": [
             row(
                 rf"{_QID}AUTH failure \((?P<method>[^()]*)\): "
-                rf"(?P<reason>.{{0,300}}?),? (?:user=(?P<user>.*), )?relay={_SENDMAIL_AT}(?:,.*)?",
+                rf"(?P<reason>(?:(?!,? (?:user|relay)=).){{0,300}}+),? "
+                rf"(?:user=(?P<user>.*), )?relay={_SENDMAIL_AT}(?:,.*)?",
                 _LOGIN,
                 "failure",
             ),

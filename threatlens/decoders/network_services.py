@@ -79,8 +79,8 @@ _DANTE = Table(
                 **_NET,
             ),
             row(
-                r"info: pass\([0-9]+\): (?P<transport>\w+)/\w+ [\]\[]: (?:\S+%)?"
-                r"(?:\S+@)?(?P<src>[0-9A-Fa-f.:]+)\.(?P<sport>[0-9]{1,5}) (?P<reason>.*)",
+                r"info: pass\([0-9]+\): (?P<transport>\w+)/\w+ [\]\[]: "
+                r"(?:\S+[%@])?(?P<src>[0-9A-Fa-f.:]+)\.(?P<sport>[0-9]{1,5}) (?P<reason>.*)",
                 "proxy_request",
                 "success",
                 **_NET,

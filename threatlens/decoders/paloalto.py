@@ -96,7 +96,7 @@ def _put_portal(columns: list[str], fields: Fields) -> None:
 
 
 _AUTH = compiled(
-    r"(?:failed|[Aa]uthentication failed|.{0,20}failed authentication) for user '?(?P<user>.{0,400}?)'?\..*"
+    r"(?:failed|[Aa]uthentication failed|.{0,20}failed authentication) for user '?(?>(?P<user>.{0,400}?)'?\.(?= )).*"
     r"From: (?P<src>[0-9a-fA-F:.]{2,64})\.?"
 ).fullmatch
 

@@ -65,7 +65,7 @@ _TABLE = Table(
         ],
         "password": [row(r"password changed for (?P<target>\S+)", "password_changed", "success", category="iam")],
         "user": [row(r"user \[(?P<user>.*)\] has blank password; authenticated without it", "login", "success")],
-        "requirement": [row(r"requirement \".*\" (?:not )?met by user \"(?P<user>.*)\"", "login_checked")],
+        "requirement": [row(r"requirement \"(?>.*?\" (?:not )?met by user \")(?P<user>.*)\"", "login_checked")],
         "Consecutive": [
             row(
                 r"Consecutive login failures for user (?P<user>.*) account temporarily locked",

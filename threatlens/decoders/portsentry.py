@@ -13,7 +13,7 @@ _TABLE = Table(
     {
         "Host:": [
             row(
-                r"Host: (?:\S+)/(?P<src>\S+) Port: (?P<dport>[0-9]{1,5}) (?P<transport>TCP|UDP) Blocked",
+                r"Host: \S*/(?P<src>[^\s/]+) Port: (?P<dport>[0-9]{1,5}) (?P<transport>TCP|UDP) Blocked",
                 "port_scan",
                 **_SCAN,
             )
@@ -25,7 +25,7 @@ _TABLE = Table(
                 **_SCAN,
             ),
             row(
-                r"attackalert: (?P<reason>.*) (?:scan|attack)?\s?from host: (?:\S+)/(?P<src>\S+) to "
+                r"attackalert: (?P<reason>.*) (?:scan|attack)?\s?from host: \S*/(?P<src>[^\s/]+) to "
                 r"(?P<transport>TCP|UDP) port: (?P<dport>[0-9]{1,5}).*",
                 "port_scan",
                 **_SCAN,

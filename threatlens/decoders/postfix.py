@@ -138,7 +138,7 @@ _TABLE = Table(
             ),
             row(
                 rf"{_QUEUE}to=<"
-                rf"(?P<recipient>[^>]*)>, .*status=sent \((?P<reason>.*)\)",
+                rf"(?P<recipient>[^>]*)>, (?>.*?status=sent \()(?P<reason>.*)\)",
                 "mail_sent",
                 "success",
                 **_MAIL,

@@ -7,7 +7,7 @@ from typing import Any
 from threatlens.decoders.tables import Table, layout, row
 
 _NET: dict[str, Any] = {"category": "network"}
-_H = r"(?:\S+ \((?:\S+)?\[(?P<src>[^\]\s]+)\]\)(?:\[[^\]]*\])?\s?-?:? *)"
+_H = r"(?:\S+ \([^\s\[]*\[(?P<src>[^\]\s]+)\]\)(?:\[[^\]]*\])?\s?-?:? *)"
 
 _TABLE = Table(
     {

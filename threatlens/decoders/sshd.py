@@ -78,7 +78,7 @@ _maximum = row(
 )
 _too_many = row(rf"Too many authentication failures for (?P<user>.*){PREAUTH}", "ssh_max_attempts", "failure")
 _pam_error = row(
-    r"(?:error: )?PAM: (?P<reason>[\w ,']+?) for (?:illegal user |invalid user )?(?P<user>.*) from (?P<src>\S+)",
+    r"(?:error: )?PAM: (?>(?P<reason>[\w ,']+?) for (?:illegal user |invalid user )?)(?P<user>.*) from (?P<src>\S+)",
     _LOGIN,
     "failure",
 )

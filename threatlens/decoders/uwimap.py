@@ -5,13 +5,13 @@ from __future__ import annotations
 from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.tables import Table, row
 
-_HOST = r"host=\S* \[(?P<src>[^\]\s]+)\]\s*"
+_HOST = r"host=[^\s=]* \[(?P<src>[^\]\s]+)\]\s*"
 
 _TABLE = Table(
     {
         "Login": [
             row(
-                rf"Login (?P<reason>failed|disabled|excessive login failures|aborted)(?: user=(?P<user>\S*))?.*"
+                rf"Login (?P<reason>failed|disabled|excessive login failures|aborted)(?: user=(?P<user>\S*+))?.*"
                 rf" {_HOST}",
                 "mail_login",
                 "failure",

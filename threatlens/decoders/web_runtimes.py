@@ -37,8 +37,8 @@ _SYNAPSE = Table(
     {
         "": [
             row(
-                rf"{_IP} - (?:\S{{1,60}}) - \{{(?:None|(?P<user>[^}}]{{0,300}}))\}} Processed request: [0-9.]{{1,12}}sec.{{1,200}}?"
-                r" (?P<size>[0-9]{1,15})B (?P<status>[0-9]{3})!? \"(?P<http_method>[A-Z]{2,20}) (?P<url>[^\"]{1,8000})"
+                rf"{_IP} - (?:\S{{1,60}}) - \{{(?:None|(?P<user>[^}}]{{0,300}}))\}} Processed request: [0-9.]{{1,12}}sec(?>.{{1,200}}?"
+                r" (?P<size>[0-9]{1,15})B (?P<status>[0-9]{3})!? \")(?P<http_method>[A-Z]{2,20}) (?P<url>[^\"]{1,8000})"
                 r" HTTP/(?P<http_version>[0-9.]{1,4})\" \"(?P<agent>.*)\" \[[0-9]{1,10} dbevts\]",
                 "http_request",
                 category="web",

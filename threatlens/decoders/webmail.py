@@ -27,15 +27,19 @@ _SQUIRRELMAIL = Table(
     {
         "": [
             row(
-                r"(?:.* )?\[LOGIN_ERROR\] (?P<user>.*) \("
-                r"(?P<recipient>[^()]*)\) from (?P<src>\S+?): (?P<reason>.*)",
+                r"(?>(?:.*? )?\[LOGIN_ERROR\] )(?>(?P<user>.*) \("
+                r"(?P<recipient>[^()]*)\) from )(?P<src>\S+?): (?P<reason>.*)",
                 _LOGIN,
                 "failure",
             ),
-            row(r"(?:.* )?\[LOGIN\] (?P<user>.*) \((?P<recipient>[^()]*)\) from (?P<src>\S+?): .*", _LOGIN, "success"),
             row(
-                r"(?:.* )?\[LOGOUT\] (?P<user>.*) \("
-                r"(?P<recipient>[^()]*)\) from (?P<src>\S+?): .*",
+                r"(?>(?:.*? )?\[LOGIN\] )(?>(?P<user>.*) \((?P<recipient>[^()]*)\) from )(?P<src>\S+?): .*",
+                _LOGIN,
+                "success",
+            ),
+            row(
+                r"(?>(?:.*? )?\[LOGOUT\] )(?>(?P<user>.*) \("
+                r"(?P<recipient>[^()]*)\) from )(?P<src>\S+?): .*",
                 "mail_logout",
                 category="session",
             ),
@@ -53,7 +57,7 @@ _HORDE = Table(
             ),
             row(
                 r"(?:\[\w+\] )?\[(?:horde|imp)\] FAILED LOGIN "
-                r"(?P<src>[0-9A-Fa-f.:]+) to .* as (?P<user>.*) \[.*",
+                r"(?P<src>[0-9A-Fa-f.:]+) to (?>.*? as )(?P<user>.*) \[.*",
                 _LOGIN,
                 "failure",
             ),
