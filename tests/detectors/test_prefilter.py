@@ -163,3 +163,36 @@ def test_the_rarest_certain_texts_are_looked_for(condition, selections, wanted):
 )
 def test_texts_of_a_pattern_are_those_that_every_match_holds(pattern, wanted):
     assert pattern_literals(pattern, "") == wanted
+
+
+MESSAGES = """
+title: Answer
+id: 11111111-1111-4111-8111-111111111111
+logsource: {category: test}
+detection:
+  selection: {message|contains: 'code 42'}
+  condition: selection
+---
+title: None but zero
+id: 22222222-2222-4222-8222-222222222222
+logsource: {category: test}
+detection:
+  selection: {message|contains: 'code'}
+  other: {message|contains: 'code 00'}
+  condition: selection and not other
+"""
+
+
+def test_messages_that_differ_in_a_number_alone_are_told_apart(engine):
+    made = engine(MESSAGES)
+    found = [
+        (number, [match.rule_name for match in made.detect([rule_texts.event({"message": f"code {number}"})]).matches])
+        for _ in range(100)
+        for number in ("42", "00", "41", "\u0664\u0662")
+    ]
+
+    assert made.plan_count == 1
+    assert found == found[:4] * 100
+    assert dict(found)["42"] == ["Answer", "None but zero"]
+    assert dict(found)["00"] == []
+    assert dict(found)["41"] == dict(found)["\u0664\u0662"] == ["None but zero"]

@@ -149,12 +149,16 @@ class Correlator:
                 times, what = group.times, group.what
                 if is_temporal:
                     latest = group.index
-                    if latest is not None and rule in latest and len(latest) < sides and len(times) < _MAX_PER_RULE:
-                        touch(key)
-                        times.append(time_us)
-                        what.append(rule)
-                        latest[rule] = time_us
-                        continue
+                    if latest is not None and rule in latest and len(latest) < sides:
+                        is_full = len(times) >= _MAX_PER_RULE
+                        if not is_full or len(latest) == 1:
+                            touch(key)
+                            times.append(time_us)
+                            what.append(rule)
+                            latest[rule] = time_us
+                            if is_full:
+                                del times[0], what[0]
+                            continue
                 else:
                     touch(key)
                     if is_plain:

@@ -98,8 +98,7 @@ class _Values(dict[str | None, Any]):
 
     __slots__ = ("_decoded", "_places", "_timestamp_us")
 
-    def __init__(self, decoded: Decoded, places: Mapping[str, str], timestamp_us: int) -> None:
-        super().__init__()
+    def __init__(self, decoded: Decoded, places: Mapping[str, str], timestamp_us: int) -> None:  # one per event
         self._decoded = decoded
         self._places = places
         self._timestamp_us = timestamp_us
@@ -130,7 +129,6 @@ class _Lower(dict[str | None, Any]):
     __slots__ = ("_original",)
 
     def __init__(self, original: _Values) -> None:
-        super().__init__()
         self._original = original
 
     def __missing__(self, name: str | None) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ahocorasick_rs import AhoCorasick
@@ -38,7 +39,9 @@ MAX_SHAPES, MAX_KINDS, MAX_PLANS = 1_000, 5_000, 200
 #: Values that are remembered, of all plans together, and the longest of them, in characters.
 MAX_VALUES, MAX_VALUE = 20_000, 200
 _MESSAGE, _ALL = "", None  # places that are no field: the message, everything
-_Key = tuple[object, ...]
+#: Digits as one: messages that differ in numbers alone are looked through once.
+_FOLDED = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
+_Key = tuple[str, tuple[object, ...]]  # the format, and the values of the steady fields
 _Verdict = tuple[tuple[int, ...], tuple[int, ...]]  # rules that match, rules that may
 _NOTHING: _Verdict = ((), ())
 
@@ -53,9 +56,14 @@ class _Text:
     ) -> None:
         """`always`: rules to ask about every value; `wanted`: text -> rules; `alone`: those that need only this."""
         self.place = place
-        self.known: dict[object, _Verdict] = {}
+        self.known: dict[object, _Verdict] = {}  # by value; of the message by its folded bytes
         self._always = tuple(always)
         self._alone = alone
+        if place == _MESSAGE:
+            folded: dict[str, list[int]] = {}
+            for literal, orders in wanted.items():
+                folded.setdefault(_folded(literal).decode("utf-8", "surrogatepass"), []).extend(orders)
+            wanted, self._alone = folded, frozenset()  # what holds for one message need not hold for those like it
         self._orders = [tuple(orders) for orders in wanted.values()]
         self._find = AhoCorasick(list(wanted)).find_matches_as_indexes if wanted else None
 
@@ -84,6 +92,8 @@ class Plan:
         self.asked = tuple(asked)  # rules that are not settled
         self.texts = tuple(texts)
         self.misses = 0  # values that were not known
+        #: Steady fields that are no texts, with their types: 1, 1.0 and True are one as keys, and not as values.
+        self.kinds: tuple[tuple[int, type], ...] = ()
         self._sure = tuple(sure)
         self._each = tuple(each)  # rules of which no text is certain: asked about every event
         self._needs_text = needs_text
@@ -102,14 +112,19 @@ class Plan:
             place = text.place
             if place:
                 value = fields[place]
-                key: object = value
+                key: Any = value
                 if type(value) is not str:
                     key = tuple(value) if type(value) is list else text_of(value)
                 known = text.known.get(key)
-            else:
+            elif place is _ALL:
                 key = known = None
+            else:
+                key = _folded(message_of(decoded))
+                known = text.known.get(key)
             if known is None:
-                hits = text.found(_read(decoded, place))
+                hits = text.found(
+                    key.decode("utf-8", "surrogatepass").lower() if place == "" else _read(decoded, place)
+                )
                 if hits is None:
                     known = _NOTHING
                 else:
@@ -120,7 +135,7 @@ class Plan:
                         return candidates[order].predicate(get, values, whole)
 
                     known = text.verdict(hits, holds)
-                if key is not None and len(key) <= MAX_VALUE:  # type: ignore[arg-type]
+                if key is not None and len(key) <= MAX_VALUE:
                     text.known[key] = known
                     self.misses += 1
             if known is not _NOTHING:
@@ -133,20 +148,31 @@ class Plan:
         return found
 
 
+def _folded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass").translate(_FOLDED)
+
+
 def _read(decoded: Decoded, place: str | None) -> str:
     """What stands at a place, lower case."""
     if place is _ALL:
         return searched_text(decoded)
-    value: FieldValue = message_of(decoded) if place == _MESSAGE else decoded.fields[place]
+    value: FieldValue = decoded.fields[place]
     if type(value) is str:
         return value.lower()
     return SEPARATOR.join(value).lower() if type(value) is list else text_of(value).lower()
 
 
 class _Shape(NamedTuple):
-    steady: tuple[str, ...]
+    steady: Callable[[Fields], tuple[object, ...]]  # the values of the steady fields
     plans: dict[_Key, Plan]
     seen: dict[_Key, int]
+
+
+def _steady(names: Sequence[str]) -> Callable[[Fields], tuple[object, ...]]:
+    steady = [name for name in names if name in STEADY]
+    if len(steady) > 1:
+        return itemgetter(*steady)
+    return (lambda fields: (fields[steady[0]],)) if steady else lambda _: ()
 
 
 class Plans:
@@ -184,9 +210,9 @@ class Plans:
         if shape is None:
             if len(self._shapes) >= MAX_SHAPES:
                 self.clear()
-            shape = self._shapes[names] = _Shape(tuple(name for name in names if name in STEADY), {}, {})
-        values = [fields[name] for name in shape.steady]
-        key = (decoded.format, *values, *map(type, values))
+            shape = self._shapes[names] = _Shape(_steady(names), {}, {})
+        values = shape.steady(fields)
+        key = (decoded.format, values)
         try:
             plan = shape.plans.get(key)
         except TypeError:  # a list, from a JSON document
@@ -194,6 +220,9 @@ class Plans:
         if plan is not None:
             if plan.misses >= 500:
                 self._forget_values()
+            for at, kind in plan.kinds:
+                if type(values[at]) is not kind:
+                    return None
             return plan
         seen = shape.seen.get(key, 0) + 1
         if seen == 1:
@@ -211,6 +240,7 @@ class Plans:
             self.clear()
             return None
         plan = shape.plans[key] = self._make(rules, View(decoded, searched_text(decoded), timestamp_us), fields)
+        plan.kinds = tuple((at, type(value)) for at, value in enumerate(values) if type(value) is not str)
         self._plans.append(plan)
         return plan
 
