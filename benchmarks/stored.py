@@ -50,7 +50,15 @@ def _repeat(connection: sqlite3.Connection, events: int) -> None:
             " WHERE rowid + ? <= ?",
             (first, begin, first, step, first, events),
         )
-    connection.execute("INSERT INTO events_fts (rowid, raw) SELECT id, substr(raw, 1, 8192) FROM events")
+    connection.execute(  # as store_words.indexed_text has it; the users' names are ASCII here
+        "INSERT INTO events_fts (rowid, raw) SELECT id, substr(raw, 1, 8192)"
+        " || coalesce(' ip@' || replace(source_ip, ':', '-'), '') || coalesce(' u@' || user_name, '') FROM events"
+    )
+    connection.execute("DELETE FROM user_totals")
+    connection.execute(
+        "INSERT INTO user_totals SELECT user_name, count(*) FROM events WHERE user_name IS NOT NULL"
+        " GROUP BY user_name COLLATE NOCASE"
+    )
     connection.execute(
         "INSERT INTO event_minutes (minute, source_id, category_id, severity, n, first_id, last_id)"
         " SELECT timestamp / 60000000, source_id, category_id, severity, count(*), min(id), max(id)"
