@@ -28,6 +28,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.backup_schedule import BackupSchedule
     from threatlens.broadcaster import EventBroadcaster
     from threatlens.config import ConfigManager
+    from threatlens.courtesy import Courtesy
     from threatlens.coverage_keeper import CoverageKeeper
     from threatlens.decoders import FORMATS
     from threatlens.detectors.geo import GeoFolder
@@ -133,6 +134,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         lambda: config.config.outbound,
     )
     volumes = VolumeWatch(store, raiser, steady=lambda: clock.steady)
+    courtesy = Courtesy()
     background = BackgroundProcessor(
         settings,
         store,
@@ -148,6 +150,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         upkeep,
         threat_lists,
         volumes,
+        courtesy,
     )
     app.extensions["threatlens"] = Services(
         settings,
@@ -167,6 +170,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         language_model,
         threat_lists,
         volumes,
+        courtesy,
     )
     web.register(app, settings.hosts)
     return app

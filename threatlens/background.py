@@ -25,6 +25,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from threatlens.background_lease import Lease, Rate, write_json
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
+from threatlens.courtesy import Courtesy
 from threatlens.demo import DEMO_SOURCES, DemoWriter
 from threatlens.detection import Decisions, Detector
 from threatlens.errors import StoreUnavailable, ThreatLensError
@@ -103,6 +104,7 @@ class BackgroundProcessor:
         upkeep: Upkeep,
         threat_lists: ThreatListKeeper,
         volumes: VolumeWatch,
+        courtesy: Courtesy,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -118,6 +120,7 @@ class BackgroundProcessor:
         self._upkeep = upkeep
         self._threat_lists = threat_lists
         self._volumes = volumes
+        self._courtesy = courtesy
         self.status: dict[str, Any] = {}  # what the engine last said about itself, if it runs here
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
@@ -221,6 +224,7 @@ class BackgroundProcessor:
             notifications=self._notifications,
             detector=detector,
             guard=guard,
+            courtesy=self._courtesy,
             own_decoders=self._own_decoders,
             habits=self._upkeep.habits,
         )

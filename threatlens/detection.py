@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from threatlens.analyzers.novelty import Novelty
 from threatlens.analyzers.severity import Raised, of_event, raised, total
+from threatlens.courtesy import go_on
 from threatlens.event import Decoded, EventUpdate, RuleMatch, StateRow
 from threatlens.incidents import Finding, fold, summary
 from threatlens.store import EventStore
@@ -53,7 +54,7 @@ class Engine(Protocol):
     @property
     def evicted(self) -> int: ...
 
-    def detect(self, events: Sequence[tuple[Decoded, int]]) -> Found: ...
+    def detect(self, events: Sequence[tuple[Decoded, int]], give_way: Callable[[], None] = ...) -> Found: ...
 
     def changes(self) -> list[StateRow]: ...
 
@@ -258,8 +259,11 @@ class Detector:
 
     # -- the batch
 
-    def look(self, items: Sequence[Item]) -> Verdict:
-        """Ask the rules about a batch; raises StoreUnavailable when their memory must be read and cannot."""
+    def look(self, items: Sequence[Item], give_way: Callable[[], None] = go_on) -> Verdict:
+        """Ask the rules about a batch; raises StoreUnavailable when their memory must be read and cannot.
+
+        give_way is called every few events.
+        """
         offered = self._offered
         if offered is not None and offered is not self._engine:
             self._engine, self._case_engine, self._stale = offered, None, True
@@ -273,7 +277,7 @@ class Detector:
             for place, item in enumerate(items):
                 places.setdefault(item.source_id if item.case else 0, []).append(place)
             for case_id, of_case in places.items():
-                self._look_at(case_id, of_case, verdict)
+                self._look_at(case_id, of_case, verdict, give_way)
         verdict.novelties = list(self._novelty.changes())
         return verdict
 
@@ -283,11 +287,11 @@ class Detector:
         if self._engine is not None:
             self._engine.restore(self._store.correlation_states())
 
-    def _look_at(self, case_id: int, places: Sequence[int], verdict: Verdict) -> None:
+    def _look_at(self, case_id: int, places: Sequence[int], verdict: Verdict, give_way: Callable[[], None]) -> None:
         """Ask about the events at these places: of a case, or (0) those of now, which teach what is usual too."""
         engine = self._memory_of(case_id)
         now = int(self._wall() * 1e6)
-        for match in self._ask(engine, case_id, places, verdict.items):
+        for match in self._ask(engine, case_id, places, verdict.items, give_way):
             last = verdict.items[match.positions[-1]] if match.positions and match.positions[-1] >= 0 else None
             decoded, source = (last.decoded, last.source) if last else (None, "")
             why = self._decisions.suppression(match, decoded, source, now)
@@ -307,9 +311,17 @@ class Detector:
             self._case_id = case_id
         return self._case_engine
 
-    def _ask(self, engine: Engine, case_id: int, places: Sequence[int], items: Sequence[Item]) -> list[RuleMatch]:
+    def _ask(
+        self,
+        engine: Engine,
+        case_id: int,
+        places: Sequence[int],
+        items: Sequence[Item],
+        give_way: Callable[[], None],
+    ) -> list[RuleMatch]:
+        events = [(items[place].decoded, items[place].timestamp_us) for place in places]
         try:
-            found = engine.detect([(items[place].decoded, items[place].timestamp_us) for place in places]).matches
+            found = engine.detect(events, give_way).matches
         except Exception:  # rules never stand between a line and its place in the database
             log.exception("the rules failed on a batch of %d events; they are stored without them", len(places))
             self.failures += 1

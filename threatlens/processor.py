@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from threatlens.analyzers.heuristic import category, severity
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
+from threatlens.courtesy import Courtesy
 from threatlens.decoders import SEVERAL, SourceDecoder
 from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
@@ -101,6 +102,7 @@ class QueueProcessor:
         own_decoders: OwnDecoders | None = None,
         habits: HabitKeeper | None = None,
         guard: DiskGuard | None = None,
+        courtesy: Courtesy | None = None,
         batch_lines: int = 2_000,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -114,6 +116,8 @@ class QueueProcessor:
         self._notifications = notifications
         self._detector = detector
         self._guard = guard
+        courtesy = courtesy or Courtesy()
+        self._give_way_reading, self._give_way_storing = courtesy.worker(), courtesy.worker()
         self._habits = habits
         self._detecting = threading.Lock()  # dead letters are replayed by another thread
         self._wall = wall
@@ -253,7 +257,10 @@ class QueueProcessor:
         rows, all_decoded, all_texts = prepared.rows, prepared.decoded, prepared.texts
         before = len(rows)
         blank = joined = unknown = 0
-        for raw, text, encoding, flags in texts(entry):
+        give_way = self._give_way_reading
+        for place, (raw, text, encoding, flags) in enumerate(texts(entry)):
+            if not place & 63:
+                give_way()
             if not text or text.isspace():
                 blank += 1
                 continue
@@ -398,7 +405,8 @@ class QueueProcessor:
                     Item(one, row.timestamp, row.template_id, entry.source_id, entry.source_name,
                          entry.source_id in cases)
                     for one, row, entry in zip(prepared.decoded, prepared.rows, prepared.origins, strict=True)
-                ]
+                ],
+                self._give_way_storing,
             )  # fmt: skip
             self.counts.rules.add(time.perf_counter() - started)
             rows = list(prepared.rows)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from threatlens.courtesy import go_on
 from threatlens.detectors.buckets import Bucket, Candidate
 from threatlens.detectors.correlation import Correlator, Firing
 from threatlens.detectors.feeding import Feeder, Feeds, Run, field_names, first_value, together
@@ -220,15 +221,18 @@ class DetectionEngine:
 
     # -- events
 
-    def detect(self, events: Sequence[tuple[Decoded, int]]) -> Detections:
-        """Ask the rules about a batch: decoded events with their times in microseconds since the epoch."""
+    def detect(self, events: Sequence[tuple[Decoded, int]], give_way: Callable[[], None] = go_on) -> Detections:
+        """Ask the rules about a batch: decoded events with their times in microseconds since the epoch.
+
+        give_way is called every few events.
+        """
         batch = _Batch(events)
         if self._enrich is not None:
             for decoded, _ in events:
                 self._enrich(decoded)
-        self._ask(batch)
+        self._ask(batch, give_way)
         self._tell(batch)
-        self._correlate(batch)
+        self._correlate(batch, give_way)
         for place in self._judged_late:
             fired = self._correlators[place].close(self._latest_us)
             if fired:
@@ -263,12 +267,15 @@ class DetectionEngine:
             self._buckets[kinds] = bucket
         return bucket
 
-    def _ask(self, batch: _Batch) -> None:
+    def _ask(self, batch: _Batch, give_way: Callable[[], None]) -> None:
         """Find the rules that match each event, for batch.fed."""
         clock, find, candidates, fed = self._clock, self._plans.find, self._candidates, batch.fed
         self._latest_us = max(self._latest_us, max((timestamp_us for _, timestamp_us in batch.events), default=0))
         begun = clock()
         for position, (decoded, timestamp_us) in enumerate(batch.events):
+            if not position & 63:
+                give_way()
+                begun = clock()
             plan = find(decoded, timestamp_us, self._rules_of) if self._prefilter else None
             if plan is not None:
                 asked: Sequence[int] = plan.asked
@@ -335,13 +342,14 @@ class DetectionEngine:
 
     # -- correlations
 
-    def _correlate(self, batch: _Batch) -> None:
+    def _correlate(self, batch: _Batch, give_way: Callable[[], None]) -> None:
         """Feed the correlations what rules matched, and those above them what they say."""
         waiting = {feeder.place for base in batch.fed for feeder in self._feeders.get(base, ())}
         runs: dict[tuple[int, int], Run] = {}  # of correlations that are fed by others: (correlation fed, feeding)
         while waiting:
             place = min(waiting)  # what a correlation is about stands before it
             waiting.remove(place)
+            give_way()
             of_place = []
             for base, feeder in self._fed_by[place]:
                 positions = batch.fed.get(base)

@@ -12,6 +12,7 @@ from flask import current_app
 from threatlens.answers import AnswerLinks
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
+from threatlens.courtesy import Courtesy
 from threatlens.errors import ThreatLensError
 from threatlens.ingestions import Ingestions
 from threatlens.language_model import LanguageModel
@@ -70,6 +71,7 @@ class Services:
     language_model: LanguageModel
     threat_lists: ThreatListKeeper
     volumes: VolumeWatch
+    courtesy: Courtesy
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""

@@ -67,9 +67,25 @@ def register(app: Flask) -> None:
     """Put the gate before everything else that looks at a request."""
     app.session_interface = BrowserSessions()
     app.extensions["threatlens_refusals"] = Refusals()
+    app.before_request(welcome)
     app.before_request(admit)
     app.after_request(record_change)
+    app.teardown_request(farewell)
     app.add_template_global(current, "me")
+
+
+def welcome() -> None:
+    """Whoever works through lines gives way to this request from now on; a socket is no guest, it lives for hours."""
+    if not request.path.startswith("/ws/"):
+        g.courtesy = services().courtesy
+        g.courtesy.come()
+
+
+def farewell(_error: BaseException | None) -> None:
+    """It is answered."""
+    courtesy = g.pop("courtesy", None)
+    if courtesy is not None:
+        courtesy.go()
 
 
 def admit() -> AnyResponse | None:
