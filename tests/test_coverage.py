@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from threatlens.coverage import Coverage, needs, source_name, try_all
-from threatlens.coverage_keeper import DAY_S, CoverageKeeper
+from threatlens.coverage_apart import Order
+from threatlens.coverage_keeper import AGAIN_S, DAY_S, CoverageKeeper
 from threatlens.decoders import DECODERS, SourceDecoder
 from threatlens.decoders.source import Registry
 from threatlens.detectors import load_tables
@@ -16,6 +19,7 @@ from threatlens.detectors.logsources import LogSources
 from threatlens.detectors.rule import LogSource
 from threatlens.event import EventFilter
 from threatlens.habits_keeper import HabitKeeper
+from threatlens.own_decoders import OwnDecoders
 from threatlens.rule_library import RuleLibrary
 from threatlens.store_accounts import Doer
 
@@ -30,12 +34,15 @@ threatlens:
   matching: ["Nov 23 06:51:07 web1 doord[7]: front door opened by root"]
   decoys: ["Nov 23 06:51:07 web1 doord[7]: front door closed"]
 """
+DECODER = "name: shop.gate\npattern: gate (?P<user>[a-z]+) refused\ncategory: authentication\n"
 READ_AT_S = 1_795_700_000.0
 SOMEBODY = Doer("lena", "192.0.2.7", "r-1")
 
 
 class OneRegistry:
     """Own decoders, as the keeper asks for them."""
+
+    folder = ""
 
     def __init__(self, *members: Any) -> None:
         self.of = Registry(members or DECODERS)
@@ -63,10 +70,17 @@ def library(settings: Any, store: Any) -> RuleLibrary:
 
 def keeper(library: RuleLibrary, store: Any, registry: OneRegistry, folder: Any, hands: Hands) -> CoverageKeeper:
     habits = HabitKeeper(store, None)  # type: ignore[arg-type]
-    return CoverageKeeper(library, registry, habits, samples_folder=str(folder), monotonic=hands)  # type: ignore[arg-type]
+
+    def here(_order: Order, stopped: Any) -> Coverage | None:
+        """In this process, which is quicker."""
+        return (
+            None if stopped(0.0) else try_all(library.loaded(), library.roots, registry.of, samples_folder=str(folder))
+        )
+
+    return CoverageKeeper(library, registry, habits, samples_folder=str(folder), trying=here, monotonic=hands)  # type: ignore[arg-type]
 
 
-def never() -> bool:
+def never(_wait_s: float) -> bool:
     return False
 
 
@@ -75,7 +89,6 @@ def test_every_shipped_rule_and_decoder_passes_as_it_is_loaded(settings: Any, st
 
     found = try_all(library.loaded(), library.roots, Registry(DECODERS))
 
-    assert found is not None
     assert (found.failing, found.decoders_failing, found.untested) == ((), (), 0)
     assert found.rules > 250
     assert found.decoder_samples > 500
@@ -88,7 +101,6 @@ def test_every_shipped_rule_and_decoder_passes_as_it_is_loaded(settings: Any, st
 def test_what_no_source_provides_is_named(library: RuleLibrary, tmp_path: Any) -> None:
     found = try_all(library.loaded(), library.roots, Registry(DECODERS), samples_folder=str(tmp_path / "none"))
 
-    assert found is not None
     assert found.sentence([]) == "1 of 1 rules can fire; 1 cannot here because no source provides linux doord"
     assert found.sentence(["linux doord"]) == "1 of 1 rules can fire"
     (rule,) = library.loaded().rules
@@ -152,9 +164,50 @@ def test_it_is_tried_at_the_start_after_changes_and_once_a_day(library: RuleLibr
     assert not watch.poll(never)
 
 
-def test_a_stop_ends_it_between_two_samples(library: RuleLibrary, store: Any, tmp_path: Any) -> None:
+def test_a_process_of_its_own_tries_what_is_loaded_own_decoders_lists_and_filters_too(
+    settings: Any, library: RuleLibrary, store: Any, tmp_path: Any
+) -> None:
+    own = OwnDecoders(settings.decoders_folder)
+    own.save(DECODER)
+    library.save_list("doors", "front\n")
+    library.save("front.yml", RULE.replace("0001", "0003").replace("contains: opened by", "contains|expand: '%doors%'"))
+    library.save("back.yml", RULE.replace("0001", "0004").replace("contains: opened by", "contains: back door"))
+    watch = CoverageKeeper(library, own, HabitKeeper(store, None), samples_folder=str(tmp_path))  # type: ignore[arg-type]
+
+    assert watch.poll(threading.Event().wait)
+
+    found = watch.newest
+    assert found is not None
+    assert found.rules == 3
+    assert [failure.id[-1] for failure in found.failing] == ["4"]
+    assert found.decoders == len(own.registry().by_name)
+    assert found == try_all_again(found, library, own, tmp_path)
+
+
+def try_all_again(found: Coverage, library: RuleLibrary, own: OwnDecoders, tmp_path: Any) -> Coverage:
+    """The same in this process."""
+    here = try_all(library.loaded(), library.roots, own.registry(), samples_folder=str(tmp_path))
+    return replace(here, at_us=found.at_us, seconds=found.seconds)
+
+
+def test_a_process_that_comes_to_nothing_is_tried_again_later_and_said(library: RuleLibrary, store: Any) -> None:
+    hands = Hands()
+    tried: list[Order] = []
+    watch = CoverageKeeper(
+        library, OneRegistry(), HabitKeeper(store, None), monotonic=hands,  # type: ignore[arg-type]
+        trying=lambda order, _stopped: tried.append(order),  # type: ignore[arg-type, return-value]
+    )  # fmt: skip
+    assert not watch.poll(never)
+    assert not watch.poll(never)
+    assert len(tried) == 1
+    hands.now += AGAIN_S
+    assert not watch.poll(never)
+    assert len(tried) == 2
+
+
+def test_a_stop_ends_it(library: RuleLibrary, store: Any, tmp_path: Any) -> None:
     watch = keeper(library, store, OneRegistry(), tmp_path, Hands())
-    assert not watch.poll(lambda: True)
+    assert not watch.poll(lambda _wait_s: True)
     assert watch.newest is None
     assert watch.poll(never), "it is tried again"
 

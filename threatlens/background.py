@@ -57,8 +57,6 @@ log = logging.getLogger(__name__)
 LEASE_S, FOLLOW_S = 1.0, 0.1
 STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
 HABITS_S, COVERAGE_S = 5.0, 2.0
-#: Seconds that the thread which tries samples rests after each.
-REST_S = 0.01
 LISTS_S, VOLUMES_S = 5.0, 120.0
 MODEL_S = 5.0  # between two looks whether a language model has something to explain
 EMIT_S = 0.1  # that reading waits for room in the queue before it looks for new files again
@@ -381,11 +379,10 @@ class BackgroundProcessor:
         self._upkeep.habits.work(engine.monitor.statuses(), storing=not engine.processor.state.unavailable)
 
     def _keep_coverage(self, engine: _Engine) -> None:
-        """Try the samples of rules and decoders whenever it is time, a little of it at once: others wait for the
-        interpreter meanwhile, so a thread of low priority that holds it would make them wait longer."""
+        """Have the samples of rules and decoders tried whenever it is time."""
         while not self.stopped(COVERAGE_S):
             if engine.detector.is_ready:
-                self._upkeep.coverage.poll(lambda: self.stopped(REST_S))
+                self._upkeep.coverage.poll(self.stopped)
 
     def _keep_house(self, engine: _Engine) -> None:
         self._ingestions.settle()

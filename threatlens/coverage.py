@@ -89,12 +89,11 @@ def try_all(
     roots: Sequence[str],
     registry: Registry,
     *,
-    pause: Callable[[], bool] = lambda: False,
     samples_folder: str = SAMPLES_FOLDER,
     wall: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
-) -> Coverage | None:
-    """Try every sample. `roots`: where the rules' files are. `pause` is asked between samples: True ends it (None)."""
+) -> Coverage:
+    """Try every sample. `roots`: where the rules' files are."""
     begun = monotonic()
     on = {rule.id: rule for rule in loaded.rules if rule.id not in loaded.off}
     active = [rule for rule in on.values() if rule.kind != "filter"]
@@ -104,19 +103,14 @@ def try_all(
         if sample.matching and (rule := named.get(sample.rule_id)) is not None and rule.path == sample.path
     ]  # fmt: skip
     tables, read_at_s = load_tables(), wall()
-    failing = []
+    failing: list[Failure] = []
     for path in dict.fromkeys(sample.path for sample in samples):
         of_file = [sample for sample in samples if sample.path == path]
-        for failure in _try_file(of_file, named, loaded, tables, registry, read_at_s, pause):
-            if failure is None:
-                return None
-            failing.append(failure)
+        failing += _try_file(of_file, named, loaded, tables, registry, read_at_s)
     tried = 0
     broken: dict[str, Failure] = {}
     if os.path.isdir(samples_folder):
         for each in read_decoder_samples(samples_folder):
-            if pause():
-                return None
             tried += 1
             if fault := each.fault(SourceDecoder(registry=registry).decode(each.line, READ_AT_S)):
                 broken.setdefault(each.format, Failure(each.format, each.format, f"line {each.number}: {fault}"))
@@ -132,9 +126,9 @@ def try_all(
 
 def _try_file(
     samples: Sequence[Samples], named: Mapping[str, Rule], loaded: Loaded, tables: Tables, registry: Registry,
-    read_at_s: float, pause: Callable[[], bool],
-) -> Iterator[Failure | None]:  # fmt: skip
-    """The failures among the samples of one file; None: to be ended."""
+    read_at_s: float,
+) -> Iterator[Failure]:  # fmt: skip
+    """The failures among the samples of one file."""
     filters = [rule for rule in named.values() if rule.kind == "filter"]
     rules = {base.id: base for sample in samples for base in _family(named[sample.rule_id], named)}
     rules.update((rule.id, rule) for rule in filters)
@@ -146,9 +140,6 @@ def _try_file(
             yield Failure(rule.id, rule.name, problems[rule.id])
             continue
         for lines in sample.matching:
-            if pause():
-                yield None
-                return
             engine.restore([])
             before = engine.hits[rule.id]
             decoder = SourceDecoder(registry=registry)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from threatlens.coverage import SAMPLES_FOLDER, Coverage, try_all, wanted
+from threatlens.coverage_apart import Order, try_apart
 from threatlens.detectors import load_tables
 from threatlens.detectors.logsources import LogSources
 from threatlens.doctor import Finding
@@ -21,6 +22,8 @@ from threatlens.store import EventStore
 log = logging.getLogger(__name__)
 
 DAY_S = 86_400.0
+#: Seconds until what came to nothing is tried again.
+AGAIN_S = 600.0
 
 
 class CoverageKeeper:
@@ -33,32 +36,46 @@ class CoverageKeeper:
         habits: HabitKeeper,
         *,
         samples_folder: str = SAMPLES_FOLDER,
+        trying: Callable[[Order, Callable[[float], bool]], Coverage | None] = try_apart,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._library = library
         self._own_decoders = own_decoders
         self._habits = habits
         self._samples_folder = samples_folder
+        self._trying = trying
         self._monotonic = monotonic
         self._tried: tuple[object, object] | None = None  # what was tried last
         self._due_s = float("-inf")
         self.newest: Coverage | None = None
 
-    def poll(self, pause: Callable[[], bool]) -> bool:
-        """Try everything if it is time; whether that was done. `pause` is asked between samples, True ends it."""
-        loaded, registry = self._library.loaded(), self._own_decoders.registry()
+    def poll(self, stopped: Callable[[float], bool]) -> bool:
+        """Try everything if it is time; whether that was done. `stopped` waits so many seconds: True ends it."""
+        state = self._state()
         now = self._monotonic()
-        state = (loaded.fingerprint, registry)
         if state == self._tried and now < self._due_s:
             return False
+        loaded = self._library.loaded()
         self._habits.want(LogSources(load_tables().logsources), wanted(loaded))
-        found = try_all(loaded, self._library.roots, registry, pause=pause, samples_folder=self._samples_folder)
+        order = Order(
+            self._library.roots, self._library.cache, tuple(sorted(loaded.off)), loaded.lists,
+            self._own_decoders.folder, self._samples_folder,
+        )  # fmt: skip
+        found = self._trying(order, stopped)
         if found is None:
+            if not stopped(0):
+                self._tried, self._due_s = state, now + AGAIN_S
             return False
+        if state != self._state():
+            return False  # other rules or decoders than these may have been tried: once more
         self.newest, self._tried, self._due_s = found, state, now + DAY_S
         for failure in (*found.failing, *found.decoders_failing):
             log.warning("%s: %s", failure.name, failure.reason)
         return True
+
+    def _state(self) -> tuple[object, object]:
+        """Changes whenever a file of rules, lists or decoders does, or a rule is switched."""
+        return self._library.loaded().fingerprint, self._own_decoders.registry()
 
     def health(self) -> Iterator[Component]:
         """The component `coverage`."""
@@ -92,6 +109,5 @@ def coverage_findings(library: RuleLibrary, own_decoders: OwnDecoders, store: Ev
     oldest = time.time() - PROVIDED_S
     habits = map(SourceHabits.from_json, store.baselines().values())
     provided = frozenset(name for each in habits for name, at in each.met.items() if at >= oldest)
-    if found is not None:
-        state, reason, remedy = _judged(found, provided)
-        yield Finding("coverage", state == "ok", reason, remedy)
+    state, reason, remedy = _judged(found, provided)
+    yield Finding("coverage", state == "ok", reason, remedy)

@@ -26,7 +26,7 @@ class OwnDecoders:
     """The folder's decoders together with those of the house. For several threads."""
 
     def __init__(self, folder: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._folder = folder
+        self.folder = folder
         self._clock = clock
         self._lock = Lock()
         self._looked_at = float("-inf")
@@ -57,7 +57,7 @@ class OwnDecoders:
             raise DecoderError(f"there is no category {made.category!r}; there are {', '.join(CATEGORIES)}")
         if len(self.all()) >= MAX_DECODERS and made.name not in {own.name for own in self._found}:
             raise DecoderError(f"there are {MAX_DECODERS} already")
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
         path = self._path(made.name)
         try:
             with open(path + ".part", "w", encoding="utf-8") as file:
@@ -81,11 +81,11 @@ class OwnDecoders:
         return rereader(self.registry())
 
     def _path(self, name: str) -> str:
-        return os.path.join(self._folder, name + ".yml")
+        return os.path.join(self.folder, name + ".yml")
 
     def _look(self) -> None:
         try:
-            entries = sorted(os.scandir(self._folder), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(self.folder), key=lambda entry: entry.name)
         except FileNotFoundError:
             entries = []
         files = [entry for entry in entries if entry.name.endswith(".yml") and entry.is_file()][:MAX_DECODERS]

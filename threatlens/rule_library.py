@@ -83,7 +83,7 @@ class RuleLibrary:
         self.folder = os.path.join(settings.data, "rules")
         self.lists_folder = os.path.join(self.folder, "lists")
         self.roots = tuple(roots) if roots is not None else (BUILTIN, self.folder)
-        self._cache = os.path.join(settings.data, "cache", "rules.json")
+        self.cache = os.path.join(settings.data, "cache", "rules.json")
         self._store = store
         self.geo = geo if geo is not None else GeoFolder(os.path.join(settings.data, "geo"))
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class RuleLibrary:
         if self._loaded is not None and fingerprint == self._loaded.fingerprint:
             return False
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        found = load_rules(self.roots, cache=self._cache)
+        found = load_rules(self.roots, cache=self.cache)
         self._loaded = Loaded(found.rules, found.problems, off, self._lists(), fingerprint)
         return True
 
