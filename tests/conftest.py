@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
 from accounts import log_in
 from builders import Filler
+from postgresql import drop_database, make_database
 from receivers import hook, make_hook  # noqa: F401 - fixtures
 from served import served  # noqa: F401 - a fixture
 
@@ -27,9 +29,26 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture
-def settings(tmp_path: Any) -> Settings:
+def database() -> Iterator[Any]:
+    """Makes databases on the PostgreSQL server that THREATLENS_TEST_DATABASE names: their settings; {}: no server."""
+    server = os.environ.get("THREATLENS_TEST_DATABASE")
+    made: list[str] = []
+
+    def make() -> dict[str, str]:
+        if not server:
+            return {}
+        made.append(make_database(server))
+        return {"THREATLENS_DATABASE_URL": made[-1]}
+
+    yield make
+    for url in made:
+        drop_database(url)
+
+
+@pytest.fixture
+def settings(tmp_path: Any, database: Callable[[], dict[str, str]]) -> Settings:
     cheap = {"THREATLENS_ARGON2_MEMORY_KIB": "8", "THREATLENS_ARGON2_TIME": "1"}
-    return load_settings({"THREATLENS_DATA": str(tmp_path / "data"), **cheap})
+    return load_settings({"THREATLENS_DATA": str(tmp_path / "data"), **cheap, **database()})
 
 
 @pytest.fixture

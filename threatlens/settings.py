@@ -16,6 +16,8 @@ from threatlens.errors import DataFolderError, SettingsError
 #: The project's own folder: where wsgi.py, templates/ and static/ are.
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+#: The SQLite file in the data folder.
+DATABASE = "threatlens.db"
 UNIX = "unix:"  # how the path of a socket begins, where a host is named
 
 
@@ -83,9 +85,14 @@ class Settings:
         return os.path.join(self.data, "notifications.arrived")
 
     @property
+    def uses_sqlite(self) -> bool:
+        """Whether the database is a file of our own, and not one of PostgreSQL's."""
+        return self.database_url.startswith("sqlite:")
+
+    @property
     def database_path(self) -> str:
-        """The SQLite file."""
-        return self.database_url.removeprefix("sqlite:///")
+        """The SQLite file; with PostgreSQL, where it would be."""
+        return self.database_url.removeprefix("sqlite:///") if self.uses_sqlite else os.path.join(self.data, DATABASE)
 
     @property
     def own_files(self) -> tuple[str, ...]:
@@ -142,9 +149,12 @@ class Settings:
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Settings from environment variables; raises SettingsError naming the variable that cannot be used."""
     data = os.path.abspath(environ.get("THREATLENS_DATA") or os.path.join(PROJECT, "instance"))
-    database_url = environ.get("THREATLENS_DATABASE_URL") or "sqlite:///" + os.path.join(data, "threatlens.db")
-    if not database_url.startswith("sqlite:////"):
-        msg = f"THREATLENS_DATABASE_URL must be sqlite:////absolute/path, not {database_url.split('@')[-1]!r}"
+    database_url = environ.get("THREATLENS_DATABASE_URL") or "sqlite:///" + os.path.join(data, DATABASE)
+    if not database_url.startswith(("sqlite:////", "postgresql://")):
+        msg = (
+            "THREATLENS_DATABASE_URL must be sqlite:////absolute/path or postgresql://user@host/database, not"
+            f" {database_url.split('@')[-1]!r}"
+        )
         raise SettingsError(msg)
     host = environ.get("HOST") or "127.0.0.1"
     if host.startswith(UNIX) and not (host.startswith("unix:/") and len(os.fsencode(host)) <= 112):

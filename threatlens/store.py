@@ -244,7 +244,7 @@ class EventStore(
         if users:
             connection.exec_driver_sql(
                 "INSERT INTO user_totals (user_name, n) VALUES (?,?)"
-                " ON CONFLICT (user_name) DO UPDATE SET n = n + excluded.n",
+                " ON CONFLICT (user_name) DO UPDATE SET n = user_totals.n + excluded.n",
                 users,
             )
         if addresses:

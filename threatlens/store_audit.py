@@ -157,15 +157,17 @@ class AuditLog:
                 return held, f"entry {entry.id} ({when}, {entry.action}) is not what was written, or the one before it"
             held, previous = entry.id, entry.hash
         with self._database.reading() as connection:
-            written = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'audit_log'").scalar()
+            written = connection.exec_driver_sql(
+                f"SELECT seq FROM {self._database.sequences} WHERE name = 'audit_log'"
+            ).scalar()
         if held < (written or 0):
             return held, f"entry {held + 1} is missing: {written} were written"
         return held, ""
 
 
 def _cut(text: str) -> str:
-    # Half a surrogate pair cannot be stored.
-    return text[:MAX_TEXT].encode("utf-8", "replace").decode()
+    # Half a surrogate pair cannot be stored, nor a NUL in PostgreSQL.
+    return text[:MAX_TEXT].replace("\x00", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Database: connections, transactions and what a failure means. Everything that knows SQLite's ways of connecting.
+"""Database: connections, transactions and what a failure means, and SQLite's ways of connecting.
 
-Writers begin with BEGIN IMMEDIATE, so that a transaction that reads before it writes cannot fail half way; readers see
-one snapshot and are cut off when they take too long. `synchronous=FULL`: what was committed survives a power cut.
+In SQLite writers begin with BEGIN IMMEDIATE, so that a transaction that reads before it writes cannot fail half way;
+readers see one snapshot and are cut off when they take too long. `synchronous=FULL`: what was committed survives a
+power cut.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from threatlens.errors import QueryTimeout, StoreUnavailable
 
 #: Milliseconds a statement waits for another writer before it says "busy".
 BUSY_TIMEOUT_MS = 10_000
+#: SQLSTATE of a statement that PostgreSQL ended as it took too long, of a lock that was waited for too long, and of a
+#: disk without room.
+CANCELED, LOCKED, FULL = "57014", "55P03", "53100"
 #: As a LIMIT: no limit.
 ALL = 2**62
 #: Virtual machine instructions between two looks at the clock while a query runs.
@@ -27,7 +31,15 @@ PROGRESS_STEPS = 10_000
 
 
 def connect(database_url: str) -> Engine:
-    """An engine for the SQLite file, every connection set up alike."""
+    """An engine for the database, every connection set up alike."""
+    if database_url.startswith("sqlite:"):
+        return _connect_sqlite(database_url)
+    from threatlens.store_postgresql import connect_postgresql  # its driver is for those who use it
+
+    return connect_postgresql(database_url)
+
+
+def _connect_sqlite(database_url: str) -> Engine:
     engine = create_engine(
         database_url,
         connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False, "isolation_level": None},
@@ -66,14 +78,17 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.is_postgresql = engine.dialect.name == "postgresql"
+        #: The table that knows the highest number that a table has ever given.
+        self.sequences = "written" if self.is_postgresql else "sqlite_sequence"
 
     @contextmanager
     def writing(self, *, busy_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Connection]:
         """One write transaction; raises StoreUnavailable when the database is busy (for busy_ms), full or away."""
         try:
             with (
-                self.engine.connect().execution_options(writer=True) as connection,
-                _patience(connection, busy_ms),
+                self.engine.connect().execution_options(writer=True, busy_ms=busy_ms) as connection,
+                self._patience(connection, busy_ms),
                 connection.begin(),
             ):
                 yield connection
@@ -81,51 +96,104 @@ class Database:
             raise unavailable(error) from error
         except DatabaseError as error:
             # A file that is no database any more is away, not a mistake of the statement.
-            if "malformed" in str(error) or "not a database" in str(error):
+            if "malformed" in str(error) or "not a database" in str(error) or error.connection_invalidated:
                 raise unavailable(error) from error
             raise
 
     @contextmanager
     def reading(self, timeout_s: float = 5.0) -> Iterator[Connection]:
         """One snapshot to read from; raises QueryTimeout after timeout_s, StoreUnavailable without a database."""
-        deadline = time.monotonic() + timeout_s
         try:
-            with self.engine.connect() as connection:
-                dbapi: Any = connection.connection.dbapi_connection
-                dbapi.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
-                try:
-                    with connection.begin():
-                        yield connection
-                finally:
-                    dbapi.set_progress_handler(None, 0)
+            with (
+                self.engine.connect().execution_options(timeout_ms=int(timeout_s * 1000)) as connection,
+                self._limit(connection, timeout_s),
+                connection.begin(),
+            ):
+                yield connection
         except DBAPIError as error:
-            if "interrupted" in str(error.orig):
+            if "interrupted" in str(error.orig) or _sqlstate(error.orig) == CANCELED:
                 msg = f"the query took longer than {timeout_s:g} seconds; narrow the time range or the filter"
                 raise QueryTimeout(msg) from error
             raise unavailable(error) from error
         except PoolTimeout as error:
             raise unavailable(error) from error
 
+    @contextmanager
+    def _patience(self, connection: Connection, busy_ms: int) -> Iterator[None]:
+        """For a while this connection waits so long for another writer."""
+        if self.is_postgresql or busy_ms == BUSY_TIMEOUT_MS:
+            yield
+            return
+        dbapi: Any = connection.connection.dbapi_connection
+        dbapi.execute(f"PRAGMA busy_timeout={busy_ms}")
+        try:
+            yield
+        finally:
+            dbapi.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
-@contextmanager
-def _patience(connection: Connection, busy_ms: int) -> Iterator[None]:
-    """For a while this connection waits so long for another writer."""
-    if busy_ms == BUSY_TIMEOUT_MS:
-        yield
-        return
-    dbapi: Any = connection.connection.dbapi_connection
-    dbapi.execute(f"PRAGMA busy_timeout={busy_ms}")
-    try:
-        yield
-    finally:
-        dbapi.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    @contextmanager
+    def _limit(self, connection: Connection, timeout_s: float) -> Iterator[None]:
+        """What this connection is asked takes no longer."""
+        if self.is_postgresql:
+            yield
+            return
+        deadline = time.monotonic() + timeout_s
+        dbapi: Any = connection.connection.dbapi_connection
+        dbapi.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
+        try:
+            yield
+        finally:
+            dbapi.set_progress_handler(None, 0)
+
+    def extent(self, connection: Connection) -> tuple[int, int]:
+        """(bytes of the database in use, bytes free inside its file).
+
+        PostgreSQL uses the room of what was deleted again, and says neither how much there is nor where: what is in use
+        is reckoned from what the newest events take with their words and their places in the indexes.
+        """
+        if self.is_postgresql:
+            low, high = connection.exec_driver_sql("SELECT min(id), max(id) FROM events").one()
+            each = connection.exec_driver_sql(
+                "SELECT avg(pg_column_size(e.*) + 2 * pg_column_size(w.raw) + 100) FROM events e"
+                " JOIN events_fts w ON w.rowid = e.id WHERE e.id > ?",
+                ((high or 0) - 1_000,),
+            ).scalar()
+            return int((each or 0) * (high - low + 1 if high else 0)), 0
+        size, pages, free = (
+            int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        return (pages - free) * size, free * size
+
+    def shrinks(self) -> bool:
+        """Whether its file can become smaller now. An early version's only reuses its pages, as PostgreSQL does."""
+        if self.is_postgresql:
+            return False
+        with self.reading() as connection:
+            return int(connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one()) != 0
+
+    def return_space(self, pages: int) -> None:
+        """Give some free pages of SQLite's file back to the disk."""
+        try:
+            with self.engine.connect() as connection:
+                dbapi: Any = connection.connection.dbapi_connection
+                # Every row of this statement frees a page: it must be read to its end.
+                dbapi.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+
+
+def _sqlstate(error: object) -> str:
+    """The code of what PostgreSQL said; "" where it said nothing."""
+    return getattr(error, "sqlstate", None) or ""
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
     """What an error of the driver means for the caller: wait and try again, and why."""
-    text = str(getattr(error, "orig", None) or error)
-    if "full" in text:
+    original = getattr(error, "orig", None) or error
+    text, state = str(original), _sqlstate(original)
+    if "full" in text or state == FULL:
         return StoreUnavailable("the disk of the database is full", reason="disk_full")
-    if "locked" in text or "busy" in text or isinstance(error, PoolTimeout):
+    if "locked" in text or "busy" in text or state == LOCKED or isinstance(error, PoolTimeout):
         return StoreUnavailable("the database is locked by another program", reason="busy")
     return StoreUnavailable(f"the database does not answer: {text}", reason="away")

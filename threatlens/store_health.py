@@ -119,7 +119,4 @@ class HealthBook:
     def database_pages(self) -> tuple[int, int]:
         """(bytes of the database file in use, bytes free inside it)."""
         with self.database.reading() as connection:
-            size = int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
-            pages = int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
-            free = int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
-        return (pages - free) * size, free * size
+            return self.database.extent(connection)

@@ -358,7 +358,7 @@ class Outbox:
             )
             connection.exec_driver_sql(
                 "INSERT INTO channel_states (channel, failures, open_until_us, disabled, last_ok_us, last_error)"
-                " VALUES (?,1,?,?,0,?) ON CONFLICT (channel) DO UPDATE SET failures = failures + 1,"
+                " VALUES (?,1,?,?,0,?) ON CONFLICT (channel) DO UPDATE SET failures = channel_states.failures + 1,"
                 " open_until_us = excluded.open_until_us, disabled = excluded.disabled,"
                 " last_error = excluded.last_error",
                 (due.channel, open_until_us, disabled, error),

@@ -210,7 +210,7 @@ class EventReading:
             values += [low, high, *([] if category is None else [category])]
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
-                f"SELECT source_ip, sum(n), sum(failures), sum(successes) FROM ({' UNION ALL '.join(parts)})"
+                f"SELECT source_ip, sum(n), sum(failures), sum(successes) FROM ({' UNION ALL '.join(parts)}) AS parts"
                 " GROUP BY source_ip ORDER BY 2 DESC, 1 LIMIT ?",
                 (*values, limit),
             )

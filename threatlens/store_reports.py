@@ -44,8 +44,8 @@ class ReportBook:
             row = connection.exec_driver_sql(
                 "INSERT INTO reports (kind, day, start_us, end_us, zone, state, tries, file, size, error, headline,"
                 " data, created_at, made_us) VALUES (?,?,?,?,?,'making',1,'',0,'','','{}',?,0)"
-                " ON CONFLICT (kind, day, end_us) DO UPDATE SET tries = tries + 1, state = 'making', created_at = ?"
-                " WHERE state <> 'done' AND tries < 2 RETURNING id",
+                " ON CONFLICT (kind, day, end_us) DO UPDATE SET tries = reports.tries + 1, state = 'making',"
+                " created_at = ? WHERE reports.state <> 'done' AND reports.tries < 2 RETURNING id",
                 (kind, day, start_us, end_us, zone, now_us, now_us),
             ).scalar()
         return None if row is None else int(row)

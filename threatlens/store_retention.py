@@ -6,7 +6,6 @@ as long as everything else of yesterday. The newest are never touched: ids conti
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from threatlens.store_database import Database, unavailable
+from threatlens.store_database import Database
 from threatlens.store_reading import SLOT_US
 from threatlens.store_search import MINUTE_US
 from threatlens.store_words import indexed_text, line_of
@@ -74,11 +73,8 @@ class RetentionBook:
         with self.database.reading() as connection:
             low, high = connection.exec_driver_sql("SELECT min(id), max(id) FROM events").one()
             oldest = connection.exec_driver_sql("SELECT ingested_at FROM events ORDER BY id LIMIT 1").scalar() or 0
-            size, pages, free = (
-                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
-                for name in ("page_size", "page_count", "freelist_count")
-            )
-        return Extent(high - low + 1 if high else 0, int(oldest) * 1000, (pages - free) * size, free * size)
+            used, free = self.database.extent(connection)
+        return Extent(high - low + 1 if high else 0, int(oldest) * 1000, used, free)
 
     def forget_events(
         self, after_id: int, *, stored_before_us: int | None, keep_evidence: bool, limit: int = STEP_EVENTS
@@ -202,18 +198,10 @@ class RetentionBook:
 
     def return_space(self, pages: int = STEP_PAGES) -> int:
         """Give some free pages back to the disk; how many bytes are free inside the file now."""
-        try:
-            with self.database.engine.connect() as connection:
-                dbapi: Any = connection.connection.dbapi_connection
-                # Every row of this statement frees a page: it must be read to its end.
-                dbapi.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
-        except sqlite3.Error as error:
-            raise unavailable(error) from error
+        self.database.return_space(pages)
         with self.database.reading() as connection:
-            size = int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
-            return size * int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
+            return self.database.extent(connection)[1]
 
     def shrinks(self) -> bool:
         """Whether the file of the database can become smaller; one made by an early version only reuses its pages."""
-        with self.database.reading() as connection:
-            return int(connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one()) != 0
+        return self.database.shrinks()

@@ -21,6 +21,10 @@ _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "gluster
 
 def migrate(settings: Settings) -> str:
     """Bring the database to HEAD and return the revision it had ("" for a new one); raises DataFolderError."""
+    if not settings.uses_sqlite:
+        from threatlens.store_postgresql import migrate_postgresql  # its driver is for those who use it
+
+        return migrate_postgresql(settings.database_url, HEAD)
     path = settings.database_path
     if file_system(os.path.dirname(path)) in _NETWORK:
         msg = (
@@ -76,6 +80,10 @@ def revision(path: str) -> str | None:
 
 def has_admin(settings: Settings) -> bool:
     """Whether somebody may administer this; asked before anything else is loaded."""
+    if not settings.uses_sqlite:
+        from threatlens.store_postgresql import has_admin_postgresql
+
+        return has_admin_postgresql(settings.database_url)
     connection = sqlite3.connect(settings.database_path, timeout=10)
     try:
         return connection.execute("SELECT 1 FROM users WHERE role = 'admin' AND enabled").fetchone() is not None

@@ -119,7 +119,7 @@ class Search:
         while low <= high:
             reader = self._reader(low, high, chunk)
             holds = " OR ".join("instr(lower(e.raw), ?) > 0" for _ in texts)
-            reader.tests += f" AND (typeof(e.raw) = 'blob' OR {holds})"
+            reader.tests += f" AND (e.encoding IS NOT NULL OR {holds})"
             reader.values = [*reader.values, *(text.lower() for text in texts)]
             rows = reader.read(low, high, chunk)
             reached = rows[-1][0] if len(rows) == chunk else high if self.forward else low
@@ -289,8 +289,8 @@ class _Reader:
 
     def _looked_at(self, low: int, high: int) -> list[Any]:
         """The rows of this range with the words; SQLite leaves out most of the others, as it compares quicker."""
-        plain = [word.lower() for word in self.where.words if word.isascii()]
-        holds = "".join(" AND (typeof(e.raw) = 'blob' OR instr(lower(e.raw), ?) > 0)" for _ in plain)
+        plain = [word.lower() for word in self.where.words if word.isascii() and "\0" not in word]
+        holds = "".join(" AND (e.encoding IS NOT NULL OR instr(lower(e.raw), ?) > 0)" for _ in plain)
         rows = self.connection.exec_driver_sql(
             f"SELECT {COLUMNS} FROM events e WHERE e.id >= ? AND e.id <= ? AND {self.tests}{holds}"
             f" ORDER BY e.id {self.order}",
