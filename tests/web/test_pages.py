@@ -105,7 +105,7 @@ def test_only_the_top_of_the_list_is_live(client: Any, filler: Filler) -> None:
 
     assert live is not None
     assert still is not None
-    assert html.unescape(live[1]) == "/ws/ui?page=events&have=3&q=a&min_severity=2"
+    assert html.unescape(live[1]) == "/ws/ui?page=events&have=3&oldest=1&q=a&min_severity=2"
     assert still[1] == "/ws/ui?page=other"
 
 
@@ -210,9 +210,7 @@ def test_a_dead_letter_is_listed_and_can_be_asked_for_again(
 ) -> None:
     app.config["WTF_CSRF_ENABLED"] = False
     source_id, stream_id, _ = filler.stream("auth")
-    services.store.commit(
-        [], [], [], dead=[DeadLetter(source_id, stream_id, 0, "/x", b"<i>\xff", "utf-8", "it <failed>")]
-    )
+    services.store.commit([], [], dead=[DeadLetter(source_id, stream_id, 0, "/x", b"<i>\xff", "utf-8", "it <failed>")])
 
     page = client.get("/dead-letters").text
     assert "&lt;i&gt;\ufffd" in page
