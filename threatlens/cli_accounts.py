@@ -31,13 +31,14 @@ def _user_group(services: Open) -> click.Group:
     @user.command("create")
     @click.option("--name", required=True, help="What they log in with.")
     @click.option("--role", default="viewer", show_default=True, help="viewer, analyst or admin.")
-    def create(name: str, role: str) -> None:
+    @click.option("--source", "sources", multiple=True, help="A source that they may see; repeat it. Without: all.")
+    def create(name: str, role: str, sources: tuple[str, ...]) -> None:
         """Make an account; the password is asked for, or read from standard input."""
         from threatlens.store_accounts import COMMAND_LINE
 
         with services() as found:
             kept = _new_password(found, name)
-            made = found.store.create_user(name, kept, role, COMMAND_LINE)
+            made = found.store.create_user(name, kept, role, COMMAND_LINE, sources=sources)
         click.echo(f"{made.name}: {made.role}")
 
     @user.command("list")
@@ -46,7 +47,8 @@ def _user_group(services: Open) -> click.Group:
         with services() as found:
             rows = found.store.users()
         for row in rows:
-            click.echo(f"{row.name}\t{row.role}" + ("" if row.enabled else "\tdisabled"))
+            only = f"\tonly {', '.join(row.sources)}" if row.sources else ""
+            click.echo(f"{row.name}\t{row.role}{only}" + ("" if row.enabled else "\tdisabled"))
 
     @user.command("role")
     @click.argument("name")
@@ -57,6 +59,16 @@ def _user_group(services: Open) -> click.Group:
 
         with services() as found:
             found.store.set_role(_named(found, name).id, role, COMMAND_LINE)
+
+    @user.command("sources")
+    @click.argument("name")
+    @click.argument("sources", nargs=-1)
+    def only(name: str, sources: tuple[str, ...]) -> None:
+        """Keep NAME to these SOURCES, or to none in particular; ends their sessions."""
+        from threatlens.store_accounts import COMMAND_LINE
+
+        with services() as found:
+            found.store.set_sources(_named(found, name).id, sources, COMMAND_LINE)
 
     @user.command("password")
     @click.argument("name")

@@ -245,6 +245,7 @@ class UserRecord(Base):
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
     password_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
     last_login_at: Mapped[int] = mapped_column(BigInteger, default=0)
+    sources: Mapped[str] = mapped_column(Text, default="[]")  # JSON: names of all they may know of; none: all
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - as SQLAlchemy wants it
 
 

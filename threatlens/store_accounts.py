@@ -8,12 +8,13 @@ memory. Every change is written to the audit log in its own transaction.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import threading
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,7 @@ class User:
     created_at: int  # microseconds since the epoch, like all below
     password_at: int
     last_login_at: int  # 0: never
+    sources: tuple[str, ...] = ()  # names of all that this account may know of; empty: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,20 @@ def normal_name(text: str) -> str:
     return name
 
 
+def checked_sources(sources: Sequence[str]) -> str:
+    """The names of the only sources that an account or token is for, as they are kept; raises ConfigError."""
+    if len(sources) > 100 or not all(0 < len(each) <= 100 and each.isprintable() for each in sources):
+        msg = "the sources are at most 100 names of at most 100 printable characters"
+        raise ConfigError(msg, key="sources")
+    return json.dumps(list(dict.fromkeys(sources)))
+
+
 def hash_secret(secret: str) -> str:
     """What is kept of a secret that is random and long."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
-_USER = "id, name, role, enabled, created_at, password_at, last_login_at"
+_USER = "id, name, role, enabled, created_at, password_at, last_login_at, sources"
 _SESSION = "id_hash, user_id, created_at, seen_at, confirmed_at, address, browser"
 
 
@@ -168,12 +178,12 @@ class AccountBook:
             query = "SELECT password_hash FROM users WHERE id = ?"
             return str(connection.exec_driver_sql(query, (user_id,)).scalar() or "")
 
-    def create_user(self, name: str, password_hash: str, role: str, doer: Doer) -> User:
-        """A new account; raises ConfigError naming what is wrong."""
+    def create_user(self, name: str, password_hash: str, role: str, doer: Doer, *, sources: Sequence[str] = ()) -> User:
+        """A new account, kept to these sources, if any; raises ConfigError naming what is wrong."""
         name, role = normal_name(name), _role(role)
         try:
             with self.database.writing() as connection:
-                user = self._insert_user(connection, name, password_hash, role, doer)
+                user = self._insert_user(connection, name, password_hash, role, doer, sources)
         except IntegrityError as error:
             raise ConfigError(f"there is an account named {name!r} already", key="name") from error
         self._forget_people()
@@ -182,6 +192,10 @@ class AccountBook:
     def set_role(self, user_id: int, role: str, doer: Doer) -> bool:
         """Another role; ends the account's sessions. Raises ConfigError for the last administrator."""
         return self._change(user_id, "user.role_changed", doer, role=_role(role))
+
+    def set_sources(self, user_id: int, sources: Sequence[str], doer: Doer) -> bool:
+        """Keep an account to these sources, none for all; ends its sessions. Raises ConfigError."""
+        return self._change(user_id, "user.sources_changed", doer, sources=checked_sources(sources))
 
     def set_enabled(self, user_id: int, enabled: bool, doer: Doer) -> bool:
         """Let somebody in again or no longer; ends the account's sessions. Raises ConfigError for the last admin."""
@@ -349,15 +363,25 @@ class AccountBook:
         row = connection.exec_driver_sql(f"SELECT {_USER} FROM users WHERE id = ?", (user_id,)).one_or_none()
         return None if row is None else _user(row)
 
-    def _insert_user(self, connection: Connection, name: str, password_hash: str, role: str, doer: Doer) -> User:
-        now = now_us()
+    def _insert_user(
+        self,
+        connection: Connection,
+        name: str,
+        password_hash: str,
+        role: str,
+        doer: Doer,
+        sources: Sequence[str] = (),
+    ) -> User:
+        now, kept = now_us(), checked_sources(sources)
         row = connection.exec_driver_sql(
-            "INSERT INTO users (name, password_hash, role, enabled, created_at, password_at, last_login_at)"
-            f" VALUES (?,?,?,1,?,?,0) RETURNING {_USER}",
-            (name, password_hash, role, now, now),
+            "INSERT INTO users (name, password_hash, role, enabled, created_at, password_at, last_login_at, sources)"
+            f" VALUES (?,?,?,1,?,?,0,?) RETURNING {_USER}",
+            (name, password_hash, role, now, now, kept),
         ).one()
-        self._audit(connection, doer, "user.created", name, {"role": role})
-        return _user(row)
+        user = _user(row)
+        _keep_admins_whole(user)
+        self._audit(connection, doer, "user.created", name, {"role": role, "sources": list(user.sources)})
+        return user
 
     def _change(self, user_id: int, action: str, doer: Doer, *, secret: bool = False, **values: Any) -> bool:
         with self.database.writing() as connection:
@@ -367,8 +391,14 @@ class AccountBook:
             columns = ", ".join(f"{name} = ?" for name in values)
             connection.exec_driver_sql(f"UPDATE users SET {columns} WHERE id = ?", (*values.values(), user_id))
             _keep_an_admin(connection, before)
+            after = self._row(connection, user_id)
+            if after is not None:
+                _keep_admins_whole(after)
             connection.exec_driver_sql("DELETE FROM sessions WHERE user_id = ?", (user_id,))
-            self._audit(connection, doer, action, before.name, {} if secret else values)
+            detail = {
+                name: list(after.sources) if after and name == "sources" else each for name, each in values.items()
+            }
+            self._audit(connection, doer, action, before.name, {} if secret else detail)
         self._forget_people()
         return True
 
@@ -381,7 +411,7 @@ class AccountBook:
 
 
 def _user(row: Any) -> User:
-    return User(row[0], row[1], row[2], bool(row[3]), row[4], row[5], row[6])
+    return User(row[0], row[1], row[2], bool(row[3]), row[4], row[5], row[6], tuple(json.loads(row[7])))
 
 
 def _role(role: str) -> str:
@@ -400,6 +430,13 @@ def _keep_an_admin(connection: Connection, before: User) -> None:
     """Raises ConfigError, which undoes the transaction, when this change left nobody to administer."""
     if before.role == "admin" and before.enabled and _admins(connection) == 0:
         raise ConfigError(f"{before.name} is the last administrator; make another one first", key="role")
+
+
+def _keep_admins_whole(user: User) -> None:
+    """Raises ConfigError, which undoes the transaction, for an administrator who would see only a part."""
+    if user.role == "admin" and user.sources:
+        msg = "an administrator sees every source; give another role, or take the limit away first"
+        raise ConfigError(msg, key="sources")
 
 
 def _setup_code_holds(connection: Connection, code: str, now: int) -> bool:

@@ -2,7 +2,7 @@
 
 A wrong token must cost nothing (a flood of them is an attack of its own): tokens are looked up in a snapshot in memory
 that is read again at most twice a second. A token that a person made ends with that person's account and never may
-more than they.
+more than they, nor know of other sources.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from threatlens.errors import ConfigError
 from threatlens.models import now_us
-from threatlens.store_accounts import COMMAND_LINE, ROLES, Doer, hash_secret
+from threatlens.store_accounts import COMMAND_LINE, ROLES, Doer, checked_sources, hash_secret
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
 
@@ -76,9 +76,7 @@ class TokenBook:
         if not scopes or not set(scopes) <= set(SCOPES):
             msg = f"the scopes are one or more of {', '.join(SCOPES)}"
             raise ConfigError(msg, key="scopes")
-        if len(sources) > 100 or not all(0 < len(each) <= 100 and each.isprintable() for each in sources):
-            msg = "the sources are at most 100 names of at most 100 printable characters"
-            raise ConfigError(msg, key="sources")
+        kept = checked_sources(sources)
         now = now_us()
         if expires_at and expires_at <= now:
             msg = "the token must expire in the future"
@@ -93,7 +91,7 @@ class TokenBook:
                 "INSERT INTO api_tokens (name, token_hash, role, created_at, last_used_at, user_id, prefix, expires_at,"
                 " scopes, sources) VALUES (?,?,?,?,0,?,?,?,?,?)",
                 (name, hash_secret(token), role, now, user_id, token[:9], expires_at,
-                 json.dumps([each for each in SCOPES if each in scopes]), json.dumps(list(sources))),
+                 json.dumps([each for each in SCOPES if each in scopes]), kept),
             )  # fmt: skip
             self.audit.append(
                 doer.name,
@@ -168,14 +166,21 @@ class TokenBook:
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT t.token_hash, t.id, t.name, t.role, t.created_at, t.last_used_at, t.user_id, t.prefix,"
-                " t.expires_at, t.scopes, t.sources, u.role, u.enabled"
+                " t.expires_at, t.scopes, t.sources, u.role, u.enabled, u.sources"
                 " FROM api_tokens t LEFT JOIN users u ON u.id = t.user_id"
             )
             found: dict[str, TokenView] = {}
             for row in rows:
                 if row[6] is not None and not row[12]:  # its maker is disabled
                     continue
-                scopes, sources = tuple(json.loads(row[9])) or SCOPES, tuple(json.loads(row[10]))
+                scopes, own, makers = (
+                    tuple(json.loads(row[9])) or SCOPES,
+                    json.loads(row[10]),
+                    json.loads(row[13] or "[]"),
+                )
+                sources = tuple(each for each in own or makers if not makers or each in makers)
+                if (own or makers) and not sources:  # nothing is left that both may know of
+                    continue
                 role = _lower(row[3], row[11])
                 found[row[0]] = TokenView(row[1], row[2], role, row[4], row[5], row[6], row[7], row[8], scopes, sources)
             return found

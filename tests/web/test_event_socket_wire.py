@@ -374,7 +374,7 @@ def test_a_stopping_server_does_not_wait_for_a_client_that_reads_nothing() -> No
 
 
 @pytest.mark.parametrize("path", ["/ws/events", "/ws/ui?page=other"])
-@pytest.mark.parametrize("deed", ["log out", "role", "disable"])
+@pytest.mark.parametrize("deed", ["log out", "role", "disable", "sources"])
 def test_who_loses_their_rights_loses_the_open_socket_within_a_second(server: Server, path: str, deed: str) -> None:
     eve = person(server.app, "analyst", "eve")
     header = {"Cookie": f"threatlens={cookie(server.app, 'analyst', 'eve')}"}
@@ -391,6 +391,7 @@ def test_who_loses_their_rights_loses_the_open_socket_within_a_second(server: Se
         "log out": lambda: store.end_sessions(eve.id, COMMAND_LINE),
         "role": lambda: store.set_role(eve.id, "viewer", COMMAND_LINE),
         "disable": lambda: store.set_enabled(eve.id, False, COMMAND_LINE),
+        "sources": lambda: store.set_sources(eve.id, ["web"], COMMAND_LINE),
     }[deed]()
 
     assert end_of(client) == 4401

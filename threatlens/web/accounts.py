@@ -38,11 +38,12 @@ def create_user() -> Response:
     """A new account."""
     form = request.form
     name, role, password = form.get("name", ""), form.get("role", ""), form.get("password", "")
+    sources = _asked_sources()
     try:
         check_new_password(password, form.get("again", ""), name)
-        user = services().store.create_user(name, services().passwords.hash(password), role, doer())
+        user = services().store.create_user(name, services().passwords.hash(password), role, doer(), sources=sources)
     except ConfigError as error:
-        return _users(error.message, {"name": name[:100], "role": role})
+        return _users(error.message, {"name": name[:100], "role": role, "sources": ", ".join(sources)[:1_000]})
     flash(f"{user.name} may log in now.", "done")
     return redirect(url_for("accounts.users"), 303)
 
@@ -57,7 +58,7 @@ def user(user_id: int) -> Response:
 @blueprint.post("/settings/users/<int:user_id>")
 @needs("admin", fresh=True)
 def change_user(user_id: int) -> Response:
-    """Another role or password, disabling, logging out, removing: the button says which."""
+    """Another role, password or sources, disabling, logging out, removing: the button says which."""
     found, store, who = _user(user_id), services().store, doer()
     form = request.form
     try:
@@ -65,6 +66,9 @@ def change_user(user_id: int) -> Response:
             case "role":
                 store.set_role(found.id, form.get("role", ""), who)
                 words = f"{found.name} has another role now, and is logged out."
+            case "sources":
+                store.set_sources(found.id, _asked_sources(), who)
+                words = f"{found.name} may see other sources now, and is logged out."
             case "password":
                 check_new_password(form.get("password", ""), form.get("again", ""), found.name)
                 store.set_password(found.id, services().passwords.hash(form.get("password", "")), who)
@@ -85,6 +89,11 @@ def change_user(user_id: int) -> Response:
         return _user_page(found, error.message)
     flash(words, "done")
     return redirect(url_for("accounts.user", user_id=found.id), 303)
+
+
+def _asked_sources() -> list[str]:
+    """The names of sources that a form lists."""
+    return [each.strip() for each in request.form.get("sources", "")[:10_000].split(",") if each.strip()]
 
 
 def _user(user_id: int) -> User:
@@ -123,7 +132,7 @@ def create_token() -> Response:
     """A new token; the page that answers shows it this once."""
     form = request.form
     days = form.get("days", type=int)
-    sources = [each.strip() for each in form.get("sources", "")[:10_000].split(",") if each.strip()]
+    sources = _asked_sources()
     shown: dict[str, object] = {
         "name": form.get("name", "")[:100], "role": form.get("role", ""), "sources": ", ".join(sources)[:1_000],
         "scopes": form.getlist("scope"), "days": days,

@@ -9,6 +9,7 @@ from pydantic import Field
 from threatlens.event import rfc3339
 from threatlens.passwords import check_password
 from threatlens.store_accounts import User
+from threatlens.web.api_tokens import SourceName
 from threatlens.web.auth import doer
 from threatlens.web.context import services
 from threatlens.web.operations import DIGITS, Shape, created_at, operation
@@ -16,6 +17,7 @@ from threatlens.web.problems import ProblemError
 
 Role = Literal["viewer", "analyst", "admin"]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Sources = Annotated[list[SourceName], Field(max_length=100)]
 LAST_ID = 2**62
 MAX_ENTRIES = 500
 
@@ -26,6 +28,7 @@ class NewUser(Shape):
     name: Annotated[str, Field(min_length=1, max_length=255)]
     role: Role
     password: Annotated[str, Field(min_length=12, max_length=128)]
+    sources: Annotated[Sources | None, Field(description="the only ones it may see; null: all")] = None
 
 
 class UserChange(Shape):
@@ -34,6 +37,7 @@ class UserChange(Shape):
     role: Role | None = None
     enabled: bool | None = None
     password: Annotated[str | None, Field(min_length=12, max_length=128)] = None
+    sources: Annotated[Sources | None, Field(description="the only ones it may see; []: all")] = None
 
 
 class UserShape(Shape):
@@ -43,6 +47,7 @@ class UserShape(Shape):
     name: str
     role: Role
     enabled: bool
+    sources: Annotated[list[str], Field(description="the only ones it may see; []: all")]
     created_at: Moment
     last_login_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
 
@@ -70,7 +75,7 @@ def create_user(body: NewUser) -> dict[str, Any]:
     """Whose name may not be taken by another, however it is written."""
     check_password(body.password, [body.name])
     kept = services().passwords.hash(body.password)
-    made = services().store.create_user(body.name, kept, body.role, doer())
+    made = services().store.create_user(body.name, kept, body.role, doer(), sources=body.sources or ())
     created_at(f"/api/v1/users/{made.id}")
     return _user(made)
 
@@ -82,8 +87,12 @@ def change_user(user_id: int, body: UserChange) -> dict[str, Any]:
     found, store, who = _found(user_id), services().store, doer()
     if body.password is not None:
         check_password(body.password, [found.name])
+    if body.sources == []:  # first: only then may the role become that of an administrator
+        store.set_sources(user_id, (), who)
     if body.role is not None:
         store.set_role(user_id, body.role, who)
+    if body.sources:
+        store.set_sources(user_id, body.sources, who)
     if body.enabled is not None:
         store.set_enabled(user_id, body.enabled, who)
     if body.password is not None:
@@ -152,6 +161,7 @@ def _user(user: User) -> dict[str, Any]:
         "name": user.name,
         "role": user.role,
         "enabled": user.enabled,
+        "sources": list(user.sources),
         "created_at": rfc3339(user.created_at),
         "last_login_at": rfc3339(user.last_login_at) if user.last_login_at else None,
     }

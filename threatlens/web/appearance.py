@@ -16,7 +16,7 @@ blueprint = Blueprint("appearance", __name__)
 
 
 @blueprint.post("/appearance")
-@needs("viewer")
+@needs("viewer", confined=True)
 def switch() -> Response:
     """Change to the theme asked for and go back to where the switch was used."""
     answer = redirect(local_path(request.form.get("next", "")), 303)

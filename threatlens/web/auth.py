@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flask import g, request, session
+from flask import current_app, g, request, session
 
 from threatlens.event import EventFilter
 from threatlens.models import now_us
@@ -23,6 +23,8 @@ from threatlens.web.context import services
 from threatlens.web.problems import ProblemError, request_id
 
 BEARER = re.compile(r"[Bb]earer (tl_[A-Za-z0-9_-]{43})")
+#: The name of no source.
+NO_SOURCE = "\0"
 #: What needs no role at all.
 PUBLIC = "public"
 
@@ -36,6 +38,7 @@ class Access:
     role: str  # the least role, or PUBLIC
     fresh: bool = False  # the password must have been given lately
     programs: bool = False  # a bearer token will do
+    confined: bool = False  # it shows nothing of sources that whoever asks may not know of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +58,22 @@ class Actor:
     @property
     def sources(self) -> tuple[str, ...]:
         """The names of the only sources it may know of; empty: all."""
-        return () if self.token is None else self.token.sources
+        held = self.token or self.user
+        return () if held is None else held.sources
 
     def may(self, role: str) -> bool:
         """Whether this role is in its own; roles include those below them."""
         return role in ROLES and ROLES.index(self.role) >= ROLES.index(role)
 
 
-def needs(role: str, *, fresh: bool = False, programs: bool = False) -> Callable[[View], View]:
-    """Declare who may use a route: the least role, or PUBLIC; fresh: only who gave their password lately."""
+def needs(role: str, *, fresh: bool = False, programs: bool = False, confined: bool = False) -> Callable[[View], View]:
+    """Declare who may use a route: the least role, or PUBLIC; fresh: only who gave their password lately.
+
+    Who is kept to some sources is refused where it is not confined.
+    """
 
     def declare(view: View) -> View:
-        view.access = Access(role, fresh, programs)  # type: ignore[attr-defined]
+        view.access = Access(role, fresh, programs, confined)  # type: ignore[attr-defined]
         return view
 
     return declare
@@ -152,6 +159,27 @@ def within(where: EventFilter, sources: tuple[str, ...]) -> EventFilter:
     if not set(where.sources) <= set(sources):
         raise ProblemError(403, "This token is for other sources.", code="forbidden", field="source")
     return where if where.sources else dataclasses.replace(where, sources=sources)
+
+
+def may_know(source: str) -> bool:
+    """Whether whoever asks may know of this source."""
+    only = actor().sources
+    return not only or source in only
+
+
+def is_open(endpoint: str) -> bool:
+    """Whether a page shows anything to whoever asks, if they are kept to some sources."""
+    access = access_of(current_app.view_functions.get(endpoint))
+    return not actor().sources or (access is not None and access.confined)
+
+
+def kept_within(where: EventFilter) -> EventFilter:
+    """The filter, kept to the sources that whoever asks may know of; what it asks for besides is not found."""
+    only = actor().sources
+    if not only:
+        return where
+    both = tuple(name for name in where.sources or only if name in only)
+    return dataclasses.replace(where, sources=both or (NO_SOURCE,))
 
 
 def record(action: str, target: str = "", detail: Mapping[str, Any] | None = None) -> None:

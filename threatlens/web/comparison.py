@@ -17,7 +17,7 @@ from flask import Blueprint, render_template, request
 from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
 from threatlens.store_reading import Survey
-from threatlens.web.auth import needs
+from threatlens.web.auth import actor, kept_within, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import RANGES, View, read_view, term
 from threatlens.web.facets import SAMPLED
@@ -56,11 +56,13 @@ class Group:
 
 
 @blueprint.get("/events/compare")
-@needs("viewer")
+@needs("viewer", confined=True)
 def index() -> str:
     """What a window of the filter in the address has that another does not have."""
     now = now_us()
     view = read_view(request.args, now)
+    view = replace(view, where=kept_within(view.where))
+    is_kept = bool(actor().sources)  # rules and shapes of lines are counted over all sources together
     chosen = request.args.get("with", "")
     chosen = chosen if chosen in WITH else "before"
     end = min(view.where.end_us or now, now)
@@ -71,8 +73,8 @@ def index() -> str:
     store = services().store
     counts = [store.counts(where) for where in windows]
     surveys = [store.survey(where, within_s=SURVEY_S, most=SURVEY_EVENTS) for where in windows]
-    shapes = [shape for shape in store.templates() if start <= shape.first_seen_us < end]
-    groups = [_rules(view, windows)]
+    shapes = [shape for shape in (() if is_kept else store.templates()) if start <= shape.first_seen_us < end]
+    groups = [] if is_kept else [_rules(view, windows)]
     if view.where.is_counted:
         groups += [
             _counted(view, "source", "Source", counts[0].by_source, counts[1].by_source),

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from threatlens.event import EventFilter
 from threatlens.event_match import ALIASES
 from threatlens.models import now_us
+from threatlens.web.auth import actor, may_know
 from threatlens.web.context import services
 
 MOST = 12
@@ -53,7 +54,9 @@ def values_of(name: str, begun: str = "") -> Iterable[str]:
     if name in ("outcome", "event.outcome"):
         return OUTCOMES
     if name == "source":
-        return sorted(source.source_name for source in store.sources())
+        return sorted(source.source_name for source in store.sources() if may_know(source.source_name))
+    if actor().sources:
+        return ()  # what is known of values is known of all sources together
     if name in ("category", "format"):
         return store.known_names(name)
     if name in ("ip", "src", "source.ip"):

@@ -29,7 +29,7 @@ def make_blueprint() -> Blueprint:
     limit = Refusals()
 
     @blueprint.post(REPORTS)
-    @needs("viewer")
+    @needs("viewer", confined=True)
     def take() -> Response:
         """Reports in either of the two forms that browsers send."""
         if request.mimetype not in KINDS:

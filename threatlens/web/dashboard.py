@@ -12,7 +12,7 @@ from threatlens.discovery import Discovered, discover
 from threatlens.errors import ConfigError
 from threatlens.event import EventFilter
 from threatlens.web.attention import headline
-from threatlens.web.auth import needs
+from threatlens.web.auth import actor, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import RANGES, View
 from threatlens.web.overview import DASHBOARD_RANGES, SEVERE_ROWS, fitting_range, overview, trust
@@ -21,9 +21,11 @@ blueprint = Blueprint("dashboard", __name__)
 
 
 @blueprint.get("/")
-@needs("viewer")
-def index() -> str:
-    """The whole page."""
+@needs("viewer", confined=True)
+def index() -> str | Response:
+    """The whole page; who may know of some sources only begins with their events."""
+    if actor().sources:
+        return redirect(url_for("events.index"), 303)
     if not services().store.sources():
         return render_template("dashboard/first_run.html", found=discovered(), trust=trust())
     last_id = services().store.last_id()

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from threatlens.event import Event, EventFilter
 from threatlens.event_match import FieldTest
 from threatlens.models import now_us
-from threatlens.web.auth import actor, doer, needs
+from threatlens.web.auth import actor, doer, kept_within, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, term
 from threatlens.web.overview import trust
@@ -33,7 +33,7 @@ blueprint = Blueprint("entities", __name__)
 
 
 @blueprint.get("/entities/<kind>/<path:value>")
-@needs("viewer")
+@needs("viewer", confined=True)
 def detail(kind: str, value: str) -> str | Response:
     """One of them."""
     field, name = _asked(kind, value)
@@ -41,11 +41,12 @@ def detail(kind: str, value: str) -> str | Response:
         return redirect(url_for("entities.detail", kind=kind, value=same), 301)
     store = services().store
     query = term(name, value)
-    where = EventFilter(tests=(FieldTest(name, ":", (value,)),))
+    where = kept_within(EventFilter(tests=(FieldTest(name, ":", (value,)),)))
+    is_kept = bool(actor().sources)  # the rest is known of all sources together
     newest = store.page(where, limit=SAMPLE)
     oldest = store.page(where, after=0, limit=1)
     outcomes = Counter(str(event.fields.get("event.outcome", "")) for event in newest)
-    incidents = store.incidents(text=value, limit=INCIDENTS)
+    incidents = [] if is_kept else store.incidents(text=value, limit=INCIDENTS)
     return render_template(
         "entities/detail.html",
         kind=kind,
@@ -57,12 +58,12 @@ def detail(kind: str, value: str) -> str | Response:
         sampled=len(newest),
         whole=len(newest) < SAMPLE and newest.stopped_at is None,
         outcomes=outcomes,
-        slots=store.address_history(value, BARS) if kind == "address" else (),
-        totals=store.address_totals(value) if kind == "address" else None,
+        slots=store.address_history(value, BARS) if kind == "address" and not is_kept else (),
+        totals=store.address_totals(value) if kind == "address" and not is_kept else None,
         together=[(title, page, _counted(newest, other)) for other, title, page in TOGETHER if other != field],
         incidents=incidents,
-        notes=store.entity_notes(field, value),
-        may_act=actor().may("analyst"),
+        notes=[] if is_kept else store.entity_notes(field, value),
+        may_act=actor().may("analyst") and not is_kept,
         trust=trust(),
     )
 

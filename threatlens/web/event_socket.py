@@ -24,7 +24,7 @@ from threatlens.event import EventFilter, EventUpdate
 from threatlens.models import now_us
 from threatlens.query import to_query
 from threatlens.store import EventStore
-from threatlens.web.auth import Actor, actor, authenticate, bearer_token, browser_actor, needs, still_there
+from threatlens.web.auth import NO_SOURCE, Actor, actor, authenticate, bearer_token, browser_actor, needs, still_there
 from threatlens.web.context import services
 from threatlens.web.event_messages import (
     EVENT_ROLES,
@@ -51,7 +51,6 @@ WAIT_S = 0.25  # between two looks at what the client says
 CHECK_S = 0.25  # between two looks whether its token or session still holds
 LINGER_S = 1.0  # for a client to read why it is closed
 
-NO_SOURCE = "\0"  # the name of none
 GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG, TRY_AGAIN, UNAUTHORISED = 1001, 1003, 1008, 1009, 1013, 4401
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, abort, redirect, render_template, request, url_for
@@ -15,7 +16,7 @@ from threatlens.exports import FORMS
 from threatlens.models import now_us
 from threatlens.store_search import Found
 from threatlens.store_sorting import SORTS
-from threatlens.web.auth import actor, needs, record
+from threatlens.web.auth import actor, kept_within, may_know, needs, record
 from threatlens.web.context import services
 from threatlens.web.event_filter import (
     MAX_ID,
@@ -56,10 +57,10 @@ blueprint = Blueprint("events", __name__)
 
 
 @blueprint.get("/events")
-@needs("viewer")
+@needs("viewer", confined=True)
 def index() -> str:
     """A page of events, newest first, as the URL filters them."""
-    view = read_view(request.args, now_us())
+    view = asked_view()
     last_id = services().store.last_id()
     events, newer, older, stopped = _page(view, last_id)
     summary = _summary(view)
@@ -79,16 +80,16 @@ def index() -> str:
         TURNS=TURNS,
         choosable=_choosable(view, events),
         times={name: field_value(view.params, name) for name in ("start", "end")},
-        sources=sorted(source.source_name for source in services().store.sources()),
+        sources=sorted(each.source_name for each in services().store.sources() if may_know(each.source_name)),
         trust=trust(),
     )
 
 
 @blueprint.get("/events/survey")
-@needs("viewer")
+@needs("viewer", confined=True)
 def survey() -> str:
     """What is known of the whole result, or of as much of it as can be read at once: facets, histogram, how many."""
-    view = read_view(request.args, now_us())
+    view = asked_view()
     seen = services().store.survey(view.where, within_s=SURVEY_S, most=SURVEY_EVENTS)
     summary = _summary(view)
     if not view.where.is_counted:
@@ -102,11 +103,11 @@ def survey() -> str:
 
 
 @blueprint.get("/events/export")
-@needs("viewer")
+@needs("viewer", confined=True)
 def export() -> Response:
     """All events that the URL's filter finds, as a file; a filter that cannot be read exports nothing."""
     form = request.args.get("format", "")
-    view = read_view(request.args, now_us())
+    view = asked_view()
     if form not in FORMS or view.errors:
         abort(400, " ".join(view.errors) or f"A format is one of {', '.join(FORMS)}.")
     asked = request.query_string.decode("utf-8", "replace")
@@ -117,14 +118,14 @@ def export() -> Response:
 
 
 @blueprint.get("/events/exports")
-@needs("viewer")
+@needs("viewer", confined=True)
 def exports_under_way() -> str:
     """Those of who asks: how far they are. The fragment asks again by itself as long as there are some."""
     return render_template("events/_exports.html", exports=exports().of(actor().name))
 
 
 @blueprint.post("/events/exports/<int:export_id>/cancel")
-@needs("viewer")
+@needs("viewer", confined=True)
 def cancel_export(export_id: int) -> Response:
     """End one of one's own; its reader sees that the file is not whole."""
     if not exports().cancel(export_id, actor().name):
@@ -134,15 +135,15 @@ def cancel_export(export_id: int) -> Response:
 
 
 @blueprint.get("/events/<int:event_id>")
-@needs("viewer")
+@needs("viewer", confined=True)
 def detail(event_id: int) -> str:
     """One event: raw and decoded as one thing, and what stands around it."""
     event = services().store.event(event_id) if event_id <= MAX_ID else None
-    if event is None:
+    if event is None or not may_know(event.source):
         abort(404)
     template = "events/_detail.html" if request.headers.get("HX-Request") == "true" else "events/detail.html"
     same, where = _same(event, request.args.get("same", ""))
-    store = services().store
+    store, where, all_of_them = services().store, kept_within(where), kept_within(EventFilter())
     lines = CONTEXT_LINES if same == "source" else MORE_CONTEXT_LINES
     before = store.page(where, before=event.id, limit=lines)
     behind = store.page(where, after=event.id, limit=lines)
@@ -156,10 +157,16 @@ def detail(event_id: int) -> str:
         same=same,
         sames=["source", *(name for name, _ in _values(event))],
         nearby=_nearby(event),
-        older=next(iter(store.page(EventFilter(), before=event.id, limit=1)), None),
-        newer=next(iter(store.page(EventFilter(), after=event.id, limit=1)), None),
+        older=next(iter(store.page(all_of_them, before=event.id, limit=1)), None),
+        newer=next(iter(store.page(all_of_them, after=event.id, limit=1)), None),
         trust=trust(),
     )
+
+
+def asked_view() -> View:
+    """What the URL asks for, of what whoever asks may know of."""
+    view = read_view(request.args, now_us())
+    return replace(view, where=kept_within(view.where))
 
 
 def _values(event: Event) -> list[tuple[str, str]]:
@@ -190,7 +197,7 @@ def _choosable(view: View, events: list[Event]) -> list[str]:
 
 def panels() -> dict[str, str]:
     """The parts of the list's page that are kept up to date, beside the rows themselves."""
-    view = read_view(request.args, now_us())
+    view = asked_view()
     if not view.where.is_counted:
         return {}  # nobody counts that every second
     summary = _summary(view)
@@ -229,7 +236,8 @@ def _page(view: View, last_id: int) -> tuple[list[Event], int | None, int | None
 
 
 def _stopped(found: Found) -> Event | None:
-    return None if found.stopped_at is None else services().store.event(found.stopped_at)
+    event = None if found.stopped_at is None else services().store.event(found.stopped_at)
+    return event if event is not None and may_know(event.source) else None
 
 
 def _bars(view: View) -> tuple[object, int]:

@@ -17,7 +17,17 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from threatlens.errors import StoreUnavailable
 from threatlens.models import now_us
-from threatlens.web.auth import PUBLIC, Actor, access_of, browser_actor, client_address, current, record, token_actor
+from threatlens.web.auth import (
+    PUBLIC,
+    Actor,
+    access_of,
+    browser_actor,
+    client_address,
+    current,
+    is_open,
+    record,
+    token_actor,
+)
 from threatlens.web.auth import bearer_token as bearer
 from threatlens.web.context import services
 from threatlens.web.security_headers import SAFE_METHODS
@@ -72,6 +82,7 @@ def register(app: Flask) -> None:
     app.after_request(record_change)
     app.teardown_request(farewell)
     app.add_template_global(current, "me")
+    app.add_template_global(is_open)
 
 
 def welcome() -> None:
@@ -105,6 +116,9 @@ def admit() -> AnyResponse | None:
     if access is None or not who.may(access.role):
         refuse(who)
         abort(403, "Your role does not allow this." if access else "This page is open to nobody.")
+    if who.sources and not access.confined:
+        refuse(who)
+        abort(403, "Your account is for some sources only, and this page shows more.")
     if access.fresh and who.session is not None and now_us() - who.session.confirmed_at > FRESH_US:
         back = _here() if request.method in SAFE_METHODS else url_for("settings.index")
         return redirect(url_for("login.confirm", next=back), 303)

@@ -24,9 +24,8 @@ from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import Event
 from threatlens.models import now_us
 from threatlens.web import dashboard, events, health, incidents, notifications, sources
-from threatlens.web.auth import Actor, actor, browser_actor, needs, still_there
+from threatlens.web.auth import Actor, actor, browser_actor, may_know, needs, still_there
 from threatlens.web.context import services
-from threatlens.web.event_filter import read_view
 from threatlens.web.overview import trust
 from threatlens.web.presentation import moment, zone_name
 from threatlens.web.seats import seats
@@ -87,6 +86,9 @@ PANELS: dict[str, tuple[Callable[[], Panels], ...]] = {
     "other": (_trust_panel,),
 }
 
+#: Those of them that somebody may see who is kept to some sources.
+CONFINED = frozenset(("events", "other"))
+
 
 @dataclass
 class LivePages:
@@ -113,7 +115,7 @@ class LivePages:
     def painted(self, page: str, last_id: int) -> Panels:
         """The panels of a page, rendered once for all who look at it alike; less often where that is expensive."""
         shown = sorted((name, value) for name, value in request.args.items(multi=True) if name in SHOWN_BY)
-        key = (page, request.script_root, zone_name(), repr(shown))
+        key = (page, request.script_root, zone_name(), repr(shown), *actor().sources)
         now = time.monotonic()
         # What somebody has just decided must not be painted over with what was before it.
         state = (last_id, services().store.incident_decisions() if page in ("incidents", "incident") else 0)
@@ -208,8 +210,8 @@ class _Feed:
         self.checked_s = time.monotonic()
         self.shared = shared
         page = request.args.get("page", "")
-        self.page = page if page in PANELS else "other"
-        self.view = dashboard.severe_view() if self.page == "dashboard" else read_view(request.args, now_us())
+        self.page = page if page in (CONFINED if who.sources else PANELS) else "other"
+        self.view = dashboard.severe_view() if self.page == "dashboard" else events.asked_view()
         self.has_rows = self.page in ("dashboard", "events")
         self.shown = ShownRows(have_id(request.args.get("oldest", "")), have_id(request.args.get("have", "")))
         self.sent: dict[str, int] = {}  # panel: hash of its HTML
@@ -246,7 +248,7 @@ class _Feed:
             return
         self.checked_s = time.monotonic()
         now = still_there(self.who)
-        if now is None or now.role != self.who.role:
+        if now is None or (now.role, now.sources) != (self.who.role, self.who.sources):
             raise GoodbyeError(UNAUTHORISED, "the session has ended")
 
     def take(self, batch: Batch, place: Place) -> tuple[Place, str]:
@@ -312,7 +314,9 @@ class _Feed:
         if not updates:
             return ""
         changed = self.shown.changed(services().store, updates) if self.has_rows else ()
-        return self.changed_rows(changed) + self.toasts.html(updates)
+        changed = [event for event in changed if may_know(event.source)]
+        # An incident may be about more than what somebody may know of who is kept to some sources.
+        return self.changed_rows(changed) + ("" if self.who.sources else self.toasts.html(updates))
 
     def rest(self, seconds: float) -> None:
         """Wait, reading what the browser sends, which should be nothing."""

@@ -74,7 +74,7 @@ def login() -> Response:
 
 
 @blueprint.route("/confirm", methods=["GET", "POST"])
-@needs("viewer")
+@needs("viewer", confined=True)
 def confirm() -> Response:
     """Before what matters, the password once more."""
     who, target = actor(), local_path(request.values.get("next", ""))
@@ -90,7 +90,7 @@ def confirm() -> Response:
 
 
 @blueprint.post("/logout")
-@needs("viewer")
+@needs("viewer", confined=True)
 def logout() -> Response:
     """End this session, everywhere it is open."""
     who = actor()

@@ -9,6 +9,7 @@ from typing import Any
 from threatlens.event import Event, EventFilter
 from threatlens.models import now_us
 from threatlens.web.attention import BROKEN_STATES, Item, Knock, SourceState, attention, verdict
+from threatlens.web.auth import actor, may_know
 from threatlens.web.context import services
 from threatlens.web.event_filter import RANGES
 from threatlens.web.presentation import count, percent, plural, sentence, size
@@ -158,7 +159,8 @@ def drawn(found: Sequence[tuple[int, dict[int, int]]], only_us: int, highest: in
 
 def trust() -> Trust:
     """Whether every source flows, how much is understood, and how far behind we are."""
-    sources = services().store.sources()
+    sources = [source for source in services().store.sources() if may_know(source.source_name)]
+    kept = bool(actor().sources)
     watched = [source for source in sources if source.enabled and source.kind != "cli"]
     engine = services().engine_status()
     trouble = _trouble(engine, watched)
@@ -167,9 +169,9 @@ def trust() -> Trust:
         tone="watch" if trouble else "good" if watched else "idle",
         headline=trouble or _flowing(watched, bool(sources)),
         decoded=f"{percent(events - unknown, events)} of {count(events)} decoded" if events else "no lines yet",
-        lag=_lag(engine),
-        incidents=services().store.incidents_by_status().get("open", 0),
-        blind=blind(engine) if watched else "",
+        lag="" if kept else _lag(engine),
+        incidents=0 if kept else services().store.incidents_by_status().get("open", 0),
+        blind=blind(engine) if watched and not kept else "",
     )
 
 

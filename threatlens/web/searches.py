@@ -12,7 +12,7 @@ from threatlens.errors import QueryError
 from threatlens.models import now_us
 from threatlens.query import MAX_LENGTH, parse_query
 from threatlens.store_searches import SavedSearch
-from threatlens.web.auth import actor, needs
+from threatlens.web.auth import actor, is_open, may_know, needs
 from threatlens.web.completion import completions
 from threatlens.web.context import services
 from threatlens.web.event_filter import quoted
@@ -41,7 +41,7 @@ def saved_searches() -> list[SavedSearch]:
 
 
 @blueprint.get("/events/query")
-@needs("viewer")
+@needs("viewer", confined=True)
 def query_help() -> str:
     """What may come next in the query, and what is wrong with it, underlined."""
     text = request.args.get("q", "")[: MAX_LENGTH + 1]
@@ -54,7 +54,7 @@ def query_help() -> str:
 
 
 @blueprint.post("/searches")
-@needs("viewer")
+@needs("viewer", confined=True)
 def save() -> Response:
     """Keep a search under a name."""
     name = " ".join(request.form.get("name", "").split())[:MAX_NAME]
@@ -74,7 +74,7 @@ def save() -> Response:
 
 
 @blueprint.post("/searches/<int:search_id>/delete")
-@needs("viewer")
+@needs("viewer", confined=True)
 def delete(search_id: int) -> Response:
     """Forget one of one's own."""
     user = actor().user
@@ -85,7 +85,7 @@ def delete(search_id: int) -> Response:
 
 
 @blueprint.get("/palette")
-@needs("viewer")
+@needs("viewer", confined=True)
 def palette() -> str:
     """Pages, sources, saved searches, rules, addresses and users that fit a few letters."""
     text = " ".join(request.args.get("find", "").split())[:200]
@@ -104,15 +104,16 @@ def _found(text: str) -> list[tuple[str, str, str]]:
     """(what it is, its name, its address)."""
     sought = text.lower()
     known: list[tuple[str, str, str]] = [
-        ("Page", name, url_for(endpoint)) for name, endpoint in PAGES if _exists(endpoint)
+        ("Page", name, url_for(endpoint)) for name, endpoint in PAGES if _exists(endpoint) and is_open(endpoint)
     ]
     known += [("Search", saved.name, f"{url_for('events.index')}?{saved.params}") for saved in saved_searches()]
     known += [
         ("Source", source.source_name, url_for("events.index", source=source.source_name))
         for source in services().store.sources()
+        if may_know(source.source_name)
     ]
     found = [each for each in known if sought in each[1].lower()]
-    if text:
+    if text and not actor().sources:
         found += [
             ("Rule", rule.name, url_for("rules.detail", rule_id=rule.id))
             for rule in services().rules.loaded().rules
@@ -126,6 +127,7 @@ def _found(text: str) -> list[tuple[str, str, str]]:
             if " " not in text:
                 found.append(("User", text, url_for("entities.detail", kind="user", value=text)))
                 found.append(("Host", text, url_for("entities.detail", kind="host", value=text)))
+    if text:
         found.append(("Events", f"Search for {text}", url_for("events.index", q=quoted(text))))
     return found
 

@@ -24,14 +24,14 @@ def person() -> tuple[User, Session]:
 
 
 @blueprint.get("/settings")
-@needs("viewer")
+@needs("viewer", confined=True)
 def index() -> Response:
     """The page."""
     return _page()
 
 
 @blueprint.post("/settings/password")
-@needs("viewer")
+@needs("viewer", confined=True)
 def change_password() -> Response:
     """Another password, given the present one; every other session ends."""
     user, _ = person()
@@ -51,7 +51,7 @@ def change_password() -> Response:
 
 
 @blueprint.post("/settings/sessions")
-@needs("viewer")
+@needs("viewer", confined=True)
 def end_sessions() -> Response:
     """End one session of one's own, or all others: the button says which."""
     user, mine = person()
