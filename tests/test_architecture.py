@@ -44,7 +44,7 @@ MEMBER_LISTS = {"channels": "CHANNELS", "decoders": "DECODERS", "detectors": "DE
 CATCH_ALL = {
     "background._guarded.run": "the wrapper of a job or thread",
     "processor.QueueProcessor._read_lines": "the handling of one bad record",
-    "processor_open.OpenEvents._goes_on": "the handling of one bad record",
+    "processor_open.OpenEvents._decode": "the handling of one bad record",
     "detection.Detector._ask": "the handling of one batch that the rules fail on",
     "sources.file.LogFileMonitor._supervised": "the supervisor of a source",
 }

@@ -27,6 +27,37 @@ NEXT = "2026-11-23 06:51:08,000 INFO [main] org.example.Shop: on it goes\n"
 LINES = [NEXT, *TRACE, NEXT, NEXT, *TRACE]
 SSHD = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2\n"
 
+AUDIT = [
+    'type=SYSCALL msg=audit(1795416667.123:90): syscall=59 success=yes pid=121 uid=33 comm="sh" exe="/usr/bin/dash"\n',
+    'type=SYSCALL msg=audit(1795416667.123:91): syscall=59 success=no pid=122 uid=33 comm="id" exe="/usr/bin/id"\n',
+    'type=EXECVE msg=audit(1795416667.123:90): argc=2 a0="sh" a1=6964203E202F746D702F78\n',
+    "type=PROCTITLE msg=audit(1795416667.123:91): proctitle=6964\n",
+    "type=PROCTITLE msg=audit(1795416667.123:90): proctitle=7368\n",
+    "type=USER_LOGIN msg=audit(1795416667.123:92): pid=1 msg='op=login acct=\"root\" addr=203.0.113.9 res=failed'\n",
+]
+CRI = [
+    "2026-11-23T06:51:07.200000000Z stderr F unhandled Exception in worker 7\n",
+    "2026-11-23T06:51:07.200000000Z stderr F Traceback (most recent call last):\n",
+    '2026-11-23T06:51:07.200000000Z stderr F   File "/srv/shop.py", line 17, in order\n',
+    "2026-11-23T06:51:08.200000000Z stderr P Nov 23 06:51:07 web1 sshd[4211]: Failed password for ro\n",
+    "2026-11-23T06:51:08.200000000Z stderr P ot from 203.0.1\n",
+    "2026-11-23T06:51:08.200000000Z stderr F 13.9 port 52144 ssh2\n",
+]
+CSV = [
+    (
+        '2026-11-23 06:51:07.123 UTC,"app","shop",1,"203.0.113.9:52144",a.b,3,"SELECT",2026-11-23 06:51:07 UTC,3/12,0,'
+        'ERROR,42P01,"no ""x""",,,,,,"select *\n'
+    ),
+    "Nov 23 06:51:07 web1 sshd[1]: Accepted password for root from 192.0.2.1 port 22 ssh2\n",
+    'where 1",15,,"psql","client backend",,0\n',
+]
+ERLANG = [
+    "=INFO REPORT==== 2026-11-23 06:51:07 ===\n",
+    "I(<0.370.0>:ejabberd_c2s:633) : (x) Failed authentication for bob@example.org from IP 203.0.113.9 (y)\n",
+]
+#: Lines that say to what they belong, and how many line breaks the events that they make hold.
+KINDS = {"audit": (AUDIT, [2, 1, 0]), "cri": (CRI, [2, 2]), "csv": (2 * CSV, [2, 2]), "erlang": (2 * ERLANG, [1, 1])}
+
 
 class Line:
     """A file, read and processed as the engine would, with clocks that only the test moves; it can be killed."""
@@ -138,6 +169,24 @@ def test_a_kill_behind_any_line_changes_no_event(line, whole, store):
         source = store.source(one.config.source_id)
         assert (source.lines, source.events, source.joined_lines, source.blank_lines) == (len(LINES), 5, 8, 2)
         assert source.unaccounted == 0
+
+
+@pytest.mark.parametrize(("lines", "breaks"), KINDS.values(), ids=KINDS)
+def test_parts_that_say_where_they_belong_are_one_event_wherever_reading_stops_or_is_killed(line, lines, breaks):
+    at_once = line()
+    at_once.read(*lines)
+    at_once.settle()
+    expected = at_once.events()
+    assert [raw.count("\n") for raw, *_ in expected] == breaks
+    assert all("source.ip" in fields or "process.pid" in fields or breaks == [2, 2] for *_, fields in expected)
+    for cut in range(1, len(lines)):
+        one = line()
+        one.read(*lines[:cut])
+        one.monitor.close()
+        one.start()
+        one.read(*lines[cut:])
+        one.settle()
+        assert one.events() == expected, cut
 
 
 def test_a_line_in_pieces_is_whole_before_it_joins(line, whole):

@@ -25,7 +25,7 @@ from threatlens.analyzers.heuristic import category, severity
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.courtesy import Courtesy
-from threatlens.decoders import SEVERAL, SourceDecoder
+from threatlens.decoders import PARTS, SEVERAL, SourceDecoder
 from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
 from threatlens.event import FROM_EXPORT, PARSE_ERROR, Decoded, LogEntry
@@ -36,18 +36,17 @@ from threatlens.models import now_us
 from threatlens.notices import incident_happenings, quiet_places
 from threatlens.notifications import NotificationManager
 from threatlens.own_decoders import OwnDecoders
-from threatlens.processor_batch import Prepared, inside
+from threatlens.processor_batch import OUTCOMES, Prepared, inside, rated_again
 from threatlens.processor_events import Counts, by_source, events_of, happening
 from threatlens.processor_zones import Zones
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import texts
-from threatlens.store import FAILURE, MAX_TEMPLATES, SUCCESS, DeadLetter, EventRow, EventStore, Move
+from threatlens.store import MAX_TEMPLATES, DeadLetter, EventRow, EventStore, Move
 from threatlens.store_notifications import Occurrence
 from threatlens.store_words import INDEXED_CHARACTERS
 
 log = logging.getLogger(__name__)
 
-OUTCOMES = {"success": SUCCESS, "failure": FAILURE}
 #: Seconds between two tries while the database is away: doubling from the first to the second.
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
 #: Batches that may be ready before one is stored; together they are one transaction.
@@ -274,10 +273,13 @@ class QueueProcessor:
             if decoded_flags & FROM_EXPORT:
                 raw = text = str(fields.pop("event.original"))  # noqa: PLW2901
                 encoding = None  # noqa: PLW2901
+            if (name in PARTS or decoder.encloses) and (
+                place := prepared.join(text, raw, decoded, decoder, before)
+            ) >= 0:
+                rows[place] = rated_again(rows[place], all_decoded[place], name_id)
+                joined += 1
+                continue
             if name == "unknown":
-                if len(rows) > before and prepared.join(text, raw, decoded, decoder):
-                    joined += 1
-                    continue
                 unknown += 1
                 template_id = self._template_id(message, text, source_id)
             elif name in SEVERAL and (records := inside(entry, text)) is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from threatlens.decoders import SourceDecoder, continues, joined, records_in
+from threatlens.analyzers.heuristic import category, severity
+from threatlens.decoders import SourceDecoder, records_in
 from threatlens.detection import Verdict
 from threatlens.event import FROM_EXPORT, Decoded, LogEntry
-from threatlens.store import DeadLetter, EventRow, Move
+from threatlens.store import FAILURE, SUCCESS, DeadLetter, EventRow, Move
 
 
 def inside(entry: LogEntry, line: str) -> LogEntry | None:
@@ -18,6 +19,25 @@ def inside(entry: LogEntry, line: str) -> LogEntry | None:
         return None
     content = "\n".join(records).encode(errors="replace")
     return entry._replace(content=content, lines=len(records), encoding="utf-8", flags=0, true_bytes=0)
+
+
+OUTCOMES = {"success": SUCCESS, "failure": FAILURE}
+#: So many events back a record may still join.
+LOOKED_BACK = 8
+
+
+def rated_again(row: EventRow, decoded: Decoded, name_id: Callable[[str, str], int]) -> EventRow:
+    """The row of an event that has more lines now: what it says of them."""
+    get = decoded.fields.get
+    return row._replace(
+        timestamp=row.timestamp if decoded.timestamp_us is None else decoded.timestamp_us,
+        format_id=name_id("format", decoded.format),
+        category_id=name_id("category", category(decoded)),
+        severity=severity(decoded),
+        outcome=OUTCOMES.get(get("event.outcome"), 0),  # type: ignore[arg-type]
+        source_ip=get("source.ip"),  # type: ignore[arg-type]
+        user_name=get("user.name"),  # type: ignore[arg-type]
+    )
 
 
 @dataclass
@@ -45,17 +65,23 @@ class Prepared:
             kept = [value for place, value in enumerate(getattr(self, name)) if place not in buried]
             setattr(self, name, kept)
 
-    def join(self, text: str, raw: str | bytes, decoded: Decoded, decoder: SourceDecoder) -> bool:
-        """Join a line to the last event, if it continues that. Bytes that are not text stay by themselves."""
-        row, head, so_far = self.rows[-1], self.decoded[-1], self.texts[-1]
-        if decoded.flags & FROM_EXPORT or not decoder.goes_on(head, so_far):
-            return False
-        if type(row.raw) is not str or type(raw) is not str:
-            return False
-        if not continues(decoded, text, head, so_far.count("\n") + 1, len(so_far)):
-            return False
-        whole = f"{so_far}\n{text}"
-        self.rows[-1] = row._replace(raw=f"{row.raw}\n{raw}")
-        self.decoded[-1] = joined(head, whole.partition("\n")[2], text)
-        self.texts[-1] = whole
-        return True
+    def join(self, text: str, raw: str | bytes, decoded: Decoded, decoder: SourceDecoder, since: int) -> int:
+        """Join a line to the event that it is a part of: the last one, or one of the few before it from place `since`
+        on, as audit records of several events may alternate. Gives the place of that event, whose row keeps all but its
+        bytes; -1: the line is no part. Bytes that are not text stay by themselves."""
+        newest = len(self.rows) - 1
+        if newest < since or decoded.flags & FROM_EXPORT or type(raw) is not str:
+            return -1
+        first = max(since, newest - LOOKED_BACK) if decoded.format == "auditd" else newest
+        for place in range(newest, first - 1, -1):
+            row, so_far = self.rows[place], self.texts[place]
+            if type(row.raw) is not str or self.decoded[place].flags & FROM_EXPORT:
+                continue
+            whole = decoder.join(self.decoded[place], so_far, text, decoded)
+            if whole is not None:
+                flags = row.flags & ~self.decoded[place].flags | whole.flags
+                self.rows[place] = row._replace(raw=f"{row.raw}\n{raw}", flags=flags)
+                self.decoded[place] = whole
+                self.texts[place] = f"{so_far}\n{text}"
+                return place
+        return -1

@@ -60,6 +60,7 @@ from threatlens.decoders import (
     pam,
     portsentry,
     postfix,
+    postgresql_files,
     proftpd,
     pureftpd,
     python_logs,
@@ -99,7 +100,7 @@ from threatlens.decoders import (
 from threatlens.decoders import explaining as _explaining
 from threatlens.decoders import source as _source
 from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecoder, ObjectDecoder
-from threatlens.decoders.continuations import continues, joined, may_continue
+from threatlens.decoders.continuations import MAX_LINES, PARTS, is_open, is_trace_part, may_continue
 from threatlens.decoders.explaining import Attempt, Explanation
 from threatlens.decoders.shippers import SEVERAL, records_in
 from threatlens.decoders.times import zone_minutes
@@ -115,6 +116,7 @@ OBJECTS: tuple[ObjectDecoder, ...] = (
     *sensor_products.DECODERS,
     *cloud_products.DECODERS,
     *host_services.OBJECTS,
+    postgresql_files.OBJECT,
     access_json.DECODER,
     exported.DECODER,
 )
@@ -163,6 +165,7 @@ DECODERS: tuple[Decoder, ...] = (
     *web_runtimes.OWN,
     *(one for one in web_runtimes.LAYOUTS if one.strict),
     *webmail.DECODERS,
+    postgresql_files.LINE,
     *databases.DECODERS,
     *vpn.DECODERS,
     *security_tools.DECODERS,
@@ -260,6 +263,8 @@ def decode_stored(raw: str, format: str, registry: _source.Registry | None = Non
 __all__ = [
     "DECODERS",
     "FORMATS",
+    "MAX_LINES",
+    "PARTS",
     "SEVERAL",
     "UNKNOWN",
     "Attempt",
@@ -269,10 +274,10 @@ __all__ = [
     "MessageDecoder",
     "ObjectDecoder",
     "SourceDecoder",
-    "continues",
     "decode_stored",
     "explain",
-    "joined",
+    "is_open",
+    "is_trace_part",
     "may_continue",
     "records_in",
     "rereader",

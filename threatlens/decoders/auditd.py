@@ -1,16 +1,18 @@
 """Linux audit records, in audit.log, in syslog or from the kernel; SELinux and AppArmor denials among them.
 
-Records of one event share audit.id. The kernel writes what a user can choose as hexadecimal digits as soon as it holds
+Records of one event share audit.id and are joined to one: a system call with what was run, where, and on which files.
+The kernel writes what a user can choose as hexadecimal digits as soon as it holds
 a quote or a blank, so a value ends where its quote does.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 
 from threatlens.decoders.base import LineDecoder, Opened, compiled, put_address, put_port
 from threatlens.decoders.times import Clock
-from threatlens.event import TIME_ERROR, Fields
+from threatlens.event import TIME_ERROR, Decoded, Fields
 
 NAME = "auditd"
 
@@ -85,6 +87,16 @@ _TEXTS = {
     "subj": "user.selinux", "syscall": "auditd.syscall", "denied_mask": "auditd.denied_mask",
     "operation": "auditd.operation",
 }  # fmt: skip
+#: Records that are an event by themselves are those of user space and of single events; these end one of several.
+_LAST = frozenset(("PROCTITLE", "EOE"))
+_OF_SEVERAL = frozenset(
+    (
+        "SYSCALL", "PATH", "CWD", "EXECVE", "SOCKADDR", "SOCKETCALL", "IPC", "IPC_SET_PERM", "MQ_OPEN", "MQ_SENDRECV",
+        "MQ_NOTIFY", "MQ_GETSETATTR", "KERNEL_OTHER", "FD_PAIR", "OBJ_PID", "BPRM_FCAPS", "CAPSET", "MMAP",
+        "NETFILTER_PKT", "NETFILTER_CFG", "SECCOMP", "FEATURE_CHANGE", "KERN_MODULE", "FANOTIFY", "BPF", "OPENAT2",
+        "AVC", "SELINUX_ERR", "AVC_PATH", "CONFIG_CHANGE", "INTEGRITY_RULE", "TIME_ADJNTPVAL", "URINGOP", *_LAST,
+    )
+)  # fmt: skip
 _TRUSTED_HEX = frozenset(("acct", "cmd", "name", "proctitle", "comm", "exe", "cwd", "key", "profile"))
 
 
@@ -144,11 +156,62 @@ def _put_rest(kind: str, pairs: Mapping[str, str], fields: Fields) -> None:
     if pairs.get("name", "(null)") != "(null)":
         fields["file.path"] = pairs["name"]
     put_port(fields, "destination.port", pairs.get("dest", ""))
+    if "saddr" in pairs:
+        _put_socket(pairs["saddr"], fields)
     command = pairs.get("proctitle") or pairs.get("cmd")
     if kind == "EXECVE":
         command = " ".join(pairs[f"a{place}"] for place in range(64) if f"a{place}" in pairs)
     if command:
         fields["process.command_line"] = command
+
+
+def _put_socket(text: str, fields: Fields) -> None:
+    """The other side of a system call: a sockaddr in hexadecimal digits."""
+    if _HEX(text) is None:
+        return
+    raw = bytes.fromhex(text)
+    family = int.from_bytes(raw[:2], "little")
+    if family == 2 and len(raw) >= 8:
+        address: str = str(ipaddress.IPv4Address(raw[4:8]))
+    elif family == 10 and len(raw) >= 24:
+        address = str(ipaddress.IPv6Address(raw[8:24]))
+    else:
+        if family == 1:
+            fields["file.path"] = raw[2:].partition(b"\0")[0].decode("utf-8", "replace") or "abstract socket"
+        return
+    put_address(fields, "destination", address)
+    fields["destination.port"] = int.from_bytes(raw[2:4], "big")
+
+
+def may_follow(fields: Fields) -> bool:
+    """Whether more records of the same event may follow this one."""
+    return fields.get("event.code") in _OF_SEVERAL and fields.get("auditd.last") not in _LAST
+
+
+def merged(head: Decoded, record: Decoded, line: str) -> Decoded | None:
+    """An event with one more of its records; None for a record of another. The first record says what happened, the
+    others what it does not: the command that was run, the files, the folder, the other side."""
+    mine, more = head.fields, record.fields
+    if mine.get("audit.id") != more.get("audit.id") or mine.get("host.name") != more.get("host.name"):
+        return None
+    kind = str(more["event.code"])
+    if mine["event.code"] not in _OF_SEVERAL or kind not in _OF_SEVERAL:
+        return None
+    fields = {**more, **mine}
+    if kind == "EXECVE" or (kind == "PATH" and mine["event.action"] == "system_call"):
+        fields["event.category"], fields["event.action"] = more["event.category"], more["event.action"]
+    if kind == "EXECVE" and "process.command_line" in more:
+        fields["process.command_line"] = more["process.command_line"]
+    if kind == "PATH" and "nametype=PARENT" in line and "file.path" not in mine:
+        fields.pop("file.path", None)
+    fields["auditd.records"] = [*_records(mine), kind]
+    fields["auditd.last"] = kind
+    return head._replace(fields=fields, message=f"{head.message}\n{record.message}")
+
+
+def _records(fields: Fields) -> list[str]:
+    records = fields.get("auditd.records")
+    return records if isinstance(records, list) else [str(fields["event.code"])]
 
 
 def read(message: str, fields: Fields) -> bool:

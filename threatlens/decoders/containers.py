@@ -5,10 +5,15 @@ What stands behind is read by the program that the container is named for, or as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import orjson
+
 from threatlens.decoders.base import ANY_PROGRAM, LineDecoder, Opened, compiled
 from threatlens.decoders.times import Clock
 from threatlens.event import TIME_ERROR, Fields
 
+CRI = "cri"
 _CRI = compiled(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})) "
     r"(stdout|stderr) ([FP])(?: (.*))?"
@@ -30,7 +35,22 @@ def _open_cri(line: str, clock: Clock) -> Opened | None:
     fields: Fields = {"log.iostream": stream}
     if tag == "P":
         fields["log.partial"] = True
-    return "cri", timestamp_us, flags, ANY_PROGRAM, message or "", fields
+    return CRI, timestamp_us, flags, ANY_PROGRAM, message or "", fields
+
+
+def whole(lines: Sequence[str]) -> str:
+    """The parts of a long line of a container (CRI's, or Docker's in JSON) as one line; "" for other lines."""
+    if lines[0].startswith("{"):
+        try:
+            documents = [orjson.loads(line) for line in lines]
+            return orjson.dumps({**documents[0], "log": "".join(each["log"] for each in documents)}).decode()
+        except (LookupError, TypeError, ValueError):
+            return ""
+    found = [part.groups() for line in lines if (part := _CRI(line)) is not None]
+    if len(found) < len(lines):
+        return ""
+    time, stream, _, _ = found[0]
+    return f"{time} {stream} {found[-1][2]} {''.join(text or '' for *_, text in found)}"
 
 
 def _open_compose(line: str, clock: Clock) -> Opened | None:  # noqa: ARG001  (an Open)
@@ -63,7 +83,7 @@ def _open_stamped(line: str, clock: Clock) -> Opened | None:
 
 RUNTIMES = (
     LineDecoder(
-        name="cri",
+        name=CRI,
         about="Container logs of containerd and CRI-O (Kubernetes nodes); what is inside is read on.",
         open=_open_cri,
         leads=("0000-00-00T",),

@@ -40,7 +40,7 @@ _MYSQL = Table(
         ],
     }
 )
-_POSTGRES = Table(
+POSTGRESQL = Table(
     {
         "": [
             row(
@@ -189,7 +189,7 @@ DECODERS = (
         leads=("0000-00-00 00:00:00",),
         goes_on=("statement: ", "STATEMENT: ", "execute ", "ERROR: ", "DETAIL: ", "CONTEXT: ", "QUERY: ", "duration: "),
         marks=("LOG: ", "ERROR: ", "FATAL: ", "DETAIL: ", "HINT: ", "STATEMENT: ", "WARNING: "),
-        messages=_POSTGRES,
+        messages=POSTGRESQL,
     ),
     layout(
         "mongodb",

@@ -188,6 +188,8 @@ _MAX_NAME = 256
 _MAX_LAYOUTS, _MAX_PRODUCTS = 1_000, 10_000
 _MAX_KEPT_NAMES, _MAX_KEPT_CHARS = 100, 2_000
 _INFINITE = float("inf")
+#: Docker cuts a line behind so many bytes; what is shorter and has no newline was written like that.
+_DOCKER_PART = 16_000
 
 
 #: Of a member: its name with the dots of its nesting, the field of text that it sets ("" for what is read elsewhere,
@@ -394,6 +396,8 @@ def _exact_float(digits: str) -> float | str:
 def _message(document: dict[str, Any], fields: Fields) -> tuple[str | None, str]:
     """The text that the object carries, and the program that wrote it if that says how to read on."""
     if "stream" in document and isinstance(log := document.get("log"), str):  # Docker's json-file
+        if len(log) >= _DOCKER_PART and not log.endswith("\n"):
+            fields["log.partial"] = True
         return log.rstrip("\r\n"), ANY_PROGRAM
     if "__REALTIME_TIMESTAMP" in document and isinstance(text := document.get("MESSAGE"), str):  # journalctl -o json
         return text, str(fields.get("process.name", ""))

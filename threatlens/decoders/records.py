@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from threatlens.decoders import SourceDecoder, continues, explain, joined
+from threatlens.decoders import SourceDecoder, explain
 from threatlens.decoders.source import Registry
 from threatlens.decoders.spans import marks
 from threatlens.event import FLAG_NAMES, Decoded, rfc3339
@@ -59,17 +59,15 @@ def decode_file(
 def _whole(each: Iterable[tuple[str, Decoded]], decoder: SourceDecoder) -> Iterator[tuple[str, Decoded]]:
     """Lines that continue an event joined to it; an event is given when the next one has begun."""
     waiting: tuple[str, Decoded] | None = None
-    goes_on = False
     for line, decoded in each:
         if waiting is not None:
             text, head = waiting
-            if goes_on and continues(decoded, line, head, text.count("\n") + 1, len(text)):
-                text = f"{text}\n{line}"
-                waiting = text, joined(head, text.partition("\n")[2], line)
+            whole = decoder.join(head, text, line, decoded)
+            if whole is not None:
+                waiting = f"{text}\n{line}", whole
                 continue
             yield waiting
         waiting = line, decoded
-        goes_on = decoder.goes_on(decoded, line)
     if waiting is not None:
         yield waiting
 

@@ -26,7 +26,7 @@ from threatlens.decoders.base import (
     Read,
     lead_shape,
 )
-from threatlens.decoders.continuations import joined
+from threatlens.decoders.continuations import ENCLOSING, is_open, join_part, joined, origin
 from threatlens.decoders.times import FIXED_ZONE, Clock, fixed_zone, zone_minutes
 from threatlens.event import FIELDS_CUT, FROM_EXPORT, TIME_CLAMPED, TIME_ERROR, Decoded, Fields
 
@@ -171,6 +171,7 @@ class SourceDecoder:
         self._last_seen = {name: -place for place, name in enumerate(names)}
         self._changes = 0
         self._newest = ""
+        self.encloses = False  # events of this source have been met that may hold any line
         known = [registry.line_decoder(name) for name in names]
         self._spoken = [member for member in known if isinstance(member, LineDecoder) and member.strict]
         self._favourite_open = (self._fixed_line or next(iter(self._spoken), registry.line_decoders[0])).open
@@ -205,6 +206,17 @@ class SourceDecoder:
         marks = self._registry.goes_on.get(head.format)
         return marks is not None and any(mark in line for mark in marks)
 
+    def may_go_on(self, head: Decoded, line: str) -> bool:
+        """Whether lines behind this one may belong to its event, by its kind or by what it says."""
+        return self.goes_on(head, line) or is_open(head, line)
+
+    def join(self, head: Decoded, text: str, line: str, decoded: Decoded) -> Decoded | None:
+        """The event of `head`, whose lines so far are `text`, with `line`, by itself `decoded`; None: another event."""
+        clock = self._clock
+        return join_part(
+            head, text, line, decoded, self.goes_on(head, text), lambda whole: self.decode(whole, clock.read_at_s)
+        )
+
     def decode(self, line: str, read_at_s: float) -> Decoded:
         """What the line says. `read_at_s`: when it was read, seconds since the epoch. Takes any text."""
         clock = self._clock
@@ -231,6 +243,8 @@ class SourceDecoder:
             flags |= TIME_CLAMPED
         if name is not self._newest:
             self._newest = name
+            if name in ENCLOSING:
+                self.encloses = True
             self._changes += 1
             self._last_seen[name] = self._changes
             if joined := self._registry.joined.get(opened[0]):
@@ -364,12 +378,23 @@ class Rereader:
         if learned is None:
             learned = self._learned[log_format] = SourceDecoder(self._registry, learned=(log_format,))
         decoded = learned.decode(line, 0.0)
+        if more and (is_open(decoded, line) or origin(decoded, line) is not None):
+            return _joined_again(learned, decoded, line, rest.split("\n"))
         if decoded.format != log_format and log_format in self._registry.by_name:
             fixed = self._fixed.get(log_format)
             if fixed is None:
                 fixed = self._fixed[log_format] = SourceDecoder(self._registry, format=log_format)
             decoded = fixed.decode(line, 0.0)
         return joined(decoded, rest, rest) if more else decoded
+
+
+def _joined_again(decoder: SourceDecoder, decoded: Decoded, text: str, lines: Sequence[str]) -> Decoded:
+    """An event of several lines that say to what they belong."""
+    for line in lines:
+        whole = decoder.join(decoded, text, line, decoder.decode(line, 0.0))
+        decoded = whole or decoded._replace(message=f"{decoded.message}\n{line}")
+        text = f"{text}\n{line}"
+    return decoded
 
 
 def _image(fields: Fields) -> str:

@@ -151,6 +151,24 @@ _EJABBERD = Table(
 )
 
 
+_EJABBERD_REPORT = Table(
+    {
+        "": [
+            row(
+                r"[A-Z]\(<[0-9.]{1,30}>:(?P<logger>\w{1,60}:[0-9]{1,6})\) ?: (?>.*?Failed (?:\S+ )?authentication for )"
+                rf"(?P<user>\S*) {_EJABBERD_AT}",
+                "login",
+                "failure",
+            ),
+            row(
+                r"[A-Z]\(<[0-9.]{1,30}>:(?P<logger>\w{1,60}:[0-9]{1,6})\) ?: (?P<reason>.*)",
+                category="host",
+            ),
+        ]
+    }
+)
+
+
 def _read_drupal(message: str, fields: Fields) -> bool:
     return "|user|" in message and _DRUPAL.read(message, fields)
 
@@ -205,6 +223,15 @@ DECODERS = (
         messages=_EJABBERD,
         only_messages=True,
         programs=("ejabberd",),
+    ),
+    layout(
+        "erlang.report",
+        r"=(?P<level>INFO|ERROR|WARNING|PROGRESS|CRASH|SUPERVISOR) REPORT==== (?P<time>[0-9: .A-Za-z-]{8,40}) ==="
+        r"(?: (?P<message>.*))?",
+        about="Reports of Erlang programs; the text stands on the lines below, those of ejabberd are read.",
+        leads=("=AAA",),
+        marks=(" REPORT==== ",),
+        messages=_EJABBERD_REPORT,
     ),
     MessageDecoder(
         name="drupal",
