@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import Connection
 
 from threatlens.analyzers.novelty import Novelty
-from threatlens.analyzers.severity import Raised, of_event, raised, total
+from threatlens.analyzers.severity import Raised, like_event, of_event, raised, total
 from threatlens.courtesy import go_on
 from threatlens.event import Decoded, EventUpdate, RuleMatch, StateRow
 from threatlens.incidents import Finding, fold, summary
@@ -95,7 +95,15 @@ class Verdict:
                 places = match.positions if match.kind == "rule" else match.positions[-1:]
                 for place in places:
                     of_place.setdefault(place, []).append(raised(match))
-        return {place: total(of_event(self.items[place].decoded, matches)) for place, matches in of_place.items()}
+        known: dict[tuple[object, ...], int] = {}  # of events that are alike in all that decides
+        severities = {}
+        for place, matches in of_place.items():
+            decoded = self.items[place].decoded
+            key = like_event(decoded, matches)
+            if key not in known:
+                known[key] = total(of_event(decoded, matches))
+            severities[place] = known[key]
+        return severities
 
     def views_of(self, event_id: int) -> list[DetectionView]:
         """The stored matches that this event is part of."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from threatlens.analyzers.attack import sentence, stages
+from threatlens.analyzers.attack import sentence, stages_together
 from threatlens.analyzers.severity import Factor, Raised, of_incident, raised, succeeded, total
 from threatlens.event import RuleMatch, rfc3339
 from threatlens.store_incidents import (
@@ -90,7 +90,8 @@ class _Fold:
         self.changed: list[Incident] = []
         self._book = book
         self._opened: dict[str, int] = {}
-        about = dict.fromkeys(entity for finding in findings for entity in entities(finding.match))
+        self._about = {id(finding): entities(finding.match) for finding in findings}
+        about = dict.fromkeys(entity for of_finding in self._about.values() for entity in of_finding)
         crowds = dict.fromkeys(("rule", finding.match.rule_id) for finding in findings)
         subjects = book.newest([*about, *crowds])
         taken = book.newest([entity for entity in about if entity[0] in ("user.name", "host.name")], taken=True)
@@ -100,38 +101,41 @@ class _Fold:
 
     def take(self, finding: Finding) -> Incident | None:
         """Add the finding to the incident it belongs to; None: it belongs to none and opens none."""
-        match = finding.match
-        incident = self._belongs_to(finding)
+        match, result, about = finding.match, outcome(finding), self._about[id(finding)]
+        incident = self._belongs_to(match, result, about)
         if incident is None:
             if match.severity < OPENS_AT:
                 return None
-            incident = self._open(finding)
-        add(incident, finding)
+            incident = self._open(match, result, about)
+        add(incident, finding, result, about)
         if not incident.changed:
             incident.changed = True
             self.changed.append(incident)
-        for entity, (_, taken) in incident.entities.items():
-            if taken:
+            again: Iterable[Entity] = incident.entities
+        else:
+            again = about
+        for entity in again:
+            if entity in incident.entities and incident.entities[entity][1]:
                 self._taken[entity] = incident
         return incident
 
-    def _belongs_to(self, finding: Finding) -> Incident | None:
+    def _belongs_to(self, match: RuleMatch, result: str, about: Sequence[Entity]) -> Incident | None:
         """By attacker; else by a user or host that somebody has taken over; else by user or host alone."""
-        match = finding.match
-        own = [entity for entity in entities(match) if self._fits(self._by_subject.get(entity), match)]
-        if own and own[0][0] == "source.ip":
-            return self._by_subject.get(own[0])
-        if match.source_ip is None or outcome(finding) == SUCCESS:
+        by_subject = self._by_subject.get
+        own = next((entity for entity in about if self._fits(by_subject(entity), match)), None)
+        if own is not None and own[0] == "source.ip":
+            return by_subject(own)
+        if match.source_ip is None or result == SUCCESS:
             by_host = match.source_ip is None and (match.user_name is None or match.severity >= OPENS_AT)
             kinds = ("user.name", "host.name") if by_host else ("user.name",)
-            for entity in entities(match):
+            for entity in about:
                 taken = self._taken.get(entity) if entity[0] in kinds else None
                 if self._fits(taken, match):
                     return taken
-        if own and match.source_ip is None:
-            return self._by_subject.get(own[0])
+        if own is not None and match.source_ip is None:
+            return by_subject(own)
         crowd: Entity = ("rule", match.rule_id)
-        of_rule = self._by_subject.get(crowd)
+        of_rule = by_subject(crowd)
         return of_rule if self._fits(of_rule, match) else None
 
     @staticmethod
@@ -141,13 +145,12 @@ class _Fold:
         window = REOPEN_US if incident.status == CLOSED else WINDOW_US
         return incident.first_us - window <= match.timestamp_us <= incident.last_us + window
 
-    def _open(self, finding: Finding) -> Incident:
-        match = finding.match
-        subject = next(iter(entities(match)), ("rule", match.rule_id))
+    def _open(self, match: RuleMatch, result: str, about: Sequence[Entity]) -> Incident:
+        subject = next(iter(about), ("rule", match.rule_id))
         if match.rule_id not in self._opened:
             since = match.timestamp_us - WINDOW_US
             self._opened[match.rule_id] = self._book.opened_by(match.rule_id, since)
-        if self._opened[match.rule_id] >= MAX_PER_RULE and outcome(finding) == ATTEMPT:
+        if self._opened[match.rule_id] >= MAX_PER_RULE and result == ATTEMPT:
             subject = ("rule", match.rule_id)
         self._opened[match.rule_id] += 1
         before = self._by_subject.get(subject)
@@ -156,9 +159,9 @@ class _Fold:
         return incident
 
 
-def add(incident: Incident, finding: Finding) -> None:
-    """Count the finding in."""
-    match, result = finding.match, outcome(finding)
+def add(incident: Incident, finding: Finding, result: str, about: Sequence[Entity]) -> None:
+    """Count the finding in: with its outcome, and what it is about."""
+    match = finding.match
     _reopen(incident, match, result)
     key = (match.rule_id, result)
     member = incident.members.get(key)
@@ -182,7 +185,7 @@ def add(incident: Incident, finding: Finding) -> None:
     incident.last_us = max(incident.last_us, match.timestamp_us)
     if result == SUCCESS:
         incident.outcome = SUCCESS
-    for entity in entities(match):
+    for entity in about:
         seen = incident.entities.get(entity)
         if seen is not None:
             seen[0] += 1
@@ -232,7 +235,7 @@ def severity_factors(incident: Incident) -> list[Factor]:
 
 def incident_stages(incident: Incident) -> list[str]:
     """The ATT&CK tactics it went through, in the matrix's order."""
-    return stages(tag for member in incident.members.values() for tag in member.tags)
+    return stages_together(member.tags for member in incident.members.values())
 
 
 def title(incident: Incident) -> str:

@@ -97,6 +97,17 @@ def stages(tags: Iterable[str]) -> list[str]:
     return [tactic for tactic in TACTICS if tactic in named]
 
 
+def stages_together(tags: Iterable[tuple[str, ...]]) -> list[str]:
+    """The same of several rules' tags."""
+    named = frozenset[str]().union(*map(_tactics, tags))
+    return [tactic for tactic in TACTICS if tactic in named] if named else []
+
+
+@lru_cache(maxsize=10_000)
+def _tactics(tags: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(stages(tags))
+
+
 @lru_cache(maxsize=10_000)
 def _plain(tag: str) -> str:
     return tag.lower().removeprefix("attack.").replace("_", "-")
@@ -135,14 +146,18 @@ def sentence(steps: Sequence[Step], users: Sequence[str], success: bool) -> str:
 
 def verb(step: Step) -> str:
     """What a step did, in two or three words; the rule's own name where ATT&CK has no word."""
-    done = step.outcome == "success"
-    if done and "initial-access" in stages(step.tags):
+    return _verb(step.tags, step.outcome == "success") or step.rule_name
+
+
+@lru_cache(maxsize=10_000)
+def _verb(tags: tuple[str, ...], done: bool) -> str:
+    if done and "initial-access" in stages(tags):
         return "got in"  # whatever led there
-    for technique in techniques(step.tags):
+    for technique in techniques(tags):
         words = _TECHNIQUES.get(technique.lower()[:5])
         if words:
             return words[done]
-    for tactic in stages(step.tags):
+    for tactic in stages(tags):
         if tactic in _TACTIC_VERBS:
             return _TACTIC_VERBS[tactic][done]
-    return step.rule_name
+    return ""

@@ -6,7 +6,6 @@ LEARNING_US is only remembered. Memory is bounded, the least recent is forgotten
 
 from __future__ import annotations
 
-import datetime as dt
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -102,7 +101,7 @@ class Novelty:
         country = get("source.geo.country_iso_code")  # where files of places are given
         if isinstance(country, str) and self._saw(COUNTRY_OF_USER, user, country[:MAX_VALUE], at_us):
             found.append(COUNTRY_OF_USER)
-        hour = dt.datetime.fromtimestamp(at_us / 1e6, dt.UTC).hour
+        hour = at_us // 3_600_000_000 % 24
         usual = self._usual(user, hour)
         if self._saw(HOUR_OF_USER, user, f"{hour:02}", at_us) and not usual:
             found.append(HOUR_OF_USER)

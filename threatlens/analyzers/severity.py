@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from threatlens.analyzers import heuristic
-from threatlens.analyzers.attack import TACTICS, inside, stages
+from threatlens.analyzers.attack import TACTICS, inside, stages, stages_together
 from threatlens.event import Decoded, FieldValue, RuleMatch
 
 #: What nothing succeeded in is at most this.
@@ -83,6 +83,16 @@ def of_event(decoded: Decoded, matches: Sequence[Raised]) -> list[Factor]:
     return factors
 
 
+def like_event(decoded: Decoded, matches: Sequence[Raised]) -> tuple[object, ...]:
+    """What the sum of of_event() depends on: events with the same value have the same severity."""
+    get = decoded.fields.get
+    return (
+        heuristic.severity(decoded), heuristic.category(decoded), str(get("event.outcome") or ""),
+        str(get("user.name") or ""), _worst(matches).rule_id, max(match.events for match in matches) >= MANY,
+        *[match.rule_id for match in matches],
+    )  # fmt: skip
+
+
 def of_incident(matches: Sequence[Raised], *, success: bool, users: Iterable[str], many: int) -> list[Factor]:
     """The addends of one incident; users: those that were part of a success; many: events behind the matches."""
     factors: list[Factor] = []
@@ -142,7 +152,7 @@ def _add_context(factors: list[Factor], matches: Sequence[Raised], worst: Raised
         factors.append(
             Factor("threat_list", 1, f"It stands in the threat list {listed[0].rule_id.removeprefix(LIST_RULES)}.")
         )
-    seen = stages(tag for match in matches for tag in match.tags)
+    seen = stages_together(match.tags for match in matches)
     if len(seen) >= STAGES:
         factors.append(Factor("stages", 1, f"It went through {len(seen)} stages: {_names(seen)}."))
 
