@@ -121,6 +121,7 @@ class DetectionEngine:
         #: Of a rule or correlation: what its matches are for; and of a correlation: what it is fed by, in order.
         self._feeders: dict[int, tuple[Feeder, ...]] = {}
         self._fed_by: dict[int, tuple[tuple[int, Feeder], ...]] = {}
+        self._held = 0  # groups of all correlations
         self._judged_late: tuple[int, ...] = ()  # correlations whose windows are judged when they are over
         self._buckets: dict[Kinds, Bucket] = {}
         self._candidates: dict[int, Candidate] = {}
@@ -156,6 +157,7 @@ class DetectionEngine:
             for place in self._correlators
         }
         self._judged_late = tuple(place for place, known in self._correlators.items() if not known.at_once)
+        self._held = self.group_count
         self._buckets = {}
         self._candidates = {
             place: Candidate(place, partial(self._literals, linked), partial(_make, linked))
@@ -234,7 +236,10 @@ class DetectionEngine:
         self._tell(batch)
         self._correlate(batch, give_way)
         for place in self._judged_late:
-            fired = self._correlators[place].close(self._latest_us)
+            correlator = self._correlators[place]
+            before = len(correlator.groups)
+            fired = correlator.close(self._latest_us)
+            self._held += len(correlator.groups) - before
             if fired:
                 self._journal.closed(place, self._latest_us)
                 self._fired_late(place, fired, batch)
@@ -362,12 +367,19 @@ class DetectionEngine:
             run = together(of_place)
             fired = [
                 (firing, run.positions[index], run.positions_of(firing.group, run.positions[index]))
-                for index, firing in self._correlators[place].feed_all(run.inputs)
+                for index, firing in self._feed(place, run)
             ]
             for above, derived in self._fired(place, fired, batch):
                 runs[above, place] = derived
                 waiting.add(above)
         self._journal.fed((*batch.feeds.runs, *runs.values()))
+
+    def _feed(self, place: int, run: Run) -> list[tuple[int, Firing]]:
+        correlator = self._correlators[place]
+        before = len(correlator.groups)
+        fired = correlator.feed_all(run.inputs)
+        self._held += len(correlator.groups) - before
+        return fired
 
     def _fired_late(self, place: int, firings: Sequence[Firing], batch: _Batch) -> None:
         """Tell of windows that are over, and feed those above."""
@@ -376,8 +388,7 @@ class DetectionEngine:
         for above, run in self._fired(place, [(firing, last, positions) for firing in firings], batch):
             run.places.append(above)
             self._journal.fed([run])
-            fired = self._correlators[above].feed_all(run.inputs)
-            self._fired_late(above, [firing for _, firing in fired], batch)
+            self._fired_late(above, [firing for _, firing in self._feed(above, run)], batch)
 
     def _fired(
         self, place: int, fired: Sequence[tuple[Firing, int, tuple[int, ...]]], batch: _Batch
@@ -409,12 +420,11 @@ class DetectionEngine:
 
     def _bound(self) -> None:
         """Keep the groups of all correlations within bounds."""
-        total = self.group_count
-        while total > MAX_ALL_GROUPS:
+        while self._held > MAX_ALL_GROUPS:
             fullest = max(self._correlators.values(), key=lambda correlator: len(correlator.groups))
-            for _ in range(min(total - MAX_ALL_GROUPS, 1_000)):
+            for _ in range(min(self._held - MAX_ALL_GROUPS, 1_000)):
                 fullest.forget_oldest()
-                total -= 1
+                self._held -= 1
 
     # -- state
 
@@ -428,7 +438,7 @@ class DetectionEngine:
         """Forget everything that was seen."""
         self._correlators = {place: Correlator(known.spec) for place, known in self._correlators.items()}
         self._journal = Journal(self._links)
-        self._latest_us = 0
+        self._held = self._latest_us = 0
         self.hits = Counter()
 
     def changes(self) -> list[StateRow]:
@@ -440,6 +450,7 @@ class DetectionEngine:
         for place, correlator in self._correlators.items():
             self._correlators[place] = Correlator(correlator.spec, max_groups=correlator.max_groups)
         self._journal.restore(rows, self._links, self._correlators)
+        self._held = self.group_count
         self._latest_us = 0
 
 

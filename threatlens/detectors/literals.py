@@ -12,10 +12,13 @@ import re._parser as parser  # type: ignore[import-not-found]
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ahocorasick_rs import AhoCorasick
+
 from threatlens.detectors.predicates import SEPARATOR
 from threatlens.detectors.rule import Tree
 
 MAX_LITERAL = 40  # characters of a text that are looked for
+_FEW = 30  # texts that are compared one by one
 _MAX_LITERALS = 2_000  # a rule that would need more runs on every event
 #: Characters that stand between values, or whose lower case depends on what stands around them.
 _UNFOLDED = re.compile(f"[{SEPARATOR}\u03a3\u03c3\u03c2\u0130]+")
@@ -40,7 +43,7 @@ class Rarity:
 
 
 #: Texts with the field in which each stands; None: anywhere.
-_Placed = frozenset[tuple[str | None, str]]
+Placed = frozenset[tuple[str | None, str]]
 
 
 def required(tree: Tree, rarity: Rarity) -> frozenset[str] | None:
@@ -49,13 +52,13 @@ def required(tree: Tree, rarity: Rarity) -> frozenset[str] | None:
     return None if found is None else frozenset(text for _, text in _shortest_of((None, text) for _, text in found))
 
 
-def placed(tree: Tree, rarity: Rarity) -> _Placed | None:
+def placed(tree: Tree, rarity: Rarity) -> Placed | None:
     """The same with the field of the rule that each text stands in, None for a keyword."""
     found = _required(tree, rarity)
     return None if found is None else found[0]
 
 
-def _required(tree: Tree, rarity: Rarity) -> tuple[_Placed, float] | None:
+def _required(tree: Tree, rarity: Rarity) -> tuple[Placed, float] | None:
     op = tree[0]
     if op == "sel":
         return _required(tree[2], rarity)
@@ -63,7 +66,7 @@ def _required(tree: Tree, rarity: Rarity) -> tuple[_Placed, float] | None:
         parts = [part for item in tree[1] if (part := _required(item, rarity)) is not None]
         return min(parts, key=lambda part: part[1], default=None)
     if op == "or":
-        union: _Placed = frozenset()
+        union: Placed = frozenset()
         for item in tree[1]:
             part = _required(item, rarity)
             if part is None:
@@ -91,7 +94,7 @@ def _of_pattern(pattern: str, flags: str, rarity: Rarity) -> frozenset[str]:
     return best[0]
 
 
-def _priced(literals: Iterable[tuple[str | None, str]], rarity: Rarity) -> tuple[_Placed, float] | None:
+def _priced(literals: Iterable[tuple[str | None, str]], rarity: Rarity) -> tuple[Placed, float] | None:
     literals = frozenset(literals)
     if not literals or len(literals) > _MAX_LITERALS:
         return None
@@ -99,14 +102,19 @@ def _priced(literals: Iterable[tuple[str | None, str]], rarity: Rarity) -> tuple
     return kept, sum(rarity.cost(text) for _, text in kept)
 
 
-def _shortest_of(literals: Iterable[tuple[str | None, str]]) -> _Placed:
+def _shortest_of(literals: Iterable[tuple[str | None, str]]) -> Placed:
     """A text that holds another of its field adds nothing: the shorter one is found wherever the longer one is."""
-    literals = frozenset(literals)
-    return frozenset(
-        (field, text)
-        for field, text in literals
-        if not any(field == other and part in text for other, part in literals if len(part) < len(text))
-    )
+    of_field: dict[str | None, list[str]] = {}
+    for field, text in frozenset(literals):
+        of_field.setdefault(field, []).append(text)
+    return frozenset((field, text) for field, texts in of_field.items() for text in _without_others(texts))
+
+
+def _without_others(texts: list[str]) -> Iterable[str]:
+    if len(texts) < _FEW:
+        return [text for text in texts if not any(part in text and part != text for part in texts)]
+    find = AhoCorasick(texts).find_matches_as_indexes
+    return [text for place, text in enumerate(texts) if all(hit[0] == place for hit in find(text, overlapping=True))]
 
 
 def _fragment(op: str, value: Any, rarity: Rarity) -> str:

@@ -19,9 +19,9 @@ from ahocorasick_rs import AhoCorasick
 from threatlens.detectors.buckets import Candidate
 from threatlens.detectors.fields import SHAPES, View, message_of, searched_text, text_of
 from threatlens.detectors.linking import Linked
-from threatlens.detectors.literals import Rarity, placed
+from threatlens.detectors.literals import Placed, Rarity, placed
 from threatlens.detectors.logsources import DECIDING
-from threatlens.detectors.predicates import SEPARATOR, Predicate, make_predicate
+from threatlens.detectors.predicates import SEPARATOR, Get, Predicate, make_predicate
 from threatlens.detectors.rule import Tree
 from threatlens.event import Decoded, Fields, FieldValue
 
@@ -87,8 +87,14 @@ class Plan:
     """The rules about one kind of event, as far as they are not settled."""
 
     def __init__(
-        self, sure: Sequence[int], each: Sequence[int], texts: Sequence[_Text], asked: Sequence[int], needs_text: bool
+        self,
+        sure: Sequence[int],
+        each: Sequence[int],
+        texts: Sequence[_Text],
+        asked: Sequence[int],
+        whole: frozenset[int],
     ) -> None:
+        """`whole`: rules that look through the event as a whole."""
         self.asked = tuple(asked)  # rules that are not settled
         self.texts = tuple(texts)
         self.misses = 0  # values that were not known
@@ -96,16 +102,13 @@ class Plan:
         self.kinds: tuple[tuple[int, type], ...] = ()
         self._sure = tuple(sure)
         self._each = tuple(each)  # rules of which no text is certain: asked about every event
-        self._needs_text = needs_text
-
-    def view(self, decoded: Decoded, timestamp_us: int) -> View:
-        """The event as these rules ask for it."""
-        return View(decoded, searched_text(decoded) if self._needs_text else "", timestamp_us)
+        self._whole = whole
 
     def matching(self, decoded: Decoded, timestamp_us: int, candidates: Mapping[int, Candidate]) -> Sequence[int]:
         """The rules that match, each once."""
         fields = decoded.fields
         view: View | None = None
+        whole = ""  # the text of the event, once something asks for it
         found = self._sure
         ask = self._each
         for text in self.texts:
@@ -118,21 +121,22 @@ class Plan:
                 known = text.known.get(key)
             elif place is _ALL:
                 key = known = None
+                whole = whole or searched_text(decoded)
             else:
                 key = _folded(message_of(decoded))
                 known = text.known.get(key)
             if known is None:
-                hits = text.found(
-                    key.decode("utf-8", "surrogatepass").lower() if place == "" else _read(decoded, place)
-                )
+                if place:
+                    hits = text.found(_lower(fields[place]))
+                else:
+                    hits = text.found(whole if place is _ALL else key.decode("utf-8", "surrogatepass").lower())
                 if hits is None:
                     known = _NOTHING
                 else:
-                    view = view or self.view(decoded, timestamp_us)
-                    get, values, whole = view.get, view.values, view.text
+                    view = view or View(decoded, "", timestamp_us)
 
-                    def holds(order: int, get: Any = get, values: Any = values, whole: str = whole) -> object:
-                        return candidates[order].predicate(get, values, whole)
+                    def holds(order: int, get: Get = view.get, values: Get = view.values) -> object:
+                        return candidates[order].predicate(get, values, "")  # a text of one field is all it needs
 
                     known = text.verdict(hits, holds)
                 if key is not None and len(key) <= MAX_VALUE:
@@ -142,9 +146,11 @@ class Plan:
                 found += known[0]
                 ask += known[1]
         if ask:
-            view = view or self.view(decoded, timestamp_us)
-            get, values, whole = view.get, view.values, view.text
-            found += tuple(order for order in set(ask) if candidates[order].predicate(get, values, whole))
+            view = view or View(decoded, "", timestamp_us)
+            get, values, asked = view.get, view.values, set(ask)
+            if not self._whole.isdisjoint(asked):
+                whole = whole or searched_text(decoded)
+            found += tuple(order for order in asked if candidates[order].predicate(get, values, whole))
         return found
 
 
@@ -152,11 +158,8 @@ def _folded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass").translate(_FOLDED)
 
 
-def _read(decoded: Decoded, place: str | None) -> str:
-    """What stands at a place, lower case."""
-    if place is _ALL:
-        return searched_text(decoded)
-    value: FieldValue = decoded.fields[place]
+def _lower(value: FieldValue) -> str:
+    """What stands in a field, lower case."""
     if type(value) is str:
         return value.lower()
     return SEPARATOR.join(value).lower() if type(value) is list else text_of(value).lower()
@@ -166,6 +169,7 @@ class _Shape(NamedTuple):
     steady: Callable[[Fields], tuple[object, ...]]  # the values of the steady fields
     plans: dict[_Key, Plan]
     seen: dict[_Key, int]
+    texts: dict[object, tuple[_Text, ...]]  # by what is left of the rules
 
 
 def _steady(names: Sequence[str]) -> Callable[[Fields], tuple[object, ...]]:
@@ -187,6 +191,7 @@ class Plans:
         self._rarity = rarity
         self._off = off
         self._tests: dict[str, Predicate] = {}
+        self._placed: dict[str, Placed | None] = {}  # texts that are certain, by what is left of a rule
         self.clear()
 
     @property
@@ -197,6 +202,7 @@ class Plans:
     def clear(self) -> None:
         """Forget all plans."""
         self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._placed.clear()
         self._kinds = 0
         self._plans: list[Plan] = []
 
@@ -210,7 +216,7 @@ class Plans:
         if shape is None:
             if len(self._shapes) >= MAX_SHAPES:
                 self.clear()
-            shape = self._shapes[names] = _Shape(_steady(names), {}, {})
+            shape = self._shapes[names] = _Shape(_steady(names), {}, {}, {})
         values = shape.steady(fields)
         key = (decoded.format, values)
         try:
@@ -239,7 +245,8 @@ class Plans:
         if len(self._plans) >= MAX_PLANS:
             self.clear()
             return None
-        plan = shape.plans[key] = self._make(rules, View(decoded, searched_text(decoded), timestamp_us), fields)
+        view = View(decoded, searched_text(decoded), timestamp_us)
+        plan = shape.plans[key] = self._make(rules, view, fields, shape.texts)
         plan.kinds = tuple((at, type(value)) for at, value in enumerate(values) if type(value) is not str)
         self._plans.append(plan)
         return plan
@@ -248,46 +255,61 @@ class Plans:
         """Keep the values that are remembered within bounds."""
         for plan in self._plans:
             plan.misses = 0
-        if sum(len(text.known) for plan in self._plans for text in plan.texts) > MAX_VALUES:
-            for plan in self._plans:
-                for text in plan.texts:
-                    text.known.clear()
+        texts = {id(text): text for plan in self._plans for text in plan.texts}.values()
+        if sum(len(text.known) for text in texts) > MAX_VALUES:
+            for text in texts:
+                text.known.clear()
 
-    def _make(self, rules: Iterable[Candidate], view: View, fields: Fields) -> Plan:
-        sure, each, asked = [], [], []
+    def _make(
+        self, rules: Iterable[Candidate], view: View, fields: Fields, known: dict[object, tuple[_Text, ...]]
+    ) -> Plan:
+        """`known`: texts of plans for events of the same fields, which are taken over where the same is left."""
+        sure, left = [], []
+        for rule in rules:
+            kind = _Kind(self._links[rule.order], fields, view, self._tests)
+            said = kind.settle(json.loads(self._links[rule.order].tree))
+            if said is True:
+                sure.append(rule.order)
+            elif said is not False:
+                left.append((rule.order, kind, said, kind.places(said)))
+        each = [order for order, _, tree, places in left if self._literals(tree) is None and not _only(places)]
+        key = tuple((order, repr(tree)) for order, _, tree, _ in left)
+        if key not in known:
+            known[key] = self._texts(left)
+        whole = frozenset(order for order, _, _, places in left if _ALL in places)
+        return Plan(sure, each, known[key], [order for order, _, _, _ in left], whole)
+
+    def _texts(self, left: Iterable[tuple[int, _Kind, Tree, set[str | None]]]) -> tuple[_Text, ...]:
         always: dict[str | None, list[int]] = {}
         wanted: dict[str | None, dict[str, list[int]]] = {}
         alone: dict[str | None, set[int]] = {}
-        needs_text = False
-        for rule in rules:
-            kind = _Kind(self._links[rule.order], fields, view, self._tests)
-            left = kind.settle(json.loads(self._links[rule.order].tree))
-            if left is False:
-                continue
-            if left is True:
-                sure.append(rule.order)
-                continue
-            asked.append(rule.order)
-            places = kind.places(left)
-            needs_text = needs_text or _ALL in places
-            only = next(iter(places)) if len(places) == 1 else None
-            literals = placed(left, self._rarity)
+        for order, kind, tree, places in left:
+            only = _only(places)
+            literals = self._literals(tree)
             if only:
-                alone.setdefault(only, set()).add(rule.order)
+                alone.setdefault(only, set()).add(order)
             if literals is None:
                 if only:
-                    always.setdefault(only, []).append(rule.order)
-                else:
-                    each.append(rule.order)
+                    always.setdefault(only, []).append(order)
                 continue
             for field, literal in literals:
                 for place in {_ALL} if field is None else kind.places_of(field):
-                    wanted.setdefault(place, {}).setdefault(literal, []).append(rule.order)
-        texts = [
+                    wanted.setdefault(place, {}).setdefault(literal, []).append(order)
+        return tuple(
             _Text(place, always.get(place, ()), wanted.get(place, {}), frozenset(alone.get(place, ())))
             for place in dict.fromkeys((*always, *wanted))
-        ]
-        return Plan(sure, each, texts, asked, needs_text)
+        )
+
+    def _literals(self, tree: Tree) -> Placed | None:
+        key = repr(tree)
+        if key not in self._placed:
+            self._placed[key] = placed(tree, self._rarity)
+        return self._placed[key]
+
+
+def _only(places: set[str | None]) -> str | None:
+    """The field, if they are one."""
+    return next(iter(places)) if len(places) == 1 else None
 
 
 class _Kind:
