@@ -71,7 +71,9 @@ class RetentionBook:
     def extent(self) -> Extent:
         """What there is."""
         with self.database.reading() as connection:
-            low, high = connection.exec_driver_sql("SELECT min(id), max(id) FROM events").one()
+            low, high = connection.exec_driver_sql(
+                "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)"  # asked for at once, all are read
+            ).one()
             oldest = connection.exec_driver_sql("SELECT ingested_at FROM events ORDER BY id LIMIT 1").scalar() or 0
             used, free = self.database.extent(connection)
         return Extent(high - low + 1 if high else 0, int(oldest) * 1000, used, free)

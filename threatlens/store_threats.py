@@ -152,7 +152,9 @@ class ThreatListBook:
     def begin_list_pass(self, names: Sequence[str], most: int) -> None:
         """Compare at most so many of the newest events with the new entries of these lists."""
         with self.database.writing() as connection:
-            low, high = connection.exec_driver_sql("SELECT min(id), max(id) FROM events").one()
+            low, high = connection.exec_driver_sql(
+                "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)"  # asked for at once, all are read
+            ).one()
             high = high or 0
             connection.exec_driver_sql(
                 "INSERT INTO list_passes (id, next_id, low_id, looked, marked, started_at, ended_at)"
