@@ -27,6 +27,8 @@ def build(product: Product, events: int) -> None:
         product.command("ingest", "--source", source, path)
         os.unlink(path)
     with contextlib.closing(sqlite3.connect(product.database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=OFF")
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA cache_size=-400000")
         _repeat(connection, events)
@@ -74,4 +76,4 @@ def _repeat(connection: sqlite3.Connection, events: int) -> None:
     )
     connection.execute("UPDATE log_sources SET lines = events + blank_lines")
     connection.execute("COMMIT")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.execute("PRAGMA journal_mode=WAL")

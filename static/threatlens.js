@@ -16,6 +16,12 @@
     if (document.documentElement.dataset.zone !== zone && document.cookie.includes(`tz=${zone}`)) location.reload();
   }
 
+  // Where the menu or a row of tabs is wider than the window, the present one is in sight.
+  for (const here of all(".rail [aria-current], .segments [aria-current]")) {
+    const box = here.closest(".rail, .segments");
+    if (box.scrollWidth > box.clientWidth) box.scrollLeft = here.offsetLeft - box.offsetLeft - 48;
+  }
+
   // Light and dark.
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-theme-switch]");
@@ -326,24 +332,54 @@
   };
   document.addEventListener("pointerdown", (event) => { from = event.button ? null : barAt(event); });
   document.addEventListener("dragstart", (event) => { if (from) event.preventDefault(); });
+  const barsBeside = (bar) => all("a[data-start]", bar.closest("svg"));
+  function choosing(one, other) {
+    const bars = barsBeside(other);
+    const ends = [bars.indexOf(one), bars.indexOf(other)].sort((low, high) => low - high);
+    bars.forEach((each, place) => each.classList.toggle("within", ends[0] !== ends[1] && place >= ends[0] && place <= ends[1]));
+  }
+  function zoom(one, other) {
+    const [first, last] = one.dataset.start < other.dataset.start ? [one, other] : [other, one];
+    const url = new URL(location.href);
+    for (const name of ["range", "before", "after"]) url.searchParams.delete(name);
+    url.searchParams.set("start", first.dataset.start);
+    url.searchParams.set("end", last.dataset.end);
+    location.assign(url.href);
+  }
   document.addEventListener("pointermove", (event) => {
     const bar = from && barAt(event);
-    if (!bar) return;
-    const bars = all("a[data-start]", from.closest("svg"));
-    const ends = [bars.indexOf(from), bars.indexOf(bar)].sort((one, other) => one - other);
-    bars.forEach((each, place) => each.classList.toggle("within", ends[0] !== ends[1] && place >= ends[0] && place <= ends[1]));
+    if (bar) choosing(from, bar);
+  });
+  // The same with the keyboard: arrows go from bar to bar, with Shift they choose, Enter shows what is chosen.
+  let anchor = null;
+  document.addEventListener("keydown", (event) => {
+    const bar = barAt(event);
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!bar || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.key === "Enter" && anchor && anchor !== bar && anchor.isConnected) { event.preventDefault(); zoom(anchor, bar); return; }
+    const next = step && barsBeside(bar)[barsBeside(bar).indexOf(bar) + step];
+    if (!next) return;
+    event.preventDefault();
+    anchor = event.shiftKey ? anchor || bar : null;
+    choosing(anchor || next, next);
+    next.focus({ preventScroll: true });
+  });
+  // A chart that somebody is busy with is not repainted under the hand.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const busy = from || document.activeElement.closest(".chart a[data-start]");
+    if (busy && event.detail.target.contains(busy)) event.detail.shouldSwap = false;
+  });
+  // What a bar counts is said beside it at once.
+  for (const type of ["pointerover", "focusin"]) document.addEventListener(type, (event) => {
+    const bar = barAt(event);
+    if (bar) $(".said", bar.closest(".chart")).textContent = $("title", bar).textContent;
   });
   let zoomed = false;
   document.addEventListener("pointerup", (event) => {
     const bar = from && barAt(event);
     if (bar && bar !== from && bar.closest("svg") === from.closest("svg")) {
-      const [first, last] = from.dataset.start < bar.dataset.start ? [from, bar] : [bar, from];
-      const url = new URL(location.href);
-      for (const name of ["range", "before", "after"]) url.searchParams.delete(name);
-      url.searchParams.set("start", first.dataset.start);
-      url.searchParams.set("end", last.dataset.end);
       zoomed = true;
-      location.assign(url.href);
+      zoom(from, bar);
     }
     from = null;
   });

@@ -91,6 +91,7 @@ class RuleLibrary:
         self._looked_s = float("-inf")
         self._advice: dict[tuple[str, int], dict[str, Advice]] = {}
         self._own = own
+        self._tracer: tuple[tuple[Any, ...], DetectionEngine] | None = None
 
     # -- what is there
 
@@ -151,6 +152,17 @@ class RuleLibrary:
             threats=threats,
             enrich=geo.enrich if geo is not None and geo.current() is not None else None,
         )
+
+    def tracer(self) -> DetectionEngine:
+        """An engine with the rules as they are now, for one who asks about single events; it remembers nothing."""
+        fingerprint = self.loaded().fingerprint
+        with self._lock:
+            known = self._tracer
+        if known is None or known[0] != fingerprint:
+            known = (fingerprint, self.engine())
+            with self._lock:
+                self._tracer = known
+        return known[1].twin()
 
     def _threats(self) -> ThreatLists | None:
         """The lists of what is bad, from the folder "threats" beside the rules; None without one."""

@@ -256,6 +256,16 @@ class DetectionBook:
             )
             return [StateRow(row[0].removeprefix(prefix), row[1], row[2]) for row in rows]
 
+    def states_of(self, rule_ids: Sequence[str]) -> list[StateRow]:
+        """The same of these rules alone."""
+        marks = ",".join("?" * len(rule_ids))
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT rule_id, key, payload FROM correlation_states WHERE rule_id IN ({marks})",
+                tuple(rule_ids),
+            )
+            return [StateRow(*row) for row in rows]
+
     def novelties(self, limit: int = 50_000) -> list[Seen]:
         """What was seen before, the least recent first."""
         with self.database.reading(timeout_s=60) as connection:
@@ -296,17 +306,6 @@ class DetectionBook:
                 (*values, limit),
             )
             return [_view(row) for row in rows]
-
-    def events_matched(self, detection_ids: Sequence[int]) -> list[int]:
-        """The ids of the events that these matches are about, the newest first; at most a few hundred matches."""
-        marks = ",".join("?" * len(detection_ids))
-        with self.database.reading() as connection:
-            rows = connection.exec_driver_sql(
-                f"SELECT event_id FROM detections WHERE id IN ({marks})"
-                f" UNION SELECT event_id FROM detection_events WHERE detection_id IN ({marks}) ORDER BY 1 DESC",
-                tuple(detection_ids) * 2,
-            )
-            return [int(row[0]) for row in rows]
 
     def detections_of_source(self, source_id: int) -> int:
         """How many matches this source has given, but for those that were held back."""

@@ -23,7 +23,7 @@ from threatlens.store_sorting import Sorted
 #: What one row of address_slots covers.
 SLOT_US = 600_000_000
 #: Events that a survey reads at once.
-SURVEYED = 200
+SURVEYED = 500
 FOR_EVER = ALL
 
 
@@ -93,6 +93,17 @@ class EventReading:
             ).all()
             return self._events(connection, rows)
 
+    def events_matched(self, detection_ids: Sequence[int]) -> list[int]:
+        """The ids of the events that these matches are about, the newest first; at most a few hundred matches."""
+        marks = ",".join("?" * len(detection_ids))
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT event_id FROM detections WHERE id IN ({marks})"
+                f" UNION SELECT event_id FROM detection_events WHERE detection_id IN ({marks}) ORDER BY 1 DESC",
+                tuple(detection_ids) * 2,
+            )
+            return [int(row[0]) for row in rows]
+
     def page(
         self, where: EventFilter, *, before: int | None = None, after: int | None = None, limit: int = 50
     ) -> Found:
@@ -113,9 +124,10 @@ class EventReading:
         before: int | None = None
         with self.database.reading() as connection:
             while len(found) < most and time.monotonic() < deadline_s:
-                page = Search(connection, where, before, None, SURVEYED, self._events, within_s=within_s / 2).found()
+                n = min(SURVEYED, most - len(found))
+                page = Search(connection, where, before, None, n, self._events, within_s=within_s / 2).found()
                 found += page
-                if len(page) < SURVEYED and page.stopped_at is None:
+                if len(page) < n and page.stopped_at is None:
                     return Survey(tuple(found), complete=True)
                 before = page.stopped_at or page[-1].id
         return Survey(tuple(found), complete=False)

@@ -16,6 +16,8 @@ from threatlens.settings import Settings
 from threatlens.sources.base import CASE_PREFIX, LogSourceConfig
 from threatlens.store_database import Database
 
+HOUR_US = 3_600_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
@@ -89,6 +91,18 @@ class SourceBook:
     database: Database
 
     # -- sources
+
+    def hours_of_sources(self, until_us: int, hours: int = 24) -> dict[int, list[int]]:
+        """Events of each source by the hour of event time, the last hour at the end; without any it is left out."""
+        last = until_us // HOUR_US
+        found: dict[int, list[int]] = {}
+        with self.database.reading() as connection:
+            for source_id, hour, n in connection.exec_driver_sql(
+                "SELECT source_id, hour, sum(n) FROM event_hours WHERE hour > ? AND hour <= ? GROUP BY source_id, hour",
+                (last - hours, last),
+            ):
+                found.setdefault(source_id, [0] * hours)[hour - last + hours - 1] = int(n)
+        return found
 
     def sources(self) -> list[SourceView]:
         """All sources by name, but for removed ones."""

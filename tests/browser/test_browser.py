@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from accounts import cookie
@@ -299,6 +300,37 @@ def test_keys_lead_everywhere(watched: Watched, filler: Filler) -> None:
     tab.wait_for_url("**/sources")
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.className") == "skip"
+
+
+def test_a_time_is_chosen_in_the_chart_by_dragging_and_with_the_keyboard(watched: Watched, filler: Filler) -> None:
+    now = now_us()
+    for minutes in range(1, 40):
+        filler.add("a line", timestamp_us=now - minutes * 60_000_000)
+    tab = watched.open("/events?range=1h&q=source:auth")
+    bars = tab.locator("#events-chart a[data-start]")
+    ends = [bars.nth(place).get_attribute(name) for place, name in ((20, "data-start"), (30, "data-end"))]
+    chosen = f"start={quote(ends[0] or '', safe='')}&end={quote(ends[1] or '', safe='')}"
+
+    tab.keyboard.press("Tab")
+    bars.nth(20).focus()
+    assert "1 event" in tab.inner_text("#events-chart .said") or "0 events" in tab.inner_text("#events-chart .said")
+    for _ in range(10):
+        tab.keyboard.press("Shift+ArrowRight")
+    assert tab.locator("#events-chart a.within").count() == 11
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(f"**/events?q=source%3Aauth&{chosen}")
+    assert tab.locator("tr.event").count() < 39
+
+    tab.goto(watched.site + "/events?range=1h&q=source:auth")
+    bars.nth(20).hover()
+    tab.mouse.down()
+    ends = [bars.nth(place).get_attribute(name) for place, name in ((20, "data-start"), (30, "data-end"))]
+    filler.add("arrives meanwhile")
+    watched.wait_for_row(40)
+    bars.nth(30).hover()
+    tab.mouse.up()
+    tab.wait_for_url("**&start=*")
+    assert [quote(end or "", safe="") in tab.url for end in ends] == [True, True]
 
 
 def test_the_dashboard_changes_by_itself(watched: Watched, filler: Filler) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from accounts import log_in
+from builders import Filler
 
 from threatlens.event import SourceStatus
+from threatlens.models import now_us
 from threatlens.web import dashboard
 
 LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for <b>root</b> from 203.0.113.9 port 52144 ssh2\n"
@@ -201,3 +203,16 @@ def test_a_learned_zone_is_shown_and_can_be_switched_off(client: Any, services: 
     assert re.search(r'<input[^>]*checked[^>]*name="learn_timezone"|name="learn_timezone"[^>]*checked', page)
     client.post(f"/sources/{added.id}", data=form(logs))
     assert source(services).settings["learn_timezone"] is False
+
+
+def test_a_source_shows_its_events_by_the_hour(client: Any, services: Any) -> None:
+    filler = Filler(services.store)
+    hour, now = 3_600_000_000, now_us()
+    for hours_ago, n in ((0, 1), (2, 3), (23, 2), (24, 5)):
+        filler.add(*["a line"] * n, source="one", timestamp_us=now - hours_ago * hour)
+    filler.add("of long ago", source="other", timestamp_us=now - 40 * hour)
+
+    hours = services.store.hours_of_sources(now)
+    assert list(hours.values()) == [[2, *[0] * 20, 3, 0, 1]]
+    words = "Events by the hour of the last day: at most 3, now 1"
+    assert [client.get(path).text.count(f'aria-label="{words}"') for path in ("/", "/sources")] == [1, 1]

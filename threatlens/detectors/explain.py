@@ -7,16 +7,17 @@ each part of a rule's tree, so that an explanation cannot differ from what happe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from threatlens.detectors.engine import DetectionEngine
 from threatlens.detectors.fields import View, searched_text
+from threatlens.detectors.journal import JOURNAL
 from threatlens.detectors.linking import Linked
 from threatlens.detectors.predicates import each, make_predicate
 from threatlens.detectors.rule import Tree
-from threatlens.event import Decoded, RuleMatch
+from threatlens.event import Decoded, RuleMatch, StateRow
 
 _SHOWN_VALUES = 3
 _SHOWN_CHARS = 200
@@ -86,8 +87,17 @@ class Trace:
     windows: tuple[Window, ...]
 
 
-def trace(engine: DetectionEngine, decoded: Decoded, timestamp_us: int) -> Trace:
-    """Everything that the rules in force say about an event; changes nothing."""
+def trace(
+    engine: DetectionEngine,
+    decoded: Decoded,
+    timestamp_us: int,
+    states: Callable[[Sequence[str]], Iterable[StateRow]] | None = None,
+) -> Trace:
+    """Everything that the rules in force say about an event.
+
+    states: what is stored of the correlations with these ids; with it the engine forgets what it knew and takes over
+    that of the correlations that the event counts for. Without it nothing is changed.
+    """
     kinds = engine.kinds(decoded)
     text = searched_text(decoded)
     view = View(decoded, text, timestamp_us)
@@ -95,6 +105,9 @@ def trace(engine: DetectionEngine, decoded: Decoded, timestamp_us: int) -> Trace
     verdicts = [_verdict(linked, view) for linked in candidates]
     matched = [linked for linked, verdict in zip(candidates, verdicts, strict=True) if verdict.matched]
     names = kinds.products | kinds.categories | kinds.services
+    if states is not None:
+        counting = {rule.id for base in matched for rule, _ in engine.groups_of(base, view)}
+        engine.restore(states([JOURNAL, *sorted(counting)]) if counting else ())
     return Trace(
         tuple(sorted(names)),
         tuple(sorted(verdicts, key=lambda verdict: not verdict.matched)),

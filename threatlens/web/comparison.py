@@ -23,7 +23,7 @@ from threatlens.web.event_filter import RANGES, View, read_view, term
 from threatlens.web.facets import SAMPLED
 from threatlens.web.overview import drawn, trust
 
-SURVEY_S, SURVEY_EVENTS = 0.3, 600  # of each window
+SURVEY_S, SURVEY_EVENTS = 0.3, 300  # of each window
 TOP = 8
 BARS = 60
 HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000

@@ -69,6 +69,7 @@ class Overview:
     highest: int  # events in the highest bar
     knocks: tuple[tuple[Knock, str], ...]  # with a word about each
     sources: Sequence[Any]
+    hours: Mapping[int, Sequence[int]]  # of each source: events by the hour of the last day
 
 
 def overview(range_name: str) -> Overview:
@@ -107,6 +108,7 @@ def overview(range_name: str) -> Overview:
             (knock, verdict(knock, known.get(knock[0]))) for knock in store.top_addresses(start_us=since, limit=8)
         ),
         sources=sources,
+        hours=store.hours_of_sources(now),
     )
 
 

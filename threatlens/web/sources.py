@@ -8,6 +8,7 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, u
 from werkzeug.wrappers import Response
 
 from threatlens.errors import ConfigError
+from threatlens.models import now_us
 from threatlens.store_sources import SourceView
 from threatlens.web.auth import actor, needs
 from threatlens.web.context import services
@@ -34,6 +35,7 @@ def _values() -> dict[str, object]:
     config, status = services().config, services().engine_status()
     return {
         "sources": services().store.sources(),
+        "hours": services().store.hours_of_sources(now_us()),
         "skews": {int(number): skew for number, skew in status.get("skews", {}).items()},
         "habits": {int(number): usual for number, usual in status.get("habits", {}).items()},
         "config_errors": config.errors,

@@ -25,10 +25,8 @@ def show(event_id: int) -> str:
     event = store.event(event_id) if event_id <= MAX_ID else None
     if event is None:
         abort(404)
-    engine = library.engine()
-    engine.restore(store.correlation_states())
     decoded = Decoded(event.format, event.timestamp_us, event.message, event.fields)
-    found = trace(engine, decoded, event.timestamp_us)
+    found = trace(library.tracer(), decoded, event.timestamp_us, store.states_of)
     missed = [verdict for verdict in found.verdicts if not verdict.matched]
     return render_template(
         "traces/show.html",
