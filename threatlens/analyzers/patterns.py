@@ -13,7 +13,7 @@ import hashlib
 import re
 
 WILD = "<*>"
-_DIGITS = str.maketrans("123456789", "000000000")
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _NAMES = 4  # different words between the same neighbours that make their place one of names
 _CROWDED = 40  # shapes with the same first word and length; beyond, similar ones are one
 _SIMILAR = 0.6  # share of words that must agree then
@@ -21,7 +21,7 @@ _MAX_TOKENS = 240  # words and signs looked at; the rest of a longer line is one
 _MAX_BETWEEN = 100_000
 _MAX_CHARS = 4_000
 _MAX_CACHED = 50_000
-_MAX_CACHED_CHARS = 500  # longer lines are not worth remembering
+_MAX_CACHED_BYTES = 500  # longer lines are not worth remembering
 _METHODS = r"(?:GET|POST|PUT|DELETE|HEAD|OPTIONS|PATCH|CONNECT) "
 _TOKEN = re.compile(
     rf"<\*>|\"(?!{_METHODS})[^\"\n]{{0,400}}\"|(?<![\w'])'[^'\n]{{0,400}}'(?!\w)"
@@ -64,7 +64,7 @@ class TemplateTree:
 
     def __init__(self, *, max_shapes: int = 20_000) -> None:
         self._max_shapes = max_shapes
-        self._cache: dict[str, Shape] = {}
+        self._cache: dict[bytes, Shape] = {}
         self._shapes: dict[tuple[str, ...], Shape] = {}
         #: Hash of a shape with one word left out -> the words that stood there.
         self._between: dict[int, tuple[str, ...]] = {}
@@ -78,11 +78,12 @@ class TemplateTree:
 
     def find(self, message: str) -> Shape:
         """The message's shape."""
-        folded = message[:_MAX_CHARS].translate(_DIGITS)
+        # Bytes are translated ten times as fast as text.
+        folded = message[:_MAX_CHARS].encode("utf-8", "surrogatepass").translate(_DIGITS)
         shape = self._cache.get(folded)
         if shape is None:
-            shape = self._place(tokens_of(folded))
-            if len(folded) <= _MAX_CACHED_CHARS:
+            shape = self._place(tokens_of(folded.decode("utf-8", "surrogatepass")))
+            if len(folded) <= _MAX_CACHED_BYTES:
                 if len(self._cache) >= _MAX_CACHED:
                     self._cache.clear()
                 self._cache[folded] = shape
