@@ -18,6 +18,7 @@ from threatlens.incidents import Finding
 from threatlens.retention import DAY_US, RetentionKeeper
 from threatlens.store import EventStore
 from threatlens.store_accounts import Doer
+from threatlens.store_database import EDGES
 
 KEPT = 20
 
@@ -125,6 +126,21 @@ def test_a_database_that_is_too_large_loses_its_oldest_and_its_file_shrinks(
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert os.path.getsize(settings.database_path) < limit * 1.2
     assert store.event(2_000) is not None, "the newest stays"
+
+
+def test_a_step_returns_all_the_pages_that_it_is_asked_for(store: EventStore, settings: Any, filler: Filler) -> None:
+    filler.add(*[f"event {number} " + "x" * 2_000 for number in range(200)])
+    with closing(sqlite3.connect(settings.database_path)) as connection, connection:
+        connection.execute("DELETE FROM events WHERE id < 150")
+    free = store.extent().free_bytes
+
+    assert store.return_space(20) == free - 20 * 4_096
+
+
+def test_the_ends_of_the_events_are_found_without_looking_at_all_of_them(settings: Any, store: EventStore) -> None:
+    with closing(sqlite3.connect(settings.database_path)) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {EDGES}")]
+    assert [step for step in plan if "events" in step] == ["SEARCH events"] * 2
 
 
 def test_the_work_is_done_in_steps_that_end_when_asked(store: EventStore, settings: Any, filler: Filler) -> None:

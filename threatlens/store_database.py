@@ -26,6 +26,10 @@ BUSY_TIMEOUT_MS = 10_000
 CANCELED, LOCKED, FULL = "57014", "55P03", "53100"
 #: As a LIMIT: no limit.
 ALL = 2**62
+#: The lowest and the highest id. Asked for both in one, SQLite looks at every row.
+EDGES = "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)"
+#: What a connection may keep of the file: a batch while it is written; the system's own cache serves those that read.
+WRITER_CACHE_KIB, READER_CACHE_KIB = 16_000, 4_000
 #: Virtual machine instructions between two looks at the clock while a query runs.
 PROGRESS_STEPS = 10_000
 
@@ -59,7 +63,6 @@ def _connect_sqlite(database_url: str) -> Engine:
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "foreign_keys=ON",
             "temp_store=MEMORY",
-            "cache_size=-16000",
             "journal_size_limit=67108864",
         ):
             cursor.execute("PRAGMA " + pragma)
@@ -68,6 +71,8 @@ def _connect_sqlite(database_url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def say_begin(connection: Connection) -> None:
         writer = connection.get_execution_options().get("writer")
+        dbapi: Any = connection.connection.dbapi_connection
+        dbapi.execute(f"PRAGMA cache_size=-{WRITER_CACHE_KIB if writer else READER_CACHE_KIB}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
     return engine
@@ -152,7 +157,7 @@ class Database:
         is reckoned from what the newest events take with their words and their places in the indexes.
         """
         if self.is_postgresql:
-            low, high = connection.exec_driver_sql("SELECT min(id), max(id) FROM events").one()
+            low, high = connection.exec_driver_sql(EDGES).one()
             each = connection.exec_driver_sql(
                 "SELECT avg(pg_column_size(e.*) + 2 * pg_column_size(w.raw) + 100) FROM events e"
                 " JOIN events_fts w ON w.rowid = e.id WHERE e.id > ?",
@@ -177,8 +182,8 @@ class Database:
         try:
             with self.engine.connect() as connection:
                 dbapi: Any = connection.connection.dbapi_connection
-                # Every row of this statement frees a page: it must be read to its end.
-                dbapi.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+                # Each of its steps frees one page, and it has no columns: only a script is run to its end.
+                dbapi.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
         except sqlite3.Error as error:
             raise unavailable(error) from error
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from threatlens.store_database import Database
+from threatlens.store_database import EDGES, Database
 from threatlens.store_reading import SLOT_US
 from threatlens.store_search import MINUTE_US
 from threatlens.store_words import indexed_text, line_of
@@ -71,9 +71,7 @@ class RetentionBook:
     def extent(self) -> Extent:
         """What there is."""
         with self.database.reading() as connection:
-            low, high = connection.exec_driver_sql(
-                "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)"  # asked for at once, all are read
-            ).one()
+            low, high = connection.exec_driver_sql(EDGES).one()
             oldest = connection.exec_driver_sql("SELECT ingested_at FROM events ORDER BY id LIMIT 1").scalar() or 0
             used, free = self.database.extent(connection)
         return Extent(high - low + 1 if high else 0, int(oldest) * 1000, used, free)

@@ -13,7 +13,7 @@ from threatlens.models import now_us
 from threatlens.sources.base import CASE_PREFIX
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
-from threatlens.store_database import Database
+from threatlens.store_database import EDGES, Database
 from threatlens.store_reading import Decode
 from threatlens.store_search import MINUTE_US, text_of
 
@@ -152,9 +152,7 @@ class ThreatListBook:
     def begin_list_pass(self, names: Sequence[str], most: int) -> None:
         """Compare at most so many of the newest events with the new entries of these lists."""
         with self.database.writing() as connection:
-            low, high = connection.exec_driver_sql(
-                "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)"  # asked for at once, all are read
-            ).one()
+            low, high = connection.exec_driver_sql(EDGES).one()
             high = high or 0
             connection.exec_driver_sql(
                 "INSERT INTO list_passes (id, next_id, low_id, looked, marked, started_at, ended_at)"
