@@ -66,6 +66,7 @@ class Machine:
     data: Path
     book: MemoryBook
     keys: list[str] = field(default_factory=lambda: ["a key"])
+    own_formats: frozenset[str] = frozenset()  # of decoders that people have made
     now: float = 4e9  # far from when the files are written, so that they count as settled
 
     @property
@@ -92,7 +93,7 @@ class Machine:
             str(self.file),
             forbidden=[str(self.data)],
             book=self.book,
-            formats=FORMATS,
+            formats=lambda: FORMATS | self.own_formats,
             vault=Vault(lambda: self.keys),
             clock=lambda: self.now,
         )

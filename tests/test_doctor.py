@@ -60,7 +60,7 @@ class Place:
             str(path),
             forbidden=[self.data],
             book=Book(*sources),
-            formats=frozenset(),
+            formats=frozenset,
             vault=Vault(lambda: ["k"]),
             clock=lambda: 4e9,
         )

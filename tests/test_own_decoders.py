@@ -7,7 +7,7 @@ import os
 import pytest
 
 from threatlens.errors import DecoderError
-from threatlens.own_decoders import OwnDecoders
+from threatlens.own_decoders import OwnDecoders, known_format
 
 GATE = "name: shop.gate\npattern: gate (?P<user>[a-z]+) refused\ncategory: authentication\n"
 
@@ -47,3 +47,12 @@ def test_names_of_the_house_and_categories_that_do_not_exist_are_refused(own, te
     with pytest.raises(DecoderError):
         own.save(text)
     assert not os.path.exists(tmp_path / "decoders")
+
+
+def test_a_source_whose_decoder_was_taken_away_is_read_by_all(own):
+    own.save(GATE)
+    assert "shop.gate" in own.formats()
+    assert known_format("shop.gate", own.registry()) == "shop.gate"
+    own.remove("shop.gate")
+    assert "shop.gate" not in own.formats()
+    assert known_format("shop.gate", own.registry()) == "auto"

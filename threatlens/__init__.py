@@ -30,7 +30,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.config import ConfigManager
     from threatlens.courtesy import Courtesy
     from threatlens.coverage_keeper import CoverageKeeper
-    from threatlens.decoders import FORMATS
     from threatlens.detectors.geo import GeoFolder
     from threatlens.habits_keeper import HabitKeeper
     from threatlens.health import ClockWatch, HealthMonitor
@@ -87,7 +86,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         settings.yaml_path,
         book=ConfigTable(store.database),
         forbidden=settings.own_files,
-        formats=FORMATS,
+        formats=own_decoders.formats,
         vault=Vault(lambda: secret_keys(settings)),
     )
     outbound = OutboundClient(lambda: config.config.outbound, user_agent=f"ThreatLens/{__version__}")

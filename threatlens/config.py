@@ -60,8 +60,8 @@ _SAVED = "settings saved in the database"
 class ConfigManager:
     """Merges the file with what was saved, and tells when the result changes. Safe to use from any thread.
 
-    `forbidden` are our own folders and files (data folder, database), which no source may read; `formats` are the
-    decoder names that a source may be given. Methods that change something raise ConfigError (with the key) for what
+    `forbidden` are our own folders and files (data folder, database), which no source may read; `formats` tells the
+    names of decoders, people's own among them. Methods that change something raise ConfigError (with the key) for what
     may not be, and StoreUnavailable when it cannot be saved now.
     """
 
@@ -71,14 +71,14 @@ class ConfigManager:
         *,
         forbidden: Sequence[str],
         book: ConfigBook,
-        formats: frozenset[str],
+        formats: Callable[[], frozenset[str]],
         vault: Vault,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._paths = (yaml_path, os.path.splitext(yaml_path)[0] + ".json")
         self._forbidden = tuple(os.path.realpath(path) for path in forbidden)
         self._book = book
-        self._formats = formats
+        self._formats, self._formats_read = formats, frozenset[str]()
         self._settings = SavedSettings(book, vault)
         self._clock = clock
         self._lock = threading.RLock()
@@ -153,6 +153,7 @@ class ConfigManager:
                 or not self._settled
                 or self._look() != self._signatures
                 or self._book.version() != self._book_version
+                or self._formats() != self._formats_read
             ):
                 self._reload()
             changed = self._revision != self._told
@@ -369,7 +370,7 @@ class ConfigManager:
         return tuple(signature(path) for path in self._paths)
 
     def _reading(self, file: str) -> Reading:
-        return Reading(file=file, formats=self._formats, rules=PathRules((), self._forbidden))
+        return Reading(file=file, formats=self._formats_read, rules=PathRules((), self._forbidden))
 
     def _apply_limits(self, reading: Reading, limits: Mapping[str, Any]) -> None:
         roots = limits.get("allowed_roots") or map(os.path.realpath, DEFAULTS.allowed_roots)
@@ -381,6 +382,7 @@ class ConfigManager:
         """Read the file and what was saved, and put what is good in force."""
         self._stale = True
         self._book_version = self._book.version()
+        self._formats_read = self._formats()
         rows = self._rows()
         errors: list[ConfigError] = []
         warnings: list[str] = []

@@ -22,6 +22,11 @@ LOOK_EVERY_S = 1.0
 MAX_DECODERS = 100
 
 
+def known_format(name: str, registry: Registry | None) -> str:
+    """The format of a source, as long as there is a decoder of that name; "auto" when it was taken away."""
+    return name if name in (FORMATS if registry is None else registry.by_name) else "auto"
+
+
 class OwnDecoders:
     """The folder's decoders together with those of the house. For several threads."""
 
@@ -32,6 +37,7 @@ class OwnDecoders:
         self._looked_at = float("-inf")
         self._seen: tuple[tuple[str, int, int], ...] | None = None
         self._registry = Registry(DECODERS)
+        self._formats = FORMATS
         self._found: tuple[OwnDecoder, ...] = ()
         #: File name -> what is wrong with it.
         self.problems: dict[str, str] = {}
@@ -44,6 +50,11 @@ class OwnDecoders:
                 self._looked_at = now
                 self._look()
             return self._registry
+
+    def formats(self) -> frozenset[str]:
+        """The names of all decoders, for sources; the same object until a file changes."""
+        self.registry()
+        return self._formats
 
     def all(self) -> tuple[OwnDecoder, ...]:
         """Those of the folder, by name."""
@@ -103,4 +114,5 @@ class OwnDecoders:
                 self.problems[entry.name] = str(error)
         self._found = tuple(found.values())
         self._registry = Registry([*DECODERS, *map(member_of, self._found)])
+        self._formats = frozenset(self._registry.by_name)
         self._seen = seen

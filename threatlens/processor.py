@@ -35,7 +35,7 @@ from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.models import now_us
 from threatlens.notices import incident_happenings, quiet_places
 from threatlens.notifications import NotificationManager
-from threatlens.own_decoders import OwnDecoders
+from threatlens.own_decoders import OwnDecoders, known_format
 from threatlens.processor_batch import OUTCOMES, Prepared, inside, rated_again
 from threatlens.processor_events import Counts, by_source, events_of, happening
 from threatlens.processor_zones import Zones
@@ -144,9 +144,8 @@ class QueueProcessor:
 
     def _decoder_for(self, config: LogSourceConfig, learned: Sequence[str]) -> SourceDecoder:
         log_format, zone, learns_zone = _reading(config)
-        return SourceDecoder(
-            format=log_format, timezone=zone, learned=learned, registry=self._registry, learns_zone=learns_zone
-        )
+        name = known_format(log_format, registry := self._registry)
+        return SourceDecoder(format=name, timezone=zone, learned=learned, registry=registry, learns_zone=learns_zone)
 
     def _take_over_decoders(self) -> None:
         """Decode with what people have made since the last batch; what the sources have taught is kept."""

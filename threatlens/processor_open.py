@@ -15,7 +15,7 @@ from threatlens.decoders import MAX_LINES, SourceDecoder, is_open, is_trace_part
 from threatlens.decoders.continuations import ENCLOSING
 from threatlens.decoders.postgresql_files import CSV
 from threatlens.event import Decoded
-from threatlens.own_decoders import OwnDecoders
+from threatlens.own_decoders import OwnDecoders, known_format
 from threatlens.processor_batch import LOOKED_BACK
 from threatlens.sources.base import LogSourceConfig
 
@@ -136,6 +136,6 @@ class OpenEvents:
         found = self._decoders.get(key)
         if found is None:
             found = self._decoders[key] = SourceDecoder(
-                format=config.format, timezone=config.timezone, registry=registry
+                format=known_format(config.format, registry), timezone=config.timezone, registry=registry
             )
         return found

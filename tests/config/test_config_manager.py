@@ -430,3 +430,17 @@ def test_two_sources_of_one_path_are_a_warning(machine):
     manager.load_config()
     assert manager.errors == []
     assert any("the same path" in warning for warning in manager.warnings)
+
+
+def test_a_source_may_be_given_a_decoder_of_ones_own_and_one_that_is_gone_is_told(machine):
+    machine.write_rest("sources: [{name: shop, path: '{logs}/shop.log', format: shop.gate}]")
+    manager = machine.manager()
+    assert manager.load_config().sources == ()
+    assert "'shop.gate' is not one of" in str(manager.errors[0])
+    machine.own_formats = frozenset({"shop.gate"})
+    assert manager.poll()
+    assert [source.format for source in manager.config.sources] == ["shop.gate"]
+    machine.own_formats = frozenset()
+    manager.poll()
+    assert "'shop.gate' is not one of" in str(manager.errors[0])
+    assert [source.format for source in manager.config.sources] == ["shop.gate"], "the last good configuration"

@@ -216,3 +216,11 @@ def test_a_source_shows_its_events_by_the_hour(client: Any, services: Any) -> No
     assert list(hours.values()) == [[2, *[0] * 20, 3, 0, 1]]
     words = "Events by the hour of the last day: at most 3, now 1"
     assert [client.get(path).text.count(f'aria-label="{words}"') for path in ("/", "/sources")] == [1, 1]
+
+
+def test_a_source_may_be_given_a_decoder_of_ones_own(client: Any, services: Any, logs: Any) -> None:
+    services.own_decoders.save("name: shop.gate\npattern: gate (?P<user>[a-z]+) refused\ncategory: authentication")
+    services.config.poll()
+    assert '<option value="shop.gate">' in client.get("/sources/add").text
+    assert client.post("/sources/add", data=form(logs, format="shop.gate")).status_code == 303
+    assert source(services).settings["format"] == "shop.gate"

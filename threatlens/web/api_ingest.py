@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from flask import request
 from pydantic import Field
 
-from threatlens.decoders import FORMATS
 from threatlens.event import rfc3339
 from threatlens.web.auth import actor
 from threatlens.web.context import services
@@ -79,7 +78,7 @@ def ingest(query: IngestQuery) -> dict[str, Any]:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 200 and key.isprintable()):
         raise ProblemError(400, "The Idempotency-Key must have 1 to 200 printable characters.", field="Idempotency-Key")
-    if query.format not in FORMATS | {"auto"}:
+    if query.format != "auto" and query.format not in services().own_decoders.formats():
         raise ProblemError(422, "There is no format of this name.", code="unknown_format", field="format")
     made = services().ingestions.accept(
         _lines(), query.source, log_format=query.format, idempotency_key=key, author=actor().name

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from flask import Blueprint, render_template, request
 
 from threatlens.analyzers.heuristic import category, severity
-from threatlens.decoders import FORMATS, Explanation, SourceDecoder, explain
+from threatlens.decoders import Explanation, SourceDecoder, explain
 from threatlens.decoders.spans import Piece, pieces
 from threatlens.event import FLAG_NAMES, Decoded
 from threatlens.web.auth import needs
@@ -52,7 +52,7 @@ def index() -> str:
         text=text,
         chosen=log_format,
         zone=zone,
-        formats=sorted(FORMATS),
+        formats=sorted(services().own_decoders.formats()),
         problem=problem,
         found=found,
         most=MAX_LINES,

@@ -13,9 +13,9 @@ from flask_wtf import FlaskForm
 from wtforms import BooleanField, DecimalField, IntegerField, SelectChoice, SelectField, StringField
 from wtforms.validators import Optional
 
-from threatlens.decoders import FORMATS
 from threatlens.errors import ConfigError
 from threatlens.sources.base import LogSourceConfig
+from threatlens.web.context import services
 
 DEFAULTS = LogSourceConfig(source_id=0, source_name="", path="")
 
@@ -27,10 +27,6 @@ class SourceForm(FlaskForm):  # type: ignore[misc]
     path = StringField("Path", description="A file, a folder, or a pattern such as /var/log/nginx/*.log.")
     format = SelectField(
         "Format",
-        choices=[
-            SelectChoice("auto", "found out by itself"),
-            *(SelectChoice(name, name) for name in sorted(FORMATS)),
-        ],
         description="What its lines are. Found out line by line unless you name it.",
     )
     start_at = SelectField(
@@ -50,6 +46,14 @@ class SourceForm(FlaskForm):  # type: ignore[misc]
     file_pattern = StringField("Files named", description="For a folder: which of its files, such as *.log.")
     recursive = BooleanField("Folders in it, too")
     enabled = BooleanField("Watch it")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        names = sorted(services().own_decoders.formats())
+        self.format.choices = [
+            SelectChoice("auto", "found out by itself"),
+            *(SelectChoice(name, name) for name in names),
+        ]
 
     def values(self) -> dict[str, Any]:
         """The fields as the configuration takes them; what was left empty takes its default."""
