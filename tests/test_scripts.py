@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = ("bootstrap", "server", "test", "lint", "bench")
+SCRIPTS = ("bootstrap", "server", "test", "lint", "lock", "audit", "bench")
 COMMANDS = ("sh", "bash", "env", "cat", "cmp", "cp", "dirname", "grep", "id", "mkdir", "rm", "timeout")
 
 # A stand-in for an interpreter: it notes how it was called, and "makes" environments that hold itself.
@@ -45,8 +47,8 @@ class Project:
         (self.root / ".ci").mkdir(parents=True)
         shutil.copytree(ROOT / "script", self.root / "script")
         shutil.copy(ROOT / ".ci" / "run", self.root / ".ci" / "run")
-        (self.root / "requirements.txt").write_text("flask==1\n")
-        (self.root / "requirements-dev.txt").write_text("-r requirements.txt\npytest==1\n")
+        (self.root / "requirements.lock").write_text("flask==1 --hash=sha256:aa\n")
+        (self.root / "requirements-dev.lock").write_text("flask==1 --hash=sha256:aa\npytest==1 --hash=sha256:bb\n")
         for command in COMMANDS:
             found = shutil.which(command)
             assert found, command
@@ -92,7 +94,8 @@ def project(tmp_path: Path) -> Project:
 
 
 def pip(requirements: str) -> str:
-    return f"python -m pip install --quiet --disable-pip-version-check --requirement {requirements}"
+    lock = requirements.replace(".txt", ".lock")
+    return f"python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement {lock}"
 
 
 def test_the_first_run_makes_the_environment_and_hands_all_options_on(project: Project) -> None:
@@ -120,7 +123,7 @@ def test_the_second_run_goes_straight_to_its_work(project: Project) -> None:
 def test_a_changed_requirements_file_is_installed_again(project: Project) -> None:
     project.python("python3.12")
     project.run("script/server")
-    (project.root / "requirements.txt").write_text("flask==2\n")
+    (project.root / "requirements.lock").write_text("flask==2 --hash=sha256:cc\n")
     _ = project.calls
 
     project.run("script/server")
@@ -142,7 +145,7 @@ def test_the_tests_share_the_environment_and_serve_from_it_afterwards(project: P
 def test_a_change_of_what_runs_reaches_the_tests_too(project: Project) -> None:
     project.python("python3.12")
     project.run("script/test")
-    (project.root / "requirements.txt").write_text("flask==2\n")
+    (project.root / "requirements.lock").write_text("flask==2 --hash=sha256:cc\n")
     project.run("script/server")
     _ = project.calls
 
@@ -192,7 +195,7 @@ def test_an_environment_with_a_dead_interpreter_is_made_anew(project: Project) -
     project.python("python3.12")
     (project.root / ".venv" / "bin").mkdir(parents=True)
     (project.root / ".venv" / "bin" / "python").symlink_to("/nonexistent/python")
-    (project.root / ".venv" / "installed-requirements.txt").write_text("flask==1\n")
+    (project.root / ".venv" / "installed-requirements.txt").write_text("flask==1 --hash=sha256:aa\n")
 
     project.run("script/server")
 
@@ -254,7 +257,7 @@ def test_the_linters_all_run_and_one_complaint_fails(project: Project) -> None:
 
 def test_a_fresh_clone_gets_a_working_environment(project: Project) -> None:
     (project.bin / "python3").symlink_to(sys.executable)
-    (project.root / "requirements.txt").write_text("# nothing\n")
+    (project.root / "requirements.lock").write_text("# nothing\n")
 
     status, _, err = project.run("script/bootstrap")
 
@@ -266,6 +269,39 @@ def test_a_fresh_clone_gets_a_working_environment(project: Project) -> None:
         check=True,
     )
     assert answer.stdout.strip() == str(project.root / ".venv")
+
+
+def pinned(name: str) -> set[str]:
+    """What a requirements file pins, with what it includes; names as indexes write them."""
+    found: set[str] = set()
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if line.startswith("-r "):
+            found |= pinned(line[3:].strip())
+        elif match := re.match(r"([A-Za-z0-9._-]+)==([^\s;#]+)", line):
+            found.add(f"{re.sub(r'[-_.]+', '-', match[1]).lower()}=={match[2]}")
+    return found
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
+def test_lock_files_hold_the_pinned_versions_with_hashes_and_nothing_else(name: str) -> None:
+    text = (ROOT / f"{name}.lock").read_text(encoding="utf-8")
+
+    assert pinned(f"{name}.lock") == pinned(f"{name}.txt"), "run script/lock"
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+    unlike = [line for line in lines if not re.fullmatch(r"[a-z0-9._-]+==\S+( +--hash=sha256:[0-9a-f]{64})+ *", line)]
+    assert unlike == [], "a lock file names no index and holds nothing without a hash"
+
+
+def test_whatever_runs_needs_is_pinned_with_it() -> None:
+    """A run without the tools of development has hashes for all that it installs, or installs nothing."""
+    names = {each.partition("==")[0] for each in pinned("requirements.txt")}
+    needed = {
+        re.sub(r"[-_.]+", "-", wanted.name).lower()
+        for name in names
+        for wanted in map(Requirement, distribution(name).requires or ())
+        if wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+    }
+    assert needed - names == set()
 
 
 @pytest.mark.parametrize("script", [*(f"script/{name}" for name in SCRIPTS), ".ci/run"])
