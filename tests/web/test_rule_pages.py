@@ -13,6 +13,7 @@ import pytest
 from builders import Filler
 
 from threatlens.models import now_us
+from threatlens.settings import PROJECT
 from threatlens.web.rules import tried
 
 RULE = """title: Somebody logged in
@@ -42,6 +43,17 @@ def post(client: Any, page: str, path: str, **values: Any) -> Any:
 
 def save(client: Any, text: str = RULE, name: str = "mine.yml") -> Any:
     return post(client, "/rules/new", "/rules/new", name=name, text=text, do="save")
+
+
+def test_rules_are_counted_as_everywhere(viewer_client):
+    page = viewer_client.get("/rules").text
+
+    counted = re.search(r"([0-9]+) of ([0-9]+) rules, which count ([0-9]+) steps", page)
+    assert counted is not None
+    with open(os.path.join(PROJECT, "docs", "rules.md"), encoding="utf-8") as file:
+        assert f"ships {counted[2]} Sigma rules" in file.read()
+    assert counted[1] == counted[2]
+    assert page.count("step of a correlation") == int(counted[3])
 
 
 def test_rules_are_listed_with_their_numbers(viewer_client):

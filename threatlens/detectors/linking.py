@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from threatlens.detectors.fields import FieldMap
-from threatlens.detectors.rule import LogSource, Problem, Rule, RuleSet, Tree
+from threatlens.detectors.rule import LogSource, Problem, Rule, RuleSet, Tree, steps
 from threatlens.detectors.values import text_test
 
 
@@ -80,19 +80,16 @@ def _linked(
     ready: Sequence[Rule], known: Mapping[str, Rule], trees: Mapping[str, bytes], fields: FieldMap
 ) -> list[Linked]:
     feeds: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    told: dict[str, bool] = {}
+    parts = steps(ready)
     for place, rule in enumerate(ready):
         for among, name in enumerate(_references(rule)):
-            base = known[name].id
-            feeds[base].append((place, among))
-            generates = rule.correlation is not None and rule.correlation.generate
-            told[base] = told.get(base, False) or generates
+            feeds[known[name].id].append((place, among))
     return [
         Linked(
             rule,
             trees.get(rule.id, b""),
             fields.names(rule.logsource.product, rule.logsource.category, rule.logsource.service),
-            told.get(rule.id, True) or (rule.kind == "correlation" and rule.level != "informational"),
+            rule.id not in parts,
             tuple(feeds[rule.id]),
         )
         for rule in ready

@@ -23,7 +23,7 @@ The field of a keyword is null: the test is on every value of the event. Texts o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,19 @@ class Rule:
     lists: tuple[str, ...] = ()  # the user's lists that it needs
     correlation: Correlation | None = None
     applies_to: tuple[str, ...] | None = None  # of a filter: ids or names of rules, None all of its log source
+
+
+def steps(rules: Sequence[Rule]) -> frozenset[str]:
+    """The ids of those that are told of as part of a correlation only: they are no rules to who counts rules."""
+    named = {name: rule for rule in reversed(rules) for name in (rule.id, rule.reference) if name}
+    told: dict[str, bool] = {}
+    for rule in rules:
+        for name in rule.correlation.rules if rule.correlation else ():
+            base = named.get(name)
+            if base is not None and rule.correlation is not None:
+                by_itself = rule.correlation.generate or (base.kind != "rule" and base.level != "informational")
+                told[base.id] = told.get(base.id, False) or by_itself
+    return frozenset(rule_id for rule_id, by_itself in told.items() if not by_itself)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response
 from threatlens.analyzers.novelty import LEARNING_US
 from threatlens.attack import navigator_layer
 from threatlens.detectors import Rule, backtest
+from threatlens.detectors.rule import steps
 from threatlens.errors import RuleFileError
 from threatlens.event import Decoded, EventFilter
 from threatlens.models import now_us
@@ -61,6 +62,7 @@ def index() -> str:
     words = request.args.get("q", "").strip().lower()[:200]
     chosen, level = request.args.get("state", ""), request.args.get("level", "")
     rows = []
+    parts = steps(loaded.rules)
     for rule in loaded.rules:
         state = states.get(rule.id, "on")
         seen = numbers.get(rule.id, NO_NUMBERS)
@@ -72,7 +74,9 @@ def index() -> str:
     return render_template(
         "rules/index.html",
         rows=rows,
-        total=len(loaded.rules),
+        steps=parts,
+        shown=sum(row[0].id not in parts for row in rows),
+        total=sum(rule.id not in parts and rule.kind != "filter" for rule in loaded.rules),
         problems=[(library.short_path(each.path), each) for each in loaded.problems],
         mutes=store.mutes(now=now_us()),
         lists=loaded.lists,
