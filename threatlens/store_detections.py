@@ -24,7 +24,7 @@ DAY_US = 86_400_000_000
 RULE_STATES = ("off", "observe", "on")
 #: In `suppressed`: the match is of a case, which raises nothing outside of it.
 CASE = "case"
-TARGETS_FROM = 20_000  # newest matches
+TARGETS_FROM = 3_000  # newest matches
 MAX_LINKED = 1_000  # events of one match that are linked to it
 
 

@@ -19,7 +19,7 @@ BARS = {"15m": 15, "1h": 60, "24h": 72, "7d": 84, "30d": 60}
 DASHBOARD_RANGES = ("15m", "1h", "24h", "7d")
 SEVERE_ROWS = 12
 TARGETS = 6
-SEVERE_READ = 100  # newest severe events that are told of in sentences
+SEVERE_READ = 60  # newest severe events that are told of in sentences
 MINUTE_US = 60_000_000
 #: Parts of the engine without which attacks go unseen; what else is unwell stands on the page of health alone.
 WATCHING = frozenset(
