@@ -196,3 +196,44 @@ def test_messages_that_differ_in_a_number_alone_are_told_apart(engine):
     assert dict(found)["42"] == ["Answer", "None but zero"]
     assert dict(found)["00"] == []
     assert dict(found)["41"] == dict(found)["\u0664\u0662"] == ["None but zero"]
+
+
+NETWORKS = """
+title: Near
+id: 11111111-1111-4111-8111-111111111111
+logsource: {category: test}
+detection:
+  selection: {source.network: 192.0.0.0/16}
+  condition: selection
+---
+title: Six
+id: 22222222-2222-4222-8222-222222222222
+logsource: {category: test}
+detection:
+  selection: {source.network|startswith: '2001:db8:'}
+  condition: selection
+---
+title: Placed
+id: 33333333-3333-4333-8333-333333333333
+logsource: {category: test}
+detection:
+  selection: {source.network|exists: true}
+  condition: selection
+"""
+
+
+def test_the_network_of_an_address_is_a_field_for_rules(engine):
+    made = engine(NETWORKS)
+    addresses = ["192.0.2.7", "::ffff:192.0.2.7", "2001:db8::7", "198.51.100.7", "no address", ["192.0.2.7"]]
+    found = [
+        (str(one), {match.rule_name for match in made.detect([rule_texts.event({"source.ip": one})]).matches})
+        for _ in range(100)
+        for one in addresses
+    ]
+
+    assert made.plan_count == 1
+    assert found == found[:6] * 100
+    assert [names for _, names in found[:6]] == [
+        {"Near", "Placed"}, {"Near", "Placed"}, {"Six", "Placed"}, {"Placed"}, set(), set(),
+    ]  # fmt: skip
+    assert not made.detect([rule_texts.event({"user.name": "anna"})]).matches

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from threatlens.detectors.correlation import Input
-from threatlens.detectors.fields import SHAPES, View
+from threatlens.detectors.fields import NETWORK, SHAPES, View
 from threatlens.detectors.linking import Linked
 from threatlens.detectors.predicates import Get, each
 from threatlens.detectors.rule import Correlation
@@ -149,7 +149,7 @@ def _text(decoded: Decoded, timestamp_us: int, names: _Names) -> str | None:
 
 
 #: Names that stand for something beside the fields.
-_NO_FIELDS = frozenset({"message", "log.format", "@timestamp"})
+_NO_FIELDS = frozenset({"message", "log.format", "@timestamp", NETWORK})
 
 
 def field_names(spec: Correlation, name: str, base: Linked) -> tuple[str, ...]:

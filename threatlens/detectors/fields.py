@@ -7,8 +7,10 @@ from .evtx, Winlogbeat, NXLog), has its EventData fields under their own names. 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from threatlens.detectors.predicates import SEPARATOR, Get, Values, each
@@ -58,6 +60,22 @@ def _names_of(name: str) -> tuple[str, ...]:
 
 
 NAMES: Mapping[str, tuple[str, ...]] = _Names()
+
+
+#: The network of source.ip, /16 or /32 of IPv6: what correlations count who ask how far apart addresses are.
+NETWORK = "source.network"
+
+
+@lru_cache(maxsize=10_000)
+def network_of(address: str) -> str | None:
+    """The network of an address; None for what is none."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    known = mapped or parsed
+    return str(ipaddress.ip_network((known, 16 if known.version == 4 else 32), strict=False))
 
 
 def text_of(value: FieldValue) -> str:
@@ -119,6 +137,9 @@ class _Values(dict[str | None, Any]):
             value = decoded.format
         elif name == "@timestamp":
             value = rfc3339(self._timestamp_us)
+        elif name == NETWORK:
+            address = self["source.ip"]
+            value = network_of(address) if type(address) is str else None
         self[name] = value
         return value
 

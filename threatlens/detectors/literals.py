@@ -17,6 +17,8 @@ from ahocorasick_rs import AhoCorasick
 from threatlens.detectors.predicates import SEPARATOR
 from threatlens.detectors.rule import Tree
 
+#: Fields whose values stand in no text that is searched: they are made of others when they are asked for.
+NOT_SEARCHED = frozenset({"@timestamp", "source.network"})
 MAX_LITERAL = 40  # characters of a text that are looked for
 _FEW = 30  # texts that are compared one by one
 _MAX_LITERALS = 2_000  # a rule that would need more runs on every event
@@ -73,6 +75,8 @@ def _required(tree: Tree, rarity: Rarity) -> tuple[Placed, float] | None:
                 return None
             union |= part[0]
         return _priced(union, rarity)
+    if op == "not" or tree[1] in NOT_SEARCHED:
+        return None
     if op == "re":
         sets = [_of_pattern(pattern, flags, rarity) for pattern, flags in tree[3]]
         return None if not all(sets) else _priced(((tree[1], text) for text in frozenset().union(*sets)), rarity)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ahocorasick_rs import AhoCorasick
 
 from threatlens.detectors.buckets import Candidate
-from threatlens.detectors.fields import SHAPES, View, message_of, searched_text, text_of
+from threatlens.detectors.fields import NETWORK, SHAPES, View, message_of, searched_text, text_of
 from threatlens.detectors.linking import Linked
 from threatlens.detectors.literals import Placed, Rarity, placed
 from threatlens.detectors.logsources import DECIDING
@@ -331,6 +331,8 @@ class _Kind:
                 found.add(_MESSAGE)
             elif name in {"log.format", "@timestamp"}:
                 found.add(_ALL)
+            elif name == NETWORK and "source.ip" in self._places:
+                found.add(self._places["source.ip"])
         return found
 
     def places(self, tree: Tree) -> set[str | None]:
@@ -376,6 +378,8 @@ class _Kind:
         op, field, cased, values = test
         names = self._names(field)
         places = self.places(test)
+        if NETWORK in names and places:
+            return None
         if op in {"exists", "any"} and _MESSAGE not in places and (op == "exists" or len(names) == 1):
             there = any(name in self._places or name in {"log.format", "@timestamp"} for name in names)
             return there is bool(values) if op == "exists" else there
