@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+import tempfile
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 from accounts import log_in
 from builders import Filler
-from postgresql import drop_database, make_database
+from postgresql import PROGRAMS, Server
 from receivers import hook, make_hook  # noqa: F401 - fixtures
 from served import served  # noqa: F401 - a fixture
 
@@ -28,27 +29,37 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is marked both_databases runs twice: with SQLite and with PostgreSQL."""
+    if metafunc.definition.get_closest_marker("both_databases") and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server of our own."""
+    if not PROGRAMS:
+        pytest.skip("PostgreSQL is not installed")
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as folder:  # the path of a socket is short
+        server = Server(folder)
+        yield server
+        server.stop()
+
+
 @pytest.fixture
-def database() -> Iterator[Any]:
-    """Makes databases on the PostgreSQL server that THREATLENS_TEST_DATABASE names: their settings; {}: no server."""
-    server = os.environ.get("THREATLENS_TEST_DATABASE")
-    made: list[str] = []
-
-    def make() -> dict[str, str]:
-        if not server:
-            return {}
-        made.append(make_database(server))
-        return {"THREATLENS_DATABASE_URL": made[-1]}
-
-    yield make
-    for url in made:
-        drop_database(url)
+def database(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings of the database: none for SQLite's file in the data folder."""
+    if getattr(request, "param", os.environ.get("THREATLENS_TEST_DATABASE", "sqlite")) == "sqlite":
+        return {}
+    server = request.getfixturevalue("postgresql")
+    server.empty()
+    return {"THREATLENS_DATABASE_URL": server.url}
 
 
 @pytest.fixture
-def settings(tmp_path: Any, database: Callable[[], dict[str, str]]) -> Settings:
+def settings(tmp_path: Any, database: dict[str, str]) -> Settings:
     cheap = {"THREATLENS_ARGON2_MEMORY_KIB": "8", "THREATLENS_ARGON2_TIME": "1"}
-    return load_settings({"THREATLENS_DATA": str(tmp_path / "data"), **cheap, **database()})
+    return load_settings({"THREATLENS_DATA": str(tmp_path / "data"), **cheap, **database})
 
 
 @pytest.fixture

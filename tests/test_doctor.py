@@ -43,6 +43,12 @@ class Place:
 
     data: str
     logs: Path
+    uses_sqlite: bool = True
+    database_url: str = ""
+
+    @property
+    def database_name(self) -> str:
+        return self.database_path
 
     @property
     def database_path(self) -> str:

@@ -11,6 +11,8 @@ from threatlens.errors import ConfigError
 from threatlens.models import now_us
 from threatlens.store_accounts import COMMAND_LINE, SETUP_CODE_US, Doer, normal_name
 
+pytestmark = pytest.mark.both_databases
+
 HOURS = 3_600_000_000
 LIMITS = {"idle_us": HOURS // 2, "absolute_us": 12 * HOURS}
 ANNA = Doer("user anna", "192.0.2.1", "r1")
@@ -83,7 +85,10 @@ def test_a_session_is_found_by_its_secret_which_is_kept_nowhere(store: Any, sett
     found = store.session(secret, now_us(), **LIMITS)
     assert found[0].name == "anna"
     assert store.session("x" * 43, now_us(), **LIMITS) is None
-    for name in ("", "-wal"):
+    with store.database.reading() as connection:
+        kept = connection.exec_driver_sql("SELECT * FROM sessions").all()
+        assert secret not in repr(kept)
+    for name in ("", "-wal") if settings.uses_sqlite else ():
         with open(settings.database_path + name, "rb") as file:
             assert secret.encode() not in file.read()
 

@@ -11,6 +11,8 @@ from threatlens.errors import QueryTimeout
 from threatlens.event import Event, EventFilter
 from threatlens.store import EventStore
 
+pytestmark = pytest.mark.both_databases
+
 SOURCES = ("auth", "web", "mail")
 CATEGORIES = ("authentication", "web", "network", "other")
 WORDS = ("alpha", "beta", "10.0.0.1", "failed password", "/wp-login.php")

@@ -15,6 +15,8 @@ from threatlens.store_accounts import Doer
 from threatlens.store_searches import MAX_SAVED
 from threatlens.store_words import address_query, user_query
 
+pytestmark = pytest.mark.both_databases
+
 ADDRESSES = ("192.0.2.7", "192.0.2.77", "198.51.100.3", "10.1.2.3", "2001:db8::5")
 USERS = ("root", "Admin", "backup", "o'neil", "ro*t")
 LINES = (

@@ -113,7 +113,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         RetentionKeeper(
             store,
             lambda: config.config.retention,
-            os.path.dirname(settings.database_path),
+            os.path.dirname(settings.database_path) if settings.uses_sqlite else "",
             steady=lambda: clock.steady,
         ),
         Heartbeat(lambda: config.config.heartbeat, outbound),

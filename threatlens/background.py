@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -177,6 +178,7 @@ class BackgroundProcessor:
             self._write_use()
             if engine is not None:
                 self._upkeep.habits.save()
+        self._store.database.let_go()
         self._lease.release()
 
     def _wake_everybody(self) -> None:
@@ -202,8 +204,17 @@ class BackgroundProcessor:
 
     def _ask_for_lease(self) -> None:
         if self._engine is None and not self._stopping.is_set() and self._lease.acquire():
+            if not self._store.database.hold():
+                self._lease.release()
+                return
             log.info("this process runs the engine")
             self._start_engine()
+
+    def _keep_lease(self) -> None:
+        """PostgreSQL forgets who runs the engine when the connection is lost; who has lost it to another ends."""
+        if not self._store.database.hold():
+            log.error("another machine runs the engine on this database; this one ends, and follows when it is back")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _start_engine(self) -> None:
         if self._settings.demo:
@@ -244,6 +255,7 @@ class BackgroundProcessor:
             self._thread("demo", self._again_and_again, DemoWriter(self._settings.demo_folder).run, self.stopped)
         for waiting in (self._follow, self._ask_for_lease):
             self._scheduler.remove_job(waiting.__name__)
+        self._every(LEASE_S, self._keep_lease)
         self._every(CONFIG_S, self._reload_config, engine)
         self._thread("rules", self._again_and_again, self._follow_rules, engine)
         self._thread("coverage", self._again_and_again, self._keep_coverage, engine)

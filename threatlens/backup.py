@@ -58,6 +58,7 @@ def make_backup(
 
     What stood at `path` is an error: a backup is never overwritten.
     """
+    _is_ours(settings)
     if os.path.lexists(path):
         msg = f"{path} exists already; choose another name"
         raise BackupError(msg)
@@ -93,6 +94,7 @@ def restore_backup(
 
     All of the backup is read and verified first; until then nothing changes. ThreatLens must not be running.
     """
+    _is_ours(settings)
     with _stopped(settings), tempfile.TemporaryDirectory(prefix=".restore-", dir=settings.data) as working:
         try:
             names = [_unpack(working, name, content) for name, content in _members(path, passphrase)]
@@ -112,6 +114,16 @@ def restore_backup(
             msg = f"the data folder cannot be written: {error.strerror}; what was in it is in {kept}"
             raise BackupError(msg) from error
         return Restored(tuple(names), kept if replaced else "", needs_key)
+
+
+def _is_ours(settings: Settings) -> None:
+    """Raises BackupError where another program holds the database."""
+    if not settings.uses_sqlite:
+        msg = (
+            "the database is PostgreSQL's: save it with `pg_dump --format=custom`, put it back with"
+            f" `pg_restore --clean`, and save {settings.data} beside it, where the key of its secrets is"
+        )
+        raise BackupError(msg)
 
 
 def _configuration(data: str) -> dict[str, str]:

@@ -113,9 +113,9 @@ def migrate() -> None:
     prepare_data_folder(settings)
     found = bring_to_head(settings)
     if found == HEAD:
-        click.echo(f"{settings.database_path} is at schema {HEAD} already")
+        click.echo(f"{settings.database_name} is at schema {HEAD} already")
     else:
-        click.echo(f"{settings.database_path}: schema {found or 'none'} -> {HEAD}")
+        click.echo(f"{settings.database_name}: schema {found or 'none'} -> {HEAD}")
 
 
 # -- decode, ingest

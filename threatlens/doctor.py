@@ -27,7 +27,7 @@ from threatlens.discovery import may_read, permission_remedy, user_name
 from threatlens.errors import ConfigError, DataFolderError
 from threatlens.sources.base import LogSourceConfig
 from threatlens.store_check import problems_of
-from threatlens.store_schema import HEAD, file_system, revision
+from threatlens.store_schema import HEAD, file_system, revision, server_revision
 
 MAX_FILES = 2_000  # of one source that are looked at
 MIN_FREE_BYTES = 512 << 20
@@ -53,6 +53,12 @@ class Deployment(Protocol):
 
     @property
     def data(self) -> str: ...
+    @property
+    def uses_sqlite(self) -> bool: ...
+    @property
+    def database_url(self) -> str: ...
+    @property
+    def database_name(self) -> str: ...
     @property
     def database_path(self) -> str: ...
     @property
@@ -102,6 +108,7 @@ class Probes:
     can_read: Callable[[str], bool] = may_read
     file_system: Callable[[str], str] = file_system
     revision: Callable[[str], str | None] = revision
+    server_revision: Callable[[str], str] = server_revision
     database_problems: Callable[[str], list[str]] = problems_of
     cannot_watch: Callable[[], str] = _cannot_watch
     watch_limit: Callable[[], int | None] = _watch_limit
@@ -177,16 +184,16 @@ def _data_folder_faults(folder: str, quoted: str, status: os.stat_result, probes
 
 
 def _database(deployment: Deployment, probes: Probes) -> Iterator[Finding]:
-    name, path = "database", deployment.database_path
+    name, path = "database", deployment.database_name
     try:
-        found = probes.revision(path)
+        found = probes.revision(path) if deployment.uses_sqlite else probes.server_revision(deployment.database_url)
     except DataFolderError as error:
         yield Finding(name, False, str(error))
         return
     if found is None:
         yield Finding(name, True, f"{path} is not there yet; the first start makes it")
         return
-    problems = probes.database_problems(path)
+    problems = probes.database_problems(path) if deployment.uses_sqlite else ()
     if problems:
         remedy = "stop ThreatLens and restore a backup, or restart it if only the journal mode is wrong"
         yield Finding(name, False, f"{path}: {'; '.join(problems)}", remedy)

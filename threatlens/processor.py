@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -38,6 +39,7 @@ from threatlens.notifications import NotificationManager
 from threatlens.own_decoders import OwnDecoders, known_format
 from threatlens.processor_batch import OUTCOMES, Prepared, inside, rated_again
 from threatlens.processor_events import Counts, by_source, events_of, happening
+from threatlens.processor_patience import Patience
 from threatlens.processor_zones import Zones
 from threatlens.sources.base import LogSourceConfig
 from threatlens.sources.lines import texts
@@ -48,7 +50,6 @@ from threatlens.store_words import INDEXED_CHARACTERS
 log = logging.getLogger(__name__)
 
 #: Seconds between two tries while the database is away: doubling from the first to the second.
-RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
 #: Batches that may be ready before one is stored; together they are one transaction.
 PREPARED_BATCHES = 3
 #: Looks, 50 ms apart, whether the rules are loaded, before lines are stored without them.
@@ -160,7 +161,7 @@ class QueueProcessor:
         while not stopped(0):
             entries = self._queue.take(self.batch_lines, timeout_s=0.5)
             self.state.taken += len(entries)
-            prepared = self._prepare(entries) if entries else None
+            prepared = self._prepare_patiently(entries, stopped) if entries else None
             while prepared is not None and not stopped(0):
                 with contextlib.suppress(Full):
                     self._prepared.put(prepared, timeout=0.1)
@@ -188,7 +189,7 @@ class QueueProcessor:
 
     def process(self, entries: Sequence[LogEntry], stopped: Callable[[float], bool]) -> ProcessingResult | None:
         """Both steps at once; None: given up because we are stopping or nothing was ours."""
-        return self._finish(self._prepare(entries), stopped)
+        return self._finish(self._prepare_patiently(entries, stopped), stopped)
 
     def _finish(self, prepared: Prepared, stopped: Callable[[float], bool]) -> ProcessingResult | None:
         started = time.perf_counter()
@@ -200,7 +201,7 @@ class QueueProcessor:
                 self._queue.forget(refusal.stream_ids)
                 self._on_refused(refusal.stream_ids)
                 ours = [entry for entry in prepared.entries if entry.stream_id not in refusal.stream_ids]
-                prepared = self._prepare(ours)
+                prepared = self._prepare_patiently(ours, stopped)
                 continue
             if first_id is None:
                 return None
@@ -209,6 +210,10 @@ class QueueProcessor:
         return None
 
     # -- preparing: pure work on values
+
+    def _prepare_patiently(self, entries: Sequence[LogEntry], stopped: Callable[[float], bool]) -> Prepared:
+        """Prepare, waiting for a database that is away: a new word needs a number. Empty when we are stopping."""
+        return Patience(self.state, stopped, self._guard).with_which(partial(self._prepare, entries)) or Prepared(())
 
     def _prepare(self, entries: Sequence[LogEntry]) -> Prepared:
         """Decode and rate every line; the entries of one stream are brought together, in their order."""
@@ -335,20 +340,14 @@ class QueueProcessor:
 
     def _store_patiently(self, prepared: Prepared, stopped: Callable[[float], bool]) -> int | None:
         """Commit, waiting for a database that is away; the id of the first event, None when we are stopping."""
-        wait_s = RETRY_FIRST_S
+        patience = Patience(self.state, stopped, self._guard)
         while True:
             try:
                 first_id = self._commit(prepared)
             except StoreUnavailable as error:
-                if error.reason == "disk_full" and self._guard is not None:
-                    self._guard.filled()
-                if not self.state.unavailable:
-                    log.warning("%s; the batch waits and is tried again", error)
-                self.state.unavailable = error.reason
-                self.state.retries += 1
-                if stopped(wait_s):
+                prepared.doubtful = True
+                if not patience.waits(error):
                     return None
-                wait_s = min(RETRY_MAX_S, wait_s * 2)
             except DBAPIError:
                 # Not the database's state but this data: find the line and bury it.
                 log.exception("a batch of %d lines cannot be stored as it is; looking for the line", len(prepared.rows))
@@ -369,7 +368,9 @@ class QueueProcessor:
             if now != self._learned.get(source_id, ()):
                 learned.append((source_id, json.dumps(now)))
         templates = Counter(row.template_id for row in prepared.rows if row.template_id)
-        first_id = self._detect_and_commit(prepared, dead=prepared.dead, templates=templates.items(), learned=learned)
+        first_id = self._detect_and_commit(
+            prepared, dead=prepared.dead, templates=templates.items(), learned=learned, doubtful=prepared.doubtful
+        )
         self._learned.update((source_id, self._decoders[source_id].learned) for source_id, _ in learned)
         return first_id
 

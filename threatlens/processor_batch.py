@@ -52,6 +52,7 @@ class Prepared:
     moves: list[Move] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     verdict: Verdict | None = None  # what the rules say, once it is stored
+    doubtful: bool = False  # an answer was lost: it may be stored already
 
     def add(self, other: Prepared) -> None:
         """Take in the batch that was prepared behind this one."""

@@ -48,7 +48,8 @@ class RetentionKeeper:
         monotonic: Callable[[], float] = time.monotonic,
         free: Callable[[str], int] = free_bytes,
     ) -> None:
-        """folder: where the database is. steady: False while the clock cannot be trusted, then age says nothing."""
+        """folder: where the database is, "" for elsewhere. steady: False while the clock cannot be trusted, when age
+        says nothing."""
         self._store = store
         self._limits = limits
         self._folder = folder

@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from threatlens.errors import DataFolderError, SettingsError
 
@@ -88,6 +89,15 @@ class Settings:
     def uses_sqlite(self) -> bool:
         """Whether the database is a file of our own, and not one of PostgreSQL's."""
         return self.database_url.startswith("sqlite:")
+
+    @property
+    def database_name(self) -> str:
+        """The database as it may be shown: without a password."""
+        if self.uses_sqlite:
+            return self.database_path
+        parts = urlsplit(self.database_url)
+        user = f"{parts.username}@" if parts.username else ""
+        return f"postgresql://{user}{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
     def database_path(self) -> str:

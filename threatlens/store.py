@@ -144,6 +144,7 @@ class EventStore(
         replayed: Sequence[int] = (),
         occurrences: Sequence[Occurrence] = (),
         also: Callable[[Connection, int], Sequence[Occurrence]] | None = None,
+        doubtful: bool = False,
     ) -> int:
         """Store a batch and return the id of its first event; the others follow consecutively.
 
@@ -151,9 +152,12 @@ class EventStore(
         of decoders); replayed: the dead letters that the rows come from, one each; occurrences: what is to be told
         about the batch; also: called with the transaction and the first id, to write what belongs to the batch beside
         its events, and returns what is to be told of that. Raises NotOurs naming the streams whose position is not
-        where the batch begins (nothing is stored then) and StoreUnavailable.
+        where the batch begins (nothing is stored then) and StoreUnavailable. doubtful: the answer to an earlier try was
+        lost; if the batch is found to be stored whole, that was it.
         """
         with self.database.writing() as connection:
+            if doubtful and (known := _stored(connection, moves)):
+                return known
             first_id = (connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0) + 1
             self._move(connection, moves)
             if rows:
@@ -349,6 +353,23 @@ def _insert(connection: Connection, one: str, chunk: str, rows: Sequence[tuple[A
         connection.exec_driver_sql(chunk, tuple(chain.from_iterable(rows[start : start + _CHUNK])))
     if whole < len(rows):
         connection.exec_driver_sql(one, list(rows[whole:]))
+
+
+def _stored(connection: Connection, moves: Sequence[Move]) -> int:
+    """The id of the first event of a batch that is stored whole; 0: it is not. Nobody has written since."""
+    last_ids = {}
+    for stream_id, end in {move.stream_id: move.end for move in moves}.items():
+        row = connection.exec_driver_sql(
+            "SELECT t.position, r.end_offset, r.last_event_id FROM log_streams t JOIN raw_logs r ON r.stream_id = t.id"
+            " WHERE t.id = ? ORDER BY r.start_offset DESC LIMIT 1",
+            (stream_id,),
+        ).one_or_none()
+        if row is None or row[0] != end or row[1] != end:
+            return 0
+        last_ids[stream_id] = int(row[2])
+    last = max((last_ids[move.stream_id] for move in moves if move.events), default=0)
+    newest = int(connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0)
+    return (last or newest) + 1 - sum(move.events for move in moves)
 
 
 #: Shapes of undecoded lines that are kept; an attacker can make up as many as he likes.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -24,6 +24,8 @@ BUSY_TIMEOUT_MS = 10_000
 #: SQLSTATE of a statement that PostgreSQL ended as it took too long, of a lock that was waited for too long, and of a
 #: disk without room.
 CANCELED, LOCKED, FULL = "57014", "55P03", "53100"
+#: Key of PostgreSQL's advisory lock of who runs the engine.
+ENGINE = 0x74_6C_02
 #: As a LIMIT: no limit.
 ALL = 2**62
 #: The lowest and the highest id. Asked for both in one, SQLite looks at every row.
@@ -86,6 +88,7 @@ class Database:
         self.is_postgresql = engine.dialect.name == "postgresql"
         #: The table that knows the highest number that a table has ever given.
         self.sequences = "written" if self.is_postgresql else "sqlite_sequence"
+        self._holder: Connection | None = None
 
     @contextmanager
     def writing(self, *, busy_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Connection]:
@@ -149,6 +152,42 @@ class Database:
             yield
         finally:
             dbapi.set_progress_handler(None, 0)
+
+    def hold(self) -> bool:
+        """Keep, or take, the right to run the engine on this database; False: another machine has it.
+
+        SQLite's file is one machine's, where a lock on the data folder decides. In PostgreSQL it is a lock of a
+        connection that is kept for it; while the server is away nobody else can have it. Raises StoreUnavailable when
+        it cannot be asked for.
+        """
+        if not self.is_postgresql:
+            return True
+        try:
+            if self._holder is not None:
+                try:
+                    self._holder.exec_driver_sql("SELECT 1")
+                except DBAPIError:
+                    self.let_go()
+                else:
+                    return True
+            holder = self.engine.connect().execution_options(alone=True)
+            if not holder.exec_driver_sql(f"SELECT pg_try_advisory_lock({ENGINE})").scalar_one():
+                holder.close()
+                return False
+            self._holder = holder
+        except (DBAPIError, PoolTimeout) as error:
+            raise unavailable(error) from error
+        return True
+
+    def let_go(self) -> None:
+        """Give that right up."""
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            if not holder.invalidated:  # else the server has forgotten it
+                with suppress(DBAPIError):
+                    holder.exec_driver_sql(f"SELECT pg_advisory_unlock({ENGINE})")
+            holder.invalidate()
+            holder.close()
 
     def extent(self, connection: Connection) -> tuple[int, int]:
         """(bytes of the database in use, bytes free inside its file).

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from psycopg.adapt import Loader
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumperUnknown
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from threatlens.errors import DataFolderError
 from threatlens.store_words import TOKEN
 
-#: Keys of our advisory locks in a database: of who writes, of who runs the engine, of who changes the schema.
-WRITER, ENGINE, SCHEMA = 0x74_6C_01, 0x74_6C_02, 0x74_6C_03
+#: Keys of our advisory locks in a database: of who writes, and of who changes the schema.
+WRITER, SCHEMA = 0x74_6C_01, 0x74_6C_03
 _PIECE = re.compile(r"'(?:[^']|'')*'|\?|%")
 _BARE_PLUS = re.compile(r"(?<=[ (])\+(?=[a-z])")
 #: A term of FTS5's query.
@@ -61,6 +63,8 @@ def connect_postgresql(database_url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def say_begin(connection: Connection) -> None:
         options = connection.get_execution_options()
+        if "alone" in options:  # no transaction
+            return
         connection.exec_driver_sql(
             f"BEGIN; SET LOCAL lock_timeout = {int(options['busy_ms'])}; SELECT pg_advisory_xact_lock({WRITER})"
             if "busy_ms" in options
@@ -79,48 +83,55 @@ def connect_postgresql(database_url: str) -> Engine:
 
 def migrate_postgresql(database_url: str, head: str) -> str:
     """Bring the database to this revision and return the one it had ("" for a new one); raises DataFolderError."""
-    # Alembic takes a third of a second to import: only where there is something to do.
-    engine = create_engine(driver_url(database_url), connect_args={"connect_timeout": 5}, use_native_hstore=False)
-    name = masked(database_url)
-    try:
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA})")
-            found = _revision(connection, name)
-            if found > head:
-                msg = (
-                    f"{name} was made by a newer ThreatLens (schema {found}, this one knows {head}); install that"
-                    " version again"
-                )
-                raise DataFolderError(msg)
-            if found != head:
-                _upgrade(connection, is_new=not found)
-            return found
-    except DBAPIError as error:
-        msg = f"the database {name} cannot be used: {str(error.orig).strip()}"
-        raise DataFolderError(msg) from error
-    finally:
-        engine.dispose()
+    with _alone(database_url) as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA})")
+        found = _revision(connection)
+        if found > head:
+            msg = (
+                f"the database was made by a newer ThreatLens (schema {found}, this one knows {head}); install that"
+                " version again"
+            )
+            raise DataFolderError(msg)
+        if found != head:
+            _upgrade(connection, is_new=not found)
+        return found
+
+
+def revision_postgresql(database_url: str) -> str:
+    """The schema's revision, "" of an empty database; raises DataFolderError."""
+    with _alone(database_url) as connection:
+        return _revision(connection)
 
 
 def has_admin_postgresql(database_url: str) -> bool:
-    """Whether somebody may administer this."""
-    engine = create_engine(driver_url(database_url), use_native_hstore=False)
+    """Whether somebody may administer this; raises DataFolderError."""
+    with _alone(database_url) as connection:
+        query = "SELECT 1 FROM users WHERE role = 'admin' AND enabled = 1 LIMIT 1"
+        return connection.exec_driver_sql(query).first() is not None
+
+
+@contextmanager
+def _alone(database_url: str) -> Iterator[Connection]:
+    """A transaction on a connection of its own, before there is a store; raises DataFolderError."""
+    engine = create_engine(
+        driver_url(database_url), connect_args={"connect_timeout": 5}, use_native_hstore=False, poolclass=NullPool
+    )
     try:
-        with engine.connect() as connection:
-            query = "SELECT 1 FROM users WHERE role = 'admin' AND enabled = 1 LIMIT 1"
-            return connection.exec_driver_sql(query).first() is not None
-    finally:
-        engine.dispose()
+        with engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        msg = f"the database cannot be used: {str(error.orig).strip()}"
+        raise DataFolderError(msg) from error
 
 
-def _revision(connection: Connection, name: str) -> str:
+def _revision(connection: Connection) -> str:
     tables = set(
         connection.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").scalars()
     )
     if not tables:
         return ""
-    if "alembic_version" not in tables or "events" not in tables:
-        msg = f"{name} holds tables that are not of ThreatLens; give it a database of its own"
+    if not {"alembic_version", "events"} <= tables:
+        msg = "the database holds tables that are not of ThreatLens; give it a database of its own"
         raise DataFolderError(msg)
     return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() or "")
 
@@ -146,11 +157,6 @@ def _upgrade(connection: Connection, *, is_new: bool) -> None:
     config.set_main_option("script_location", os.path.join(os.path.dirname(__file__), "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-
-
-def masked(database_url: str) -> str:
-    """The URL without what opens the database."""
-    return make_url(database_url).set(query={}).render_as_string(hide_password=True)
 
 
 def driver_url(database_url: str) -> str:

@@ -78,6 +78,13 @@ def revision(path: str) -> str | None:
     return found
 
 
+def server_revision(database_url: str) -> str:
+    """The schema's revision of a PostgreSQL database, "" of an empty one; raises DataFolderError when it is away."""
+    from threatlens.store_postgresql import revision_postgresql
+
+    return revision_postgresql(database_url)
+
+
 def has_admin(settings: Settings) -> bool:
     """Whether somebody may administer this; asked before anything else is loaded."""
     if not settings.uses_sqlite:
