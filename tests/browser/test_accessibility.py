@@ -11,7 +11,10 @@ import pytest
 from builders import Filler
 from test_browser import CHROMIUM, Watched, chromium, site  # noqa: F401 - fixtures
 
+from threatlens.event import RuleMatch
+from threatlens.incidents import Finding
 from threatlens.models import now_us
+from threatlens.raising import Late, Raiser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
@@ -21,7 +24,10 @@ PAGES = (
     "/events?column=user.name&column=path&sort=severity", "/events/compare", "/events/1", "/rules", "/sources",
     "/sources/add", "/notifications", "/reports", "/unknown", "/decode", "/dead-letters", "/health", "/upload",
     "/settings", "/settings/users", "/settings/tokens", "/settings/audit", "/entities/address/203.0.113.9",
-    "/entities/user/root", "/nope",
+    "/entities/user/root", "/nope", "/?range=24h", "/incidents/1", "/incidents/1/mute", "/events/1/trace",
+    "/entities/host/web1", "/rules/threats", "/rules/lists", "/rules/new", "/sources/1", "/notifications/channels/add",
+    "/notifications/rules/add", "/notifications/preview", "/settings/users/1", "/settings/configuration",
+    "/settings/language-model",
 )  # fmt: skip
 LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2"
 RUN = """axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).then((result) =>
@@ -34,11 +40,17 @@ def filled(services: Any) -> None:
     for severity in range(1, 11):
         filler.add(LINE, severity=severity, source_ip="203.0.113.9", user_name="root", outcome=2,
                    timestamp_us=now_us() - severity * 900_000_000)  # fmt: skip
+    when = now_us()
+    match = RuleMatch(
+        "guessing", "Guessing", "high", 8, "correlation", when, when, 2, (), "203.0.113.9", "root", None,
+        ("attack.credential-access", "attack.t1110"), (),
+    )  # fmt: skip
+    Raiser(services.store).raise_all([Late(Finding(match, 9, 1, 1, "failure", "authentication"), (1, 9), None, "auth")])
     filler.add("nothing that anybody knows", source="app", log_format="unknown", timestamp_us=now_us())
 
 
 @pytest.mark.usefixtures("filled")
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 2560)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("light", 360), ("dark", 2560)])
 def test_every_page_is_accessible_fits_and_complains_of_nothing(
     chromium: Any,
     site: str,
