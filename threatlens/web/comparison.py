@@ -129,8 +129,9 @@ def _counted(view: View, name: str, title: str, now: Mapping[str, int], then: Ma
 def _sampled(view: View, name: str, field: str, title: str, surveys: Sequence[Survey]) -> Group:
     now, then = (Counter(_values(survey.events, field)) for survey in surveys)
     whole = all(survey.complete for survey in surveys)
-    over = "" if whole else f"of the newest {min(len(survey.events) for survey in surveys):,}"
-    changes = _changes(now, then, whole=whole, sizes=tuple(len(survey.events) for survey in surveys))
+    over = "" if whole else f"of the newest {max(len(survey.events) for survey in surveys):,}"
+    sizes, complete = zip(*((len(survey.events), survey.complete) for survey in surveys), strict=True)
+    changes = _changes(now, then, whole=whole, sizes=sizes, complete=complete)
     return Group(title, over, tuple(replace(each, url=_only(view, name, each.text)) for each in changes))
 
 
@@ -144,14 +145,19 @@ def _only(view: View, name: str, value: str) -> str:
 
 
 def _changes(
-    now: Mapping[str, int], then: Mapping[str, int], *, whole: bool, sizes: tuple[int, ...] = (1, 1)
+    now: Mapping[str, int],
+    then: Mapping[str, int],
+    *,
+    whole: bool,
+    sizes: tuple[int, ...] = (1, 1),
+    complete: tuple[bool, ...] = (True, True),
 ) -> list[Change]:
-    """What changed most, first what is new."""
+    """What changed most, first what is new; complete: of which window everything is known, so that 0 is none."""
     scale = [1.0, 1.0] if whole else [100 / max(size, 1) for size in sizes]
     rows = []
     for text in {*now, *then}:
         here, there = now.get(text, 0) * scale[0], then.get(text, 0) * scale[1]
-        word, tone = change_word(here, there, certain=whole)
+        word, tone = change_word(here, there, certain=complete[0 if there else 1])
         shown = [f"{value:,.0f}" if whole else _percent(value) for value in (here, there)]
         rows.append((word != "new", -abs(here - there), text, Change(text, shown[0], shown[1], word, tone, "")))
     return [row[-1] for row in sorted(rows, key=lambda row: row[:3])[:TOP]]
