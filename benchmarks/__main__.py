@@ -24,6 +24,7 @@ BENCHMARKS = {
     "idle": ("--quick",),
     "doors": ("--quick",),
     "announce": ("--incidents", "40", "--kills", "3"),
+    "power": ("--cuts", "3"),
     "leaving": ("--events", "20000", "--back", "3000"),
 }
 

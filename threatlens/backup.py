@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from threatlens.backup_seal import MAGIC, OpeningReader, SealingWriter
+from threatlens.durable import sync_folder
 from threatlens.errors import BackupError
 from threatlens.settings import Settings
 from threatlens.store_backup import check_database, copy_database, holds_secrets, settle
@@ -81,6 +82,7 @@ def make_backup(
                 for _ in content:
                     pass
             os.link(partial, path)
+            sync_folder(os.path.dirname(path))
             return os.path.getsize(path)
     except (OSError, zlib.error) as error:
         msg = f"the backup cannot be written: {getattr(error, 'strerror', None) or error}"
@@ -285,4 +287,5 @@ def _replace(settings: Settings, working: str, kept: str) -> bool:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(settings.database_path + suffix)
     shutil.move(os.path.join(working, DATABASE), settings.database_path)
+    sync_folder(settings.data)
     return replaced

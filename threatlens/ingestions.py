@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
 
+from threatlens.durable import sync_folder
 from threatlens.errors import IngestError
 from threatlens.models import now_us
 from threatlens.settings import Settings
@@ -76,7 +77,9 @@ class Ingestions:
             raise IngestError(msg, status=429, retry_after_s=RETRY_AFTER_S)
         source_id = self._store.put_api_source(source_name, log_format)
         folder = os.path.join(self._settings.spool, str(source_id))
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if not os.path.isdir(folder):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            sync_folder(self._settings.spool)
         ingestion_id = mark + secrets.token_urlsafe(12)
         path = os.path.join(folder, ingestion_id + ".log")
         size, lines = _write_durably(path, chunks)
@@ -91,7 +94,7 @@ class Ingestions:
             return earlier
         with contextlib.suppress(FileNotFoundError):  # the engine may have moved it already
             os.rename(path + ".part", path)
-        _sync_folder(folder)
+        sync_folder(folder)
         return Ingestion(ingestion_id, source_name, "accepted", size, 0, lines, now_us())
 
     def get(self, ingestion_id: str) -> Ingestion | None:
@@ -173,11 +176,3 @@ def _write_durably(path: str, chunks: Iterable[bytes]) -> tuple[int, int]:
 
 def _folders(spool: str) -> list[str]:
     return [entry.path for entry in os.scandir(spool) if entry.is_dir()]
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ from urllib.parse import urljoin
 import certifi
 import httpcore
 
+from threatlens.durable import put_in_place
 from threatlens.errors import ConfigError, OutboundError
 from threatlens.outbound_apprise import Note, Told, tell
 from threatlens.outbound_urls import Address, Permissions, Target, address_refusal, refusal, take_apart
@@ -129,7 +130,7 @@ class OutboundClient:
                         file.write(chunk)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(temporary, path)
+                put_in_place(temporary, path)
             except BaseException:
                 os.unlink(temporary)
                 raise

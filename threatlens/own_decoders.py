@@ -15,6 +15,7 @@ from threatlens.analyzers.heuristic import CATEGORIES
 from threatlens.decoders import DECODERS, FORMATS, rereader
 from threatlens.decoders.drafting import MAX_FILE, OwnDecoder, member_of, parse
 from threatlens.decoders.source import Registry
+from threatlens.durable import put_in_place
 from threatlens.errors import DecoderError
 from threatlens.event import Decoded
 
@@ -75,7 +76,7 @@ class OwnDecoders:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(path + ".part", path)
+            put_in_place(path + ".part", path)
         except OSError as error:
             raise DecoderError(f"it cannot be kept: {error.strerror}") from error
         self._looked_at = float("-inf")

@@ -21,6 +21,7 @@ from typing import Any
 from threatlens.attack import tactic_of, technique_of
 from threatlens.channels import Attachment
 from threatlens.config_values import MonitoringConfig, ReportConfig
+from threatlens.durable import sync_folder
 from threatlens.errors import ReportError, ThreatLensError
 from threatlens.event import EventFilter, rfc3339
 from threatlens.store import EventStore
@@ -386,3 +387,4 @@ def render_apart(data: Mapping[str, Any], path: str) -> None:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         msg = f"the PDF could not be made: {lines[-1] if lines else f'exit code {done.returncode}'}"
         raise ReportError(msg)
+    sync_folder(os.path.dirname(path))

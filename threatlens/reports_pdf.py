@@ -153,7 +153,10 @@ def write(data: Mapping[str, Any], path: str) -> None:
     _health(pdf, data, zone)
     temporary = f"{path}.{os.getpid()}"
     try:
-        pdf.output(temporary)
+        with open(temporary, "wb") as file:
+            pdf.output(file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):

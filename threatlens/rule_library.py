@@ -32,6 +32,7 @@ from threatlens.detectors.documents import DocumentError, read_documents
 from threatlens.detectors.geo import GeoFolder
 from threatlens.detectors.lists import load_lists
 from threatlens.detectors.threats import ThreatLists
+from threatlens.durable import put_in_place
 from threatlens.errors import RuleFileError
 from threatlens.settings import Settings
 from threatlens.store import EventStore
@@ -291,7 +292,7 @@ class RuleLibrary:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
         self._forget()
 
     def _forget(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from threatlens.durable import put_in_place, sync_folder
 from threatlens.errors import DataFolderError, SettingsError
 
 #: The project's own folder: where wsgi.py, templates/ and static/ are.
@@ -233,6 +234,7 @@ def _write_secret(path: str) -> None:
         pass
     finally:
         os.unlink(temporary)
+    sync_folder(os.path.dirname(path))
 
 
 def _written(path: str, keys: Sequence[str]) -> str:
@@ -275,9 +277,4 @@ def new_secret_key() -> str:
 def write_secret_keys(settings: Settings, keys: Sequence[str]) -> None:
     """Replace what is in secret.key, in one step. Raises OSError."""
     temporary = _written(settings.key_path, keys)
-    os.replace(temporary, settings.key_path)
-    folder = os.open(settings.data, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    put_in_place(temporary, settings.key_path)

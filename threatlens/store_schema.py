@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 
+from threatlens.durable import put_in_place
 from threatlens.errors import DataFolderError
 from threatlens.settings import Settings
 
@@ -40,7 +41,7 @@ def migrate(settings: Settings) -> str:
             building = path + ".new"
             _remove(building)
             _upgrade(building)
-            os.rename(building, path)
+            put_in_place(building, path)
             return ""
         _copy(path, f"{path}.before-{HEAD}")
         _upgrade(path)

@@ -20,6 +20,7 @@ from typing import Protocol
 from threatlens.analyzers.severity import of_event, raised, total
 from threatlens.detectors.lists import SUFFIXES, parse_list
 from threatlens.detectors.threats import RULE_ID, ThreatLists
+from threatlens.durable import put_in_place
 from threatlens.errors import ConfigError, OutboundError
 from threatlens.event import Decoded
 from threatlens.incidents import Finding
@@ -133,7 +134,7 @@ class ThreatListKeeper:
                 self._succeeded(each, now)
                 return
             self._check(answer, got, each)
-            os.replace(got, path)
+            put_in_place(got, path)
         except (OutboundError, ConfigError, OSError) as error:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(got)
@@ -319,4 +320,4 @@ def _write(path: str, entries: Iterable[str]) -> None:
         file.writelines(entry + "\n" for entry in entries)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    put_in_place(temporary, path)
