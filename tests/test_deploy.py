@@ -31,6 +31,6 @@ def test_the_container_holds_all_that_runs_and_no_data() -> None:
     copied = {word for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1]}
 
     assert all((ROOT / name).exists() for name in copied)
-    files = {"requirements.txt", "wsgi.py", "gunicorn.conf.py"}
+    files = {"requirements.lock", "wsgi.py", "gunicorn.conf.py"}
     assert copied == files | {"threatlens", "templates", "static", "tests/samples"}
     assert re.search(r"^USER (?!0|root)", text, re.MULTILINE)
