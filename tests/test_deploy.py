@@ -34,3 +34,5 @@ def test_the_container_holds_all_that_runs_and_no_data() -> None:
     files = {"requirements.lock", "wsgi.py", "gunicorn.conf.py"}
     assert copied == files | {"threatlens", "templates", "static", "tests/samples"}
     assert re.search(r"^USER (?!0|root)", text, re.MULTILINE)
+    assert "--require-hashes -r requirements.lock" in text
+    assert ("HEALTHCHECK" in text) == ("podman build --format docker" in text), "no other format keeps it"
