@@ -23,6 +23,7 @@ from threatlens.event import EventFilter
 from threatlens.migrations.postgresql import translated
 from threatlens.settings import Settings, load_settings, prepare_data_folder
 from threatlens.store import EventRow, EventStore, Move
+from threatlens.store_accounts import Doer
 from threatlens.store_database import Database, connect
 from threatlens.store_postgresql import adapted, query, vector
 from threatlens.store_schema import HEAD, migrate
@@ -259,3 +260,32 @@ def test_the_command_line_works_on_it(settings: Settings, database: dict[str, st
     found = CliRunner().invoke(main, ["migrate"], env={"THREATLENS_DATA": settings.data, **database})
     assert found.exit_code == 0, found.output
     assert f"is at schema {HEAD} already" in found.output
+
+
+def test_what_sqlite_holds_is_copied_whole(store: EventStore, tmp_path: Any, settings: Settings) -> None:
+    plain = load_settings({"THREATLENS_DATA": str(tmp_path / "plain")})
+    prepare_data_folder(plain)
+    migrate(plain)
+    engine = connect(plain.database_url)
+    before = EventStore(engine)
+    filler = Filler(before)
+    filler.add(SSHD, *ODD, source_ip="203.0.113.9", user_name="root", outcome=2)
+    before.create_user("anna", "hash", "admin", Doer("anna", "192.0.2.1"))
+
+    def copy() -> Any:
+        env = {"THREATLENS_DATA": settings.data, "THREATLENS_DATABASE_URL": settings.database_url}
+        return CliRunner().invoke(main, ["copy-database", plain.database_path], env=env)
+
+    done = copy()
+    assert done.exit_code == 0, done.output
+    assert "holds 6 events now" in done.output
+    assert store.page(EventFilter()) == before.page(EventFilter())
+    assert store.counts(EventFilter()) == before.counts(EventFilter())
+    assert store.top_addresses(start_us=0) == before.top_addresses(start_us=0)
+    assert [event.id for event in store.page(EventFilter(words=("drop",)))] == [6]
+    assert store.audit.verify() == before.audit.verify() == (1, "")
+    assert store.create_user("otto", "hash", "viewer", Doer("anna", "192.0.2.1")).id == 2
+    stream_id, position = filler.streams["auth"][1:]
+    assert store.position(stream_id) == position, "files are read on where they were"
+    assert "not empty" in copy().output
+    engine.dispose()

@@ -117,6 +117,38 @@ def backup(passphrase_file: str | None, file: str) -> None:
     click.echo(f"{file}: {size:,} bytes, verified{', encrypted' if passphrase else ''}")
 
 
+@click.command("copy-database")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False), required=False)
+def copy_database(file: str | None) -> None:
+    """Copy everything from SQLite's FILE into the empty PostgreSQL database of THREATLENS_DATABASE_URL.
+
+    FILE is threatlens.db of the data folder unless it is named. ThreatLens must be stopped: what is stored meanwhile
+    stays behind.
+    """
+    from threatlens.settings import DATABASE, prepare_data_folder
+    from threatlens.store_copy import copy_into
+    from threatlens.store_database import Database, connect
+    from threatlens.store_schema import migrate
+
+    settings = current_settings()
+    if settings.uses_sqlite:
+        raise click.ClickException(
+            "THREATLENS_DATABASE_URL must name a PostgreSQL database: postgresql://user@host/name"
+        )
+    prepare_data_folder(settings)
+    migrate(settings)
+    engine = connect(settings.database_url)
+    try:
+        events = copy_into(
+            file or os.path.join(settings.data, DATABASE),
+            Database(engine),
+            lambda table, n: click.echo(f"{table:24}{n:>14,}"),
+        )
+    finally:
+        engine.dispose()
+    click.echo(f"{settings.database_name} holds {events:,} events now; keep THREATLENS_DATABASE_URL set from here on")
+
+
 @click.command()
 @_PASSPHRASE
 @click.argument("file", type=click.Path(dir_okay=False))
@@ -141,4 +173,4 @@ def restore(passphrase_file: str | None, file: str) -> None:
             click.echo(f"its secrets need the key they were saved with: bring it back as {settings.key_path}", err=True)
 
 
-COMMANDS = (secrets, config, backup, restore)
+COMMANDS = (copy_database, secrets, config, backup, restore)
