@@ -245,6 +245,7 @@ class BackgroundProcessor:
             forbidden=self._settings.own_files,
             open_lines=OpenEvents(self._own_decoders),
         )
+        monitor.losses.keep_in(self._settings.losses_path)
         engine = _Engine(queue, processor, monitor, detector, RuleWatch(self._rules, detector.offer), guard)
         self._apply_config(engine)
         self._engine = engine
@@ -382,12 +383,9 @@ class BackgroundProcessor:
     def _keep_habits(self, engine: _Engine) -> None:
         losses = engine.monitor.losses
         while losses:
-            loss = losses.popleft()
-            try:
-                self._upkeep.alerts.put(lines_removed(loss, self._upkeep.habits.last_event(loss.source_id)))
-            except StoreUnavailable:
-                losses.appendleft(loss)
-                raise
+            loss = losses[0]
+            self._upkeep.alerts.put(lines_removed(loss, self._upkeep.habits.last_event(loss.source_id)))
+            losses.popleft()
         self._upkeep.habits.work(engine.monitor.statuses(), storing=not engine.processor.state.unavailable)
 
     def _keep_coverage(self, engine: _Engine) -> None:

@@ -82,6 +82,11 @@ class Settings:
         return os.path.join(self.data, "engine.json")
 
     @property
+    def losses_path(self) -> str:
+        """Which files lost lines, until that is an incident."""
+        return os.path.join(self.data, "losses.noticed")
+
+    @property
     def arrivals_path(self) -> str:
         """Which messages arrived and are not noted in the database yet; never fsynced."""
         return os.path.join(self.data, "notifications.arrived")

@@ -16,7 +16,7 @@ from follow_bench import Bench
 
 from threatlens.errors import StoreUnavailable
 from threatlens.own_alerts import lines_removed
-from threatlens.sources.losses import AGAIN_S, GRACE_S, LinesLost
+from threatlens.sources.losses import AGAIN_S, GRACE_S, LinesLost, Noticed
 
 LINES = [
     b"Nov 26 10:%02d:%02d host sshd[%d]: Failed password for root from 203.0.113.9 port %d ssh2\n"
@@ -180,6 +180,30 @@ def test_a_loss_while_the_database_is_away_is_told_of_when_it_is_back(bench: Ben
     assert found(bench) == []
     bench.store.down = False
     assert len(found(bench)) == 1
+
+
+def test_a_loss_that_was_noticed_outlives_a_kill_until_it_is_raised(bench: Bench, log: Path, tmp_path: Path) -> None:
+    kept = str(tmp_path / "losses.noticed")
+    bench.monitor.losses.keep_in(kept)
+    log.write_bytes(b"".join(LINES[:190]))
+    (told,) = found(bench)
+
+    after = Noticed()  # of the engine that starts after the kill
+    after.keep_in(kept)
+    assert [(os.path.basename(each.path), each.read_bytes, each.left_bytes) for each in after] == [told]
+    assert after.popleft().how == "cut at its end"
+
+    nothing = Noticed()
+    nothing.keep_in(kept)
+    assert not nothing
+
+
+def test_a_file_of_noticed_losses_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    for text in ("", "[{}]", "[1]", "{", '{"a": 1}', "\0"):
+        (tmp_path / "kept").write_text(text)
+        noticed = Noticed()
+        noticed.keep_in(str(tmp_path / "kept"))
+        assert not noticed
 
 
 def test_removed_lines_are_an_incident_about_their_source(

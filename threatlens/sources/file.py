@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeVarTuple, Unpack
 
@@ -18,7 +17,7 @@ from threatlens.errors import SourceError, StoreUnavailable
 from threatlens.event import SourceStatus
 from threatlens.sources.base import Emit, LogSourceConfig, OpenLines, StreamBook
 from threatlens.sources.follower import Follower
-from threatlens.sources.losses import LinesLost
+from threatlens.sources.losses import Noticed
 from threatlens.sources.paths import Listing, display, explain, family, listings, looks_rotated, require_regular
 from threatlens.sources.reader import order
 from threatlens.sources.source import FollowedSource
@@ -107,7 +106,7 @@ class LogFileMonitor:
         self._watcher.wake()
 
     @property
-    def losses(self) -> deque[LinesLost]:
+    def losses(self) -> Noticed:
         """Files found to have lost lines that were read, for whoever raises that to take away."""
         return self._follower.losses.found
 

@@ -267,11 +267,11 @@ class Follower(Discovery):
             kept = Fingerprint()
         self.no_reading(stream)
         stream.seen = (-1, 0, 0)
+        if stream.source is not None and size + len(b"\r\n") < before:  # before it is booked, lest a kill hide it
+            self.losses.tell(stream.source, stream.path, before, size, "cut at its end")
         if self.book.rewind(
             stream.stream_id, expected=stream.position, position=position, fingerprint=kept.pack()
         ):  # else what was read is not stored yet: the next look tries again
-            if stream.source is not None and size + len(b"\r\n") < before:
-                self.losses.tell(stream.source, stream.path, before, size, "cut at its end")
             stream.reset(position, kept)
             self.wants_reading(stream)
         return True

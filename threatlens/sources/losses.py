@@ -6,9 +6,12 @@ the place of another is suspicious only when it holds a part of what was read th
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from threatlens.sources.content import Content, is_prefix
 from threatlens.sources.identity import TAIL_BYTES, Fingerprint, digest, tail_start
@@ -38,6 +41,38 @@ class LinesLost:
     noticed_s: float  # seconds since the epoch
 
 
+class Noticed(deque[LinesLost]):
+    """What was found and is not raised yet, the oldest first. Kept in a file, it outlives a kill.
+
+    The monitor's thread appends before it books that the lines are gone; whoever raises it takes it away afterwards.
+    """
+
+    _path = ""
+
+    def keep_in(self, path: str) -> None:
+        """Keep it in this file from now on, with what is there. What cannot be read there is nothing."""
+        self._path = path
+        with contextlib.suppress(OSError, ValueError, TypeError), open(path, encoding="utf-8") as file:
+            self.extendleft([LinesLost(**each) for each in json.load(file)][::-1])
+
+    def append(self, loss: LinesLost) -> None:
+        super().append(loss)
+        self._write()
+
+    def popleft(self) -> LinesLost:
+        loss = super().popleft()
+        self._write()
+        return loss
+
+    def _write(self) -> None:
+        if not self._path:
+            return
+        with contextlib.suppress(OSError):  # a full disk: this process still knows
+            with open(self._path + ".part", "w", encoding="utf-8") as file:
+                json.dump([asdict(each) for each in list(self)], file)
+            os.replace(self._path + ".part", self._path)
+
+
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """A stream whose file was written anew, or gave its name to another one."""
@@ -55,7 +90,7 @@ class LossWatch:
     """What is suspected and what was found. Used from the monitor's thread; `found` may be emptied by another."""
 
     def __init__(self, clock: Callable[[], float], wall: Callable[[], float]) -> None:
-        self.found: deque[LinesLost] = deque(maxlen=_MAX_WAITING)
+        self.found = Noticed(maxlen=_MAX_WAITING)
         self._clock = clock
         self._wall = wall
         self._suspects: dict[int, Suspect] = {}  # by stream
