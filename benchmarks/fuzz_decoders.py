@@ -31,10 +31,11 @@ OURS = ("source.ip", "destination.ip", "source.nat.ip", "observer.ip")
 
 
 def one_input(data: bytes) -> None:
-    """The first byte chooses the format, the others are lines."""
-    decoder = SourceDecoder(format=NAMES[data[0] % len(NAMES)] if data else "auto")
+    """The first two bytes choose the format, the others are lines, of which some make one event."""
+    decoder = SourceDecoder(format=NAMES[int.from_bytes(data[:2], "big") % len(NAMES)])
     tree = TemplateTree(max_shapes=50)
-    for line in data[1:].decode("utf-8", "replace").split("\n")[:8]:
+    head, text = None, ""
+    for line in data[2:].decode("utf-8", "replace").split("\n")[:8]:
         decoded = decoder.decode(line, READ_AT_S)
         assert len(decoded.fields) <= MAX_FIELDS
         assert (decoded.timestamp_us is None) == bool(decoded.flags & TIME_ERROR)
@@ -47,6 +48,10 @@ def one_input(data: bytes) -> None:
         category(decoded)
         tree.find(decoded.message)
         decode_stored(line, decoded.format)
+        whole = decoder.join(head, text, line, decoded) if head is not None else None
+        head, text = (decoded, line) if whole is None else (whole, f"{text}\n{line}")
+        assert decode_stored(text, head.format).message is not None
+        decoder.may_go_on(head, text)
         to_json({"message": decoded.message, **decoded.fields})
 
 
@@ -55,7 +60,8 @@ def seeds(folder: str) -> None:
     for path in sorted((ROOT / "tests" / "samples").glob("*.log")):
         lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line and not line.startswith("#")]
         for number, line in enumerate(lines):
-            (Path(folder) / f"{path.stem}-{number}").write_bytes(b"\0" + line.encode())
+            (Path(folder) / f"{path.stem}-{number}").write_bytes(b"\0\0" + line.encode())
+        (Path(folder) / f"{path.stem}-all").write_bytes(b"\0\0" + "\n".join(lines[:8]).encode())
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ PARTS = {
     "clf",
     "continuations",
     "drafting",
+    "exact_json",
     "explaining",
     "formats",
     "levels",

@@ -14,10 +14,16 @@ from test_decoders_family import READ_AT_S, samples
 from threatlens.decoders import FORMATS, SourceDecoder, decode_stored
 from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, VALUE_CHARS
 from threatlens.decoders.json_lines import _CHECKED, _TEXTS
-from threatlens.decoders.records import to_json
+from threatlens.decoders.records import decode_file, to_json
 from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, PARSE_ERROR, TIME_CLAMPED, TIME_ERROR, Decoded
 
 LINES = [line for *_, line in samples()]
+#: Lines of which several may be one event.
+JOINING = [
+    line
+    for name, *_, line in samples()
+    if name in {"auditd", "cri", "json", "postgresql.csv", "erlang.report", "log4j", "python.logging"}
+] + ["  at x", "Traceback (most recent call last):", "ValueError: x", 'x", y', '{"log":"\\tat x\\n","stream":"stdout"}']
 
 
 def decode(line: str, **options) -> Decoded:
@@ -61,6 +67,20 @@ def test_any_damaged_line_is_decoded(data):
         piece = data.draw(st.text(max_size=8) | st.sampled_from([other[at:until] for other in LINES]))
         line = line[:at] + piece + line[until:]
         check(decoder.decode(line, READ_AT_S))
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_any_damaged_lines_make_events_that_are_read_again_the_same(data):
+    lines = data.draw(st.lists(st.sampled_from(JOINING), min_size=1, max_size=6))
+    for _ in range(2):
+        place = data.draw(st.integers(0, len(lines) - 1))
+        at = data.draw(st.integers(0, len(lines[place])))
+        piece = data.draw(st.text(st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), max_size=4))
+        lines[place] = lines[place][:at] + piece + lines[place][at + data.draw(st.integers(0, 4)) :]
+    for record in decode_file(lines, read_at_s=READ_AT_S, template_id=str, whole=True):
+        again = decode_stored(record["event.original"], record["log.format"])
+        assert again.message == record["message"] or "\n" not in record["event.original"]
 
 
 json_values = st.recursive(

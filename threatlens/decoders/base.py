@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,6 +98,8 @@ class ObjectDecoder:
     read: ReadObject
     times: tuple[str, ...] = ()  # members that hold the time, dotted, before the usual ones
     program: str = ""  # whose readers go on with the message; ANY_PROGRAM: it may be a line of any format
+    only: str = ""  # the member whose text decides, if one alone does ...
+    refused: AbstractSet[str] = frozenset()  # ... and texts with which an object is not of this product
 
 
 Decoder = LineDecoder | MessageDecoder | ObjectDecoder

@@ -8,9 +8,9 @@ left in the raw line and flagged.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,10 +25,11 @@ from threatlens.decoders.base import (
     Opened,
     put_address,
 )
+from threatlens.decoders.exact_json import load_exactly
 from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.priority import LEVELS as SYSLOG_LEVELS
 from threatlens.decoders.times import Clock, Moment
-from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, PARSE_ERROR, TIME_ERROR, Fields
+from threatlens.event import FIELDS_CUT, TIME_ERROR, Fields
 
 NAME = "json"
 MAX_DEPTH = 8
@@ -187,7 +188,6 @@ _BEGINNINGS = ('{"', "{ ", "{}", "{\t")
 _MAX_NAME = 256
 _MAX_LAYOUTS, _MAX_PRODUCTS = 1_000, 10_000
 _MAX_KEPT_NAMES, _MAX_KEPT_CHARS = 100, 2_000
-_INFINITE = float("inf")
 #: Docker cuts a line behind so many bytes; what is shorter and has no newline was written like that.
 _DOCKER_PART = 16_000
 
@@ -239,9 +239,50 @@ class Products(dict[tuple[str, ...], tuple[ObjectDecoder, ...]]):
         return found
 
 
+class _Shape(NamedTuple):
+    """What the names of an object's members decide."""
+
+    layout: tuple[_Member, ...]
+    #: With the members that may hold the time before others, and their `only` and `refused`.
+    products: tuple[tuple[ObjectDecoder, tuple[str, ...], str, AbstractSet[str]], ...]
+    times: tuple[str, ...]
+    messages: tuple[str, ...]
+    carries: bool  # what a program wrote, as Docker and the journal do
+
+
+class _Shapes(dict[tuple[str, ...], _Shape]):
+    """Names of an object's members -> what they decide; bounded."""
+
+    def __init__(self, members: Sequence[ObjectDecoder]) -> None:
+        super().__init__()
+        self._products = Products(members)
+
+    def __missing__(self, names: tuple[str, ...]) -> _Shape:
+        shape = _Shape(
+            _LAYOUTS["", *names],
+            tuple(
+                (
+                    member,
+                    tuple(time for time in member.times if time in names or "." in time),
+                    member.only,
+                    member.refused,
+                )
+                for member in self._products[names]
+            ),
+            tuple(name for name in _TIMES if name in names),
+            tuple(name for name in _MESSAGES if name in names),
+            "stream" in names or "__REALTIME_TIMESTAMP" in names,
+        )
+        if len(self) >= _MAX_LAYOUTS:
+            self.clear()
+        if is_worth_keeping(names):
+            self[names] = shape
+        return shape
+
+
 def opener(products: Sequence[ObjectDecoder]) -> Open:
     """Makes the Open of lines that are JSON objects, those of these products among them."""
-    of_names = Products(products)
+    shapes: Mapping[tuple[str, ...], _Shape] = _Shapes(products)
 
     def open_line(line: str, clock: Clock) -> Opened | None:
         """The object's time, message and fields. A line that starts as an object but is none is flagged."""
@@ -251,29 +292,33 @@ def opener(products: Sequence[ObjectDecoder]) -> Open:
         try:
             document = orjson.loads(line)
         except ValueError:
-            document, flags = _load_exactly(line)
+            document, flags = load_exactly(line)
             if document is None:
                 return UNKNOWN, None, flags, "", line, {}
+        shape = shapes[tuple(document)]
         fields: Fields = {}
-        texts, cut, inexact = flatten(document, fields)
+        texts, cut, inexact = flatten(document, fields, shape.layout)
         if not flags and (inexact or _quotes(line) != 2 * texts):
-            exact, flags = _load_exactly(line)
+            exact, flags = load_exactly(line)
             if exact is not None:
                 document = exact
+                shape = shapes[tuple(document)]
                 fields = {}
-                _, cut, _ = flatten(document, fields)
+                _, cut, _ = flatten(document, fields, shape.layout)
         if cut:
             flags |= FIELDS_CUT
-        for product in of_names[tuple(document)]:
+        for product, times, only, refused in shape.products:
+            if only and type(text := document.get(only)) is str and text in refused:
+                continue
             message = product.read(document, fields)
             if message is not None:
-                timestamp_us, time_flags = _time(document, clock, product.times)
+                moment = _time(document, clock, times) if times else _first_time(document, shape.times, clock)
                 if not message:
-                    message = _message(document, fields)[0] or line
-                return product.name, timestamp_us, flags | time_flags, product.program, message, fields
-        timestamp_us, time_flags = _time(document, clock)
-        text, program = _message(document, fields)
-        return NAME, timestamp_us, flags | time_flags, program, text if text is not None else line, fields
+                    message = _message(document, fields, shape)[0] or line
+                return product.name, moment[0], flags | moment[1], product.program, message, fields
+        timestamp_us, time_flags = _first_time(document, shape.times, clock)
+        said, program = _message(document, fields, shape)
+        return NAME, timestamp_us, flags | time_flags, program, said if said is not None else line, fields
 
     return open_line
 
@@ -286,16 +331,20 @@ def _quotes(line: str) -> int:
     return -1 if "\\\\" in line else quotes - line.count('\\"')
 
 
-def flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
+def flatten(
+    document: dict[str, Any], fields: Fields, layout: tuple[_Member, ...] | None = None
+) -> tuple[int, bool, bool]:
     """Put the members into fields. Gives the number of keys and strings, whether something was left out, and whether a
-    number may have lost digits."""
+    number may have lost digits. `layout`: of the object's own members, if it is known."""
     texts = 0
     cut = inexact = False
-    waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, document)]
-    while waiting:
-        prefix, depth, members = waiting.pop()
+    depth, members = 1, document
+    waiting: list[tuple[str, int, dict[str, Any]]] = []
+    if layout is None:
+        layout = _LAYOUTS["", *document]
+    while True:
         texts += len(members)
-        for (name, text_name, put, other), value in zip(_LAYOUTS[prefix, *members], members.values(), strict=True):
+        for (name, text_name, put, other), value in zip(layout, members.values(), strict=True):
             kind = type(value)
             if kind is str:
                 texts += 1
@@ -329,7 +378,10 @@ def flatten(document: dict[str, Any], fields: Fields) -> tuple[int, bool, bool]:
                 fields[other] = value
             else:
                 cut = True
-    return texts, cut, inexact
+        if not waiting:
+            return texts, cut, inexact
+        prefix, depth, members = waiting.pop()
+        layout = _LAYOUTS[prefix, *members]
 
 
 def _count_texts(value: object) -> int:
@@ -356,58 +408,25 @@ def _as_text(value: object) -> str:
         return "..."
 
 
-def _load_exactly(line: str) -> tuple[dict[str, Any] | None, int]:
-    """Read again with the slow reader, which sees double keys and keeps the digits of numbers. None: not JSON."""
-    doubles = []
-
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = {_clean(key): _clean(value) for key, value in pairs}
-        if len(found) < len(pairs):
-            doubles.append(1)
-        return found
-
-    try:
-        document = json.loads(
-            line, object_pairs_hook=members, parse_int=_exact_int, parse_float=_exact_float, parse_constant=str
-        )
-    except (ValueError, RecursionError):
-        return None, TIME_ERROR | PARSE_ERROR
-    return document, DUPLICATE_KEY if doubles else 0
-
-
-def _clean(value: Any) -> Any:
-    """Half of a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
-    return [_clean(item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
-
-
-def _exact_int(digits: str) -> int | str:
-    if len(digits) < 19:
-        return int(digits)
-    return int(digits) if len(digits) <= 20 and -(2**63) <= int(digits) < 2**63 else digits
-
-
-def _exact_float(digits: str) -> float | str:
-    number = float(digits)
-    return number if -_INFINITE < number < _INFINITE else digits
-
-
-def _message(document: dict[str, Any], fields: Fields) -> tuple[str | None, str]:
+def _message(document: dict[str, Any], fields: Fields, shape: _Shape) -> tuple[str | None, str]:
     """The text that the object carries, and the program that wrote it if that says how to read on."""
-    if "stream" in document and isinstance(log := document.get("log"), str):  # Docker's json-file
-        if len(log) >= _DOCKER_PART and not log.endswith("\n"):
-            fields["log.partial"] = True
-        return log.rstrip("\r\n"), ANY_PROGRAM
-    if "__REALTIME_TIMESTAMP" in document and isinstance(text := document.get("MESSAGE"), str):  # journalctl -o json
-        return text, str(fields.get("process.name", ""))
-    for name in _MESSAGES:
-        if name in document and type(text := document[name]) is str and text:
+    if shape.carries:
+        if "stream" in document and isinstance(log := document.get("log"), str):  # Docker's json-file
+            if len(log) >= _DOCKER_PART and not log.endswith("\n"):
+                fields["log.partial"] = True
+            return log.rstrip("\r\n"), ANY_PROGRAM
+        if "__REALTIME_TIMESTAMP" in document and isinstance(
+            text := document.get("MESSAGE"), str
+        ):  # journalctl -o json
+            return text, str(fields.get("process.name", ""))
+    for name in shape.messages:
+        if type(text := document[name]) is str and text:
             return text, ""
     return None, ""
 
 
-def _time(document: dict[str, Any], clock: Clock, first: tuple[str, ...] = ()) -> Moment:
+def _time(document: dict[str, Any], clock: Clock, first: Iterable[str]) -> Moment:
+    """The time of the first of these members, dotted, that holds one; then of the usual ones."""
     for dotted in first:
         if dotted not in document and "." not in dotted:
             continue
@@ -422,11 +441,16 @@ def _time(document: dict[str, Any], clock: Clock, first: tuple[str, ...] = ()) -
         moment = _moment(value, clock)
         if moment[0] is not None:
             return moment
-    for name in _TIMES:
-        if name in document:
-            moment = _moment(document[name], clock)
-            if moment[0] is not None:
-                return moment
+    return _first_time(document, [name for name in _TIMES if name in document], clock)
+
+
+def _first_time(document: dict[str, Any], names: Iterable[str], clock: Clock) -> Moment:
+    """The time of the first of these members that holds one."""
+    for name in names:
+        value = document[name]
+        moment = clock.iso(value) if type(value) is str and value[4:5] == "-" else _moment(value, clock)
+        if moment[0] is not None:
+            return moment
     return None, TIME_ERROR
 
 

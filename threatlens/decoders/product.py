@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, ObjectDecoder, put_address, put_port
 from threatlens.decoders.tables import Row
@@ -17,6 +17,18 @@ Constants = Mapping[str, str]
 #: Dotted name of a member -> its value as text in lower case -> what is then true. "" stands for any other value.
 Cases = Mapping[str, Mapping[str, Constants]]
 Put = Callable[[Fields, str, str], None]
+#: A field, how a text gets into it, and its members: name, whether it is nested, and where any JSON keeps it.
+_Entry = tuple[str, Put | None, tuple[tuple[str, bool, str], ...]]
+
+
+class _Plan(NamedTuple):
+    """How objects with the same members are read."""
+
+    single: tuple[tuple[str, str, _Entry], ...]  # fields with one member, at the top: where it ends up, and its name
+    others: tuple[_Entry, ...]
+    speaks: bool  # whether a member is there that is read as a text
+
+
 _MAX_PLANS = 1_000
 _MAX_REFUSED, _MAX_REFUSED_CHARS = 500, 100
 _NOTHING = frozenset(("", "-", "--", "N/A", "n/a", "null", "<nil>", "None", "undefined"))
@@ -88,16 +100,13 @@ def product(
     if web:
         fixed = {"event.category": "web", "event.action": "http_request", **fixed}
 
-    #: Names of an object's members -> how to find each field: its members, with their nesting, and how it is put.
-    plans: dict[tuple[str, ...], list[tuple[str, Put | None, list[tuple[str, bool, str]]]]] = {}
+    plans: dict[tuple[str, ...], _Plan] = {}
 
     #: What the one member that decides has said in vain: most objects that only look like this product's say the same.
     only = spoken[0][0] if only_said and len(spoken) == 1 else ""
     refused: set[str] = set()
 
     def read(document: Mapping[str, Any], found: Fields) -> str | None:
-        if only and type(text := document.get(only)) is str and text in refused:
-            return None
         for member, begin in conditions:
             text = text_of(at(document, member))
             if not text or not text.startswith(begin):
@@ -105,43 +114,35 @@ def product(
         for member, part in held:
             if part not in (text_of(at(document, member)) or ""):
                 return None
-        said_fields: Fields = {}
-        if not _says(document, spoken, said_fields) and only_said:
-            if only and type(text := document.get(only)) is str and len(text) <= _MAX_REFUSED_CHARS:
-                if len(refused) >= _MAX_REFUSED:
-                    refused.clear()
-                refused.add(text)
-            return None
-        found.update(fixed)
         names = tuple(document)
         plan = plans.get(names)
         if plan is None:
-            plan = [
-                (field, _putting(field), here)
-                for members, field in wanted
-                if (here := [(name, name not in document, "json." + name) for name in members
-                             if name in document or name.partition(".")[0] in document])
-            ]  # fmt: skip
+            plan = _plan(document, wanted, spoken)
             if len(plans) >= _MAX_PLANS:
                 plans.clear()
             plans[names] = plan
-        for field, put, members in plan:
-            for member, nested, foreign in members:
-                value = at(document, member) if nested else document[member]
-                text = value if type(value) is str and value not in _NOTHING else text_of(value)
-                if text:
-                    if put is None:
-                        found[field] = text
-                    else:
-                        put(found, field, text)
-                    if foreign in found:
-                        del found[foreign]
-                    break
+        said_fields: Fields = {}
+        if (plan.speaks or only_said) and not _says(document, spoken, said_fields) and only_said:
+            said = document.get(only)
+            if type(said) is str and len(said) <= _MAX_REFUSED_CHARS:
+                if len(refused) >= _MAX_REFUSED:
+                    refused.clear()
+                refused.add(said)
+            return None
+        found.update(fixed)
+        for place, member, entry in plan.single:  # mostly what any JSON has put there already, under this very name
+            value = document[member]
+            here = found.get(place)
+            if here is not value and (here is None or type(value) is not str or ADDRESSES[value] != here):
+                _put(document, found, entry)
+        for entry in plan.others:
+            _put(document, found, entry)
         for member, values in decided:
             value = text_of(at(document, member)).lower()
             if value:
                 found.update(values.get(value) or values.get("", {}))
-        found.update(said_fields)
+        if said_fields:
+            found.update(said_fields)
         if found.get("user.name") in _NOTHING:
             found.pop("user.name", None)
         status = found.get("http.response.status_code")
@@ -152,7 +153,53 @@ def product(
                 del found[over]
         return ""
 
-    return ObjectDecoder(name=name, about=about, keys=tuple(keys.split()), read=read, times=tuple(times.split()))
+    return ObjectDecoder(
+        name=name,
+        about=about,
+        keys=tuple(keys.split()),
+        read=read,
+        times=tuple(times.split()),
+        only=only,
+        refused=refused,
+    )
+
+
+def _plan(
+    document: Mapping[str, Any],
+    wanted: Sequence[tuple[list[str], str]],
+    spoken: Sequence[tuple[str, Sequence[Callable[[str, Fields], bool]]]],
+) -> _Plan:
+    """How an object with these members is read."""
+    single: list[tuple[str, str, _Entry]] = []
+    others: list[_Entry] = []
+    for members, field in wanted:
+        here = tuple(
+            (name, name not in document, "json." + name)
+            for name in members
+            if name in document or name.partition(".")[0] in document
+        )
+        if len(here) == 1 and not here[0][1]:
+            single.append((field + ".ip" if "." not in field else field, here[0][0], (field, _putting(field), here)))
+        elif here:
+            others.append((field, _putting(field), here))
+    speaks = any(member.partition(".")[0] in document or member in document for member, _ in spoken)
+    return _Plan(tuple(single), tuple(others), speaks)
+
+
+def _put(document: Mapping[str, Any], found: Fields, entry: _Entry) -> None:
+    """Put the first of an entry's members that says something."""
+    field, put, members = entry
+    for member, nested, foreign in members:
+        value = at(document, member) if nested else document[member]
+        text = value if type(value) is str and value not in _NOTHING else text_of(value)
+        if text:
+            if put is None:
+                found[field] = text
+            else:
+                put(found, field, text)
+            if foreign in found:
+                del found[foreign]
+            return
 
 
 def _says(

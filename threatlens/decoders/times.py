@@ -115,6 +115,7 @@ class Clock:
         self.known: dict[str, Moment] = {}
         self._days: dict[tuple[int, int, int], int] = {}
         self._midnights: dict[str, int] = {}  # beginnings of days as written, for times that need no zone
+        self._seconds: dict[str, int] = {}  # beginnings of seconds as written, for UTC
         self._window = -1
         self.read_at_s = float("nan")  # never equal: the first line moves it
         self.read_at_us = 0
@@ -137,6 +138,11 @@ class Clock:
             self._midnights.clear()
         self.known[text] = moment
         return moment
+
+    def _keep_second(self, text: str, begun_us: int) -> None:
+        if len(self._seconds) >= _MAX_CACHED:
+            self._seconds.clear()
+        self._seconds[text] = begun_us
 
     def bsd(self, text: str) -> Moment:
         """'Nov  3 06:51:07', with a fraction or not, with a year behind the day or at the end or without one."""
@@ -182,6 +188,9 @@ class Clock:
 
     def iso(self, text: str) -> Moment:
         """ISO 8601 and its neighbours: '2026-11-23T06:51:07.5Z', '2026/11/23 06:51:07', '2026-11-23 06:51:07,123'."""
+        begun_us = self._seconds.get(text[:19])
+        if begun_us is not None and text[-1:] == "Z" and text[19:20] == "." and (fraction := text[20:-1]).isdecimal():
+            return begun_us + int((fraction + "00000")[:6]), 0
         try:
             moment = dt.datetime.fromisoformat(text)
         except ValueError:
@@ -189,7 +198,11 @@ class Clock:
         if moment.tzinfo is not None:
             since = moment - _EPOCH
             timestamp_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-            return (timestamp_us, 0) if _FIRST_US <= timestamp_us <= _LAST_US else _clamped(timestamp_us)
+            if _FIRST_US <= timestamp_us <= _LAST_US:
+                if text[-1:] == "Z" and text[19:20] == ".":
+                    self._keep_second(text[:19], timestamp_us - since.microseconds)
+                return timestamp_us, 0
+            return _clamped(timestamp_us)
         return self.wall(
             moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond
         )
