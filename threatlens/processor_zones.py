@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import zoneinfo
 
 from threatlens.decoders import SourceDecoder
 from threatlens.decoders.skew import ClockSkew
@@ -11,10 +13,18 @@ from threatlens.event import LogEntry
 log = logging.getLogger(__name__)
 
 
+def machine_zone() -> str:
+    """The IANA name of the machine's zone, as TZ or /etc/localtime give it; "": none that can be told."""
+    name = os.environ.get("TZ", "").removeprefix(":") or os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+    return name if "/" in name and name in zoneinfo.available_timezones() else ""
+
+
 class Zones:
     """The clocks of all sources. The thread that decodes writes, others read."""
 
-    def __init__(self) -> None:
+    def __init__(self, local_zone: str | None = None) -> None:
+        """`local_zone`: the name of the machine's own zone; None: look."""
+        self._local_zone = machine_zone() if local_zone is None else local_zone
         self._skews: dict[int, ClockSkew] = {}
 
     def observe(self, entry: LogEntry, decoder: SourceDecoder, newest_us: int, line: str) -> None:
@@ -23,7 +33,7 @@ class Zones:
         if not skew.observe(int(entry.timestamp * 1_000_000), newest_us):
             return
         minutes = skew.certain_zone_minutes
-        if minutes and decoder.learn_zone(minutes, line, entry.timestamp):
+        if minutes and decoder.learn_zone(minutes, line, entry.timestamp, self._local_zone):
             log.info("%s writes in a zone that is %+d minutes off", entry.source_name, minutes)
             skew.forget()
 

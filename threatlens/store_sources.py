@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from threatlens.decoders import zone_minutes
+from threatlens.decoders import is_zone
 from threatlens.errors import IngestError
 from threatlens.event import SourceStatus
 from threatlens.models import now_us
@@ -81,7 +81,7 @@ _PLAIN = (
 def _taught(learned: str) -> dict[str, Any]:
     """The formats that a source was found to speak, and its zone, which stands behind them."""
     names = json.loads(learned)
-    zone = names.pop() if names and zone_minutes(names[-1]) else ""
+    zone = names.pop() if names and is_zone(names[-1]) else ""
     return {"learned": tuple(names), "learned_zone": zone}
 
 

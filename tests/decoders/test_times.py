@@ -216,6 +216,29 @@ def test_a_zone_is_learned_for_times_that_name_none(line, learned):
         assert fixed.decode(line, read_at_s).timestamp_us == before
 
 
+def test_a_zone_that_is_the_machines_own_is_taken_by_name_and_follows_summer_time():
+    line = "{} 14:00:00 web1 sshd[1]: Server listening on :: port 22."
+    decoder = SourceDecoder(learns_zone=True)
+    assert decoder.learn_zone(60, line.format("Nov 23"), at("2026-11-23T13:00:00+00:00"), "Europe/Berlin")
+    assert decoder.learned[-1] == "Europe/Berlin"
+    for maker in (decoder, SourceDecoder(learned=decoder.learned, learns_zone=True)):
+        summer = maker.decode(line.format("Jul 23"), at("2027-07-23T12:00:00+00:00"))
+        assert text_of((summer.timestamp_us, summer.flags)) == "2027-07-23T12:00:00+00:00"
+    other = SourceDecoder(learns_zone=True)
+    assert other.learn_zone(60, line.format("Nov 23"), at("2026-11-23T13:00:00+00:00"), "America/New_York")
+    assert other.learned[-1] == "UTC+01:00"
+
+
+def test_a_fixed_zone_is_learned_anew_ten_minutes_after_the_clock_went_to_summer_time():
+    made = steadily(0, readings=40)
+    readings = 0
+    while not made.certain_zone_minutes and readings < 40:
+        read_at_us = (40 + readings) * 60_000_000
+        made.observe(read_at_us, read_at_us + 3_600_000_000)
+        readings += 1
+    assert (made.certain_zone_minutes, readings) == (60, 12)
+
+
 def test_a_zone_that_was_learned_wrongly_is_unlearned():
     line = "Nov 23 14:00:00 web1 sshd[1]: Server listening on :: port 22."
     decoder = SourceDecoder(learned=("sshd", "UTC+02:00"), learns_zone=True)

@@ -103,7 +103,7 @@ from threatlens.decoders.base import UNKNOWN, Decoder, LineDecoder, MessageDecod
 from threatlens.decoders.continuations import MAX_LINES, PARTS, is_open, is_trace_part, may_continue
 from threatlens.decoders.explaining import Attempt, Explanation
 from threatlens.decoders.shippers import SEVERAL, records_in
-from threatlens.decoders.times import zone_minutes
+from threatlens.decoders.times import is_zone
 from threatlens.event import Decoded
 
 #: JSON of one product each; where two could read one object, the earlier wins.
@@ -278,8 +278,8 @@ __all__ = [
     "explain",
     "is_open",
     "is_trace_part",
+    "is_zone",
     "may_continue",
     "records_in",
     "rereader",
-    "zone_minutes",
 ]

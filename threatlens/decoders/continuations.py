@@ -75,6 +75,8 @@ def join_part(
     """The event of `head`, whose lines so far are `text`, together with `line`, by itself `decoded`; None: that is
     another event. `goes_on`: the head is of a kind that does; `read` decodes a line put together of several."""
     lines = text.count("\n") + 1
+    if not line or line.isspace():
+        return None
     if lines >= MAX_LINES or len(text) + len(line) > MAX_CHARS:
         return None
     if head.format == "postgresql.csv":

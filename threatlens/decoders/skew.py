@@ -44,10 +44,16 @@ class ClockSkew:
     @property
     def certain_zone_minutes(self) -> int:
         """The zone that the source certainly writes in, as far as it differs from the one it is read in; else 0."""
-        if len(self._samples) < READINGS or self._samples[-1][0] - self._samples[0][0] < CERTAIN_AFTER_US:
+        agreeing: list[int] = []
+        since_us = 0
+        for at_us, ahead_us in reversed(self._samples):  # before summer time began it was another
+            if agreeing and max(*agreeing, ahead_us) - min(*agreeing, ahead_us) > AGREE_WITHIN_US:
+                break
+            agreeing.append(ahead_us)
+            since_us = at_us
+        if len(agreeing) < READINGS or self._samples[-1][0] - since_us < CERTAIN_AFTER_US:
             return 0
-        ahead = [each for _, each in self._samples]
-        return _zone_of(int(median(ahead))) if max(ahead) - min(ahead) <= AGREE_WITHIN_US else 0
+        return _zone_of(int(median(agreeing)))
 
     @property
     def ahead_us(self) -> int:

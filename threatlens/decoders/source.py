@@ -27,7 +27,7 @@ from threatlens.decoders.base import (
     lead_shape,
 )
 from threatlens.decoders.continuations import ENCLOSING, is_open, join_part, joined, origin
-from threatlens.decoders.times import FIXED_ZONE, Clock, fixed_zone, zone_minutes
+from threatlens.decoders.times import Clock, fixed_zone, is_zone, offset_minutes
 from threatlens.event import FIELDS_CUT, FROM_EXPORT, TIME_CLAMPED, TIME_ERROR, Decoded, Fields
 
 _MAX_SHAPES = 10_000
@@ -155,7 +155,7 @@ class SourceDecoder:
         if format not in {"auto", UNKNOWN} and format not in registry.by_name:
             raise ValueError(f"no such format: {format}")
         self._learns_zone = learns_zone and timezone == "UTC"
-        self._zone = next((each for each in learned if FIXED_ZONE.fullmatch(each)), "") if self._learns_zone else ""
+        self._zone = next((each for each in learned if is_zone(each)), "") if self._learns_zone else ""
         try:
             self._clock = Clock(self._zone or timezone, year)
         except (KeyError, OSError, ValueError) as error:  # ZoneInfo raises each, by the kind of wrong name
@@ -184,19 +184,21 @@ class SourceDecoder:
         names = sorted((name for name in seen if name != UNKNOWN), key=seen.__getitem__, reverse=True)
         return (*names, self._zone) if self._zone else tuple(names)
 
-    def learn_zone(self, minutes: int, line: str, read_at_s: float) -> bool:
+    def learn_zone(self, minutes: int, line: str, read_at_s: float, local_zone: str = "") -> bool:
         """Read times from now on as those of a zone that is so much ahead of the present one, if `line`, as one of this
-        source's, names none. False: it does, or the zone is fixed."""
+        source's, names none. Where `local_zone`, which knows when summer time begins, is just so much ahead of UTC it
+        is taken. False: the line names a zone, or the source's is fixed."""
         if not self._learns_zone or not minutes:
             return False
         before = self.decode(line, read_at_s).timestamp_us
-        kept, self._clock = self._clock, Clock(fixed_zone(zone_minutes(self._zone) + minutes))
+        whole = offset_minutes(self._zone, read_at_s) + minutes
+        zone = local_zone if whole and offset_minutes(local_zone, read_at_s) == whole else fixed_zone(whole)
+        kept, self._clock = self._clock, Clock(zone)
         after = self.decode(line, read_at_s).timestamp_us
         if before is None or after != before - minutes * 60_000_000:
             self._clock = kept
             return False
-        whole = zone_minutes(self._zone) + minutes
-        self._zone = fixed_zone(whole) if whole else ""
+        self._zone = zone if whole else ""
         return True
 
     def goes_on(self, head: Decoded, line: str) -> bool:

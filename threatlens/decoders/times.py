@@ -97,6 +97,22 @@ def zone_minutes(zone: str) -> int:
     return (int(found[2]) * 60 + int(found[3])) * (-1 if found[1] == "-" else 1) if found else 0
 
 
+def is_zone(name: str) -> bool:
+    """Whether the name, among those that a source has taught, is one of a zone: fixed, or IANA's with its place."""
+    return "/" in name or FIXED_ZONE.fullmatch(name) is not None
+
+
+def offset_minutes(zone: str, at_s: float) -> int:
+    """Minutes that a zone is ahead of UTC at a time in seconds since the epoch; 0 for no zone."""
+    if not zone or FIXED_ZONE.fullmatch(zone) is not None:
+        return zone_minutes(zone)
+    try:
+        offset = dt.datetime.fromtimestamp(at_s, ZoneInfo(zone)).utcoffset()
+    except (KeyError, OSError, OverflowError, ValueError):  # ZoneInfo raises by the kind of wrong name
+        return 0
+    return int(offset.total_seconds() // 60) if offset is not None else 0
+
+
 def fixed_zone(minutes: int) -> str:
     """The zone that is so many minutes ahead of UTC."""
     return f"UTC{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
