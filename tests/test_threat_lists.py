@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from builders import NOW_US, Filler
 
+from threatlens.config_values import ThreatListConfig
 from threatlens.detectors.threats import ThreatLists
 from threatlens.errors import ConfigError
 from threatlens.event import EventFilter
@@ -71,6 +72,7 @@ class Bench:
     def __init__(self, store, folder):
         self.store, self.folder = store, folder
         self.now = NOW_US
+        self.declared: tuple[ThreatListConfig, ...] | None = None
         self.restart()
 
     def restart(self):
@@ -78,7 +80,7 @@ class Bench:
         self.keeper = ThreatListKeeper(
             str(self.folder / "threats"), str(self.folder / "cache"), self.store,
             OutboundClient(lambda: permissions), Raiser(self.store, clock_us=lambda: self.now), lambda: permissions,
-            clock_us=lambda: self.now, limits=Limits(total_s=5, body_bytes=10_000),
+            declared=lambda: self.declared, clock_us=lambda: self.now, limits=Limits(total_s=5, body_bytes=10_000),
         )  # fmt: skip
 
     def file(self, name: str) -> str:
@@ -185,6 +187,35 @@ def test_a_removed_list_is_gone_with_its_file_and_a_file_of_somebody_is_not_take
     os.unlink(bench.folder / "threats" / "mine.txt")
     bench.tend()
     assert bench.store.threat_lists() == []
+
+
+def test_lists_that_the_configuration_names_are_followed_until_it_does_not(bench, feed):
+    bench.declared = (ThreatListConfig("feed", feed.url, 2),)
+    bench.keeper.add("mine", feed.url, 3600, DOER)
+    bench.tend()
+    assert {each.name: (each.every_s, each.declared, each.entries) for each in bench.store.threat_lists()} == {
+        "feed": (7200, 1, 1), "mine": (3600, 0, 1),
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="declared in the configuration"):
+        bench.keeper.remove("feed", DOER)
+
+    feed.body = b"203.0.113.9\n203.0.113.10\n"
+    bench.declared = (ThreatListConfig("feed", feed.url + "?new", 2),)
+    bench.tend()
+    assert {each.name: each.entries for each in bench.store.threat_lists()} == {"feed": 2, "mine": 1}
+
+    bench.declared = None  # the file is not right now
+    bench.restart()
+    bench.tend()
+    assert len(bench.store.threat_lists()) == 2
+    bench.declared = ()
+    bench.tend()
+    assert bench.only().name == "mine"
+    assert os.listdir(bench.folder / "threats") == ["mine.txt"]
+
+    bench.declared = (ThreatListConfig("mine", feed.url, 1),)
+    bench.tend()
+    assert bench.only().declared, "what is declared wins"
 
 
 LINES = [

@@ -131,6 +131,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         outbound,
         raiser,
         lambda: config.config.outbound,
+        declared=lambda: None if config.errors else config.config.threat_lists,
     )
     volumes = VolumeWatch(store, raiser, steady=lambda: clock.steady)
     courtesy = Courtesy()

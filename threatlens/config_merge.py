@@ -27,7 +27,7 @@ from threatlens.sources.base import LogSourceConfig
 #: The warning that everybody gets at first; no fault.
 NO_SOURCE = "no source is enabled in the configuration"
 DEFAULTS = MonitoringConfig()
-NAMED = ("channels", "notification_rules")
+NAMED = ("channels", "notification_rules", "threat_lists")
 
 
 @dataclass(frozen=True, slots=True)

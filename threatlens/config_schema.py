@@ -41,6 +41,7 @@ from threatlens.config_values import (
     Secret,
     SlackChannel,
     SmtpServer,
+    ThreatListConfig,
     WebhookChannel,
 )
 from threatlens.errors import ConfigError, SecretError
@@ -48,6 +49,7 @@ from threatlens.outbound_urls import Network, Permissions, check_url
 from threatlens.sources.base import LogSourceConfig
 from threatlens.vault import is_sealed
 
+_LIST_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}")
 _HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 _MAIL_ADDRESS = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+")
 _SERVICE_URL = re.compile(r"[a-z][a-z0-9]{1,20}://[!-~]{1,4000}", re.IGNORECASE)
@@ -321,6 +323,31 @@ def _reports(node: Node, key: str, reading: Reading) -> dict[str, Any]:
     return values
 
 
+def _list_name(value: str) -> str:
+    if not _LIST_NAME.fullmatch(value):
+        raise ConfigError("the name has letters, digits, dots, - and _, at most 80")
+    return value
+
+
+_THREAT_LIST_KEYS: Mapping[str, Kind] = {
+    "name": text(80, _list_name),
+    "url": text(2000),
+    "every_hours": whole(1, 720),
+}
+
+
+def _threat_list(node: Node, key: str, reading: Reading) -> ThreatListConfig | None:
+    before = len(reading.errors)
+    values = read_section(node, key, reading, _THREAT_LIST_KEYS, required=("name", "url"))
+    if values.get("url"):
+        entry = node.entries["url"] if isinstance(node, Section) else Entry(node)
+        try:
+            check_url(values["url"], reading.outbound)
+        except ConfigError as error:
+            reading.refuse(entry.value, f"{key}.url", error.message)
+    return ThreatListConfig(**values) if len(reading.errors) == before else None
+
+
 _HEARTBEAT_KEYS: Mapping[str, Kind] = {"url": _secret_url, "minutes": whole(1, 1440)}
 
 
@@ -384,6 +411,7 @@ SETTING_KEYS: Mapping[str, Kind] = {
     "heartbeat": _heartbeat,
     "backup": _backup,
     "notification_rules": named(_rule, "notification rules"),
+    "threat_lists": named(_threat_list, "threat lists"),
 }
 DOCUMENT_KEYS: Mapping[str, Kind] = {
     **LIMIT_KEYS,

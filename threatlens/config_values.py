@@ -210,6 +210,15 @@ class HeartbeatConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreatListConfig:
+    """A list of what is bad that is followed at its URL."""
+
+    name: str
+    url: str
+    every_hours: int = 6  # between two looks at it
+
+
+@dataclass(frozen=True, slots=True)
 class BackupConfig:
     """Backups that are made by themselves."""
 
@@ -231,6 +240,7 @@ class MonitoringConfig:
     retention: Retention = field(default_factory=Retention)
     channels: tuple[Channel, ...] = ()
     notification_rules: tuple[NotificationRule, ...] = ()
+    threat_lists: tuple[ThreatListConfig, ...] = ()
     answers: AnswerConfig = field(default_factory=AnswerConfig)
     reports: ReportConfig = field(default_factory=ReportConfig)
     llm: LlmConfig = field(default_factory=LlmConfig)

@@ -29,6 +29,7 @@ class ThreatListRecord(Base):
     pending: Mapped[int] = mapped_column(Integer, default=0)  # 1: past events wait to be compared, 2: they are now
     marked: Mapped[int] = mapped_column(Integer, default=0)  # past events that turned out to be hits
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    declared: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # 1: the configuration names it
 
 
 class ListPassRecord(Base):

@@ -40,6 +40,7 @@ class ThreatList:
     seen: str
     pending: int
     marked: int
+    declared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Past:
 
 _COLUMNS = (
     "name, url, every_s, etag, last_modified, entries, ignored, added, checked_at, changed_at, next_at, failures,"
-    " error, seen, pending, marked"
+    " error, seen, pending, marked, declared"
 )
 
 
@@ -90,14 +91,16 @@ class ThreatListBook:
                 for row in connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM threat_lists ORDER BY name")
             ]
 
-    def put_threat_list(self, name: str, url: str, every_s: int, doer: Doer | None = None) -> bool:
+    def put_threat_list(
+        self, name: str, url: str, every_s: int, doer: Doer | None = None, *, declared: bool = False
+    ) -> bool:
         """A new list, due at once; False: there is one of this name."""
         with self.database.writing() as connection:
             made = connection.exec_driver_sql(
                 "INSERT INTO threat_lists (name, url, every_s, etag, last_modified, entries, ignored, added,"
-                " checked_at, changed_at, next_at, failures, error, seen, pending, marked, created_at)"
-                " VALUES (?,?,?,'','',0,0,0,0,0,0,0,'','',0,0,?) ON CONFLICT DO NOTHING",
-                (name, url, every_s, now_us()),
+                " checked_at, changed_at, next_at, failures, error, seen, pending, marked, created_at, declared)"
+                " VALUES (?,?,?,'','',0,0,0,0,0,0,0,'','',0,0,?,?) ON CONFLICT DO NOTHING",
+                (name, url, every_s, now_us(), int(declared)),
             )
             if made.rowcount == 1 and doer is not None:
                 detail = {"url": url, "every_s": every_s}

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from threatlens.analyzers.severity import of_event, raised, total
+from threatlens.config_values import ThreatListConfig
 from threatlens.detectors.lists import SUFFIXES, parse_list
 from threatlens.detectors.threats import RULE_ID, ThreatLists
 from threatlens.durable import put_in_place
@@ -67,17 +68,20 @@ class ThreatListKeeper:
         raiser: Raiser,
         permissions: Callable[[], Permissions],
         *,
+        declared: Callable[[], Sequence[ThreatListConfig] | None] = lambda: None,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic: Callable[[], float] = time.monotonic,
         limits: Limits = LIMITS,
     ) -> None:
-        """folder: rules/threats; cache: a folder for what is needed between two looks."""
+        """folder: rules/threats; cache: a folder for what is needed between two looks; declared: the lists that the
+        configuration names, None while that is not known."""
         self._folder = folder
         self._cache = cache
         self._store = store
         self._client = client
         self._raiser = raiser
         self._permissions = permissions
+        self._declared = declared
         self._clock_us = clock_us
         self._monotonic = monotonic
         self._limits = limits
@@ -88,21 +92,33 @@ class ThreatListKeeper:
     def add(self, name: str, url: str, every_s: int, doer: Doer) -> None:
         """Follow the list at this URL; raises ConfigError with the reason why not."""
         if not NAME.fullmatch(name):
-            raise ConfigError("the name has letters, digits, dots, - and _")
+            raise ConfigError("the name has letters, digits, dots, - and _", key="name")
         if not LEAST_EVERY_S <= every_s <= MOST_EVERY_S:
             raise ConfigError(f"a list is fetched every {LEAST_EVERY_S // 60} minutes at most, every 30 days at least")
-        check_url(url, self._permissions())
+        try:
+            check_url(url, self._permissions())
+        except ConfigError as error:
+            raise ConfigError(error.message, key="url") from error
         if len(self._store.threat_lists()) >= MAX_LISTS:
             raise ConfigError(f"there are {MAX_LISTS} lists already")
         if any(os.path.lexists(self._path(name, suffix)) for suffix in SUFFIXES):
-            raise ConfigError(f"there is a file of the name {name} in rules/threats")
+            raise ConfigError(f"there is a file of the name {name} in rules/threats", key="name")
         if not self._store.put_threat_list(name, url, every_s, doer):
-            raise ConfigError(f"there is a list of the name {name}")
+            raise ConfigError(f"there is a list of the name {name}", key="name")
 
     def remove(self, name: str, doer: Doer) -> bool:
-        """Forget a list that came from a URL, with its file; False: there is none of this name."""
+        """Forget a list that came from a URL, with its file; False: there is none of this name. Raises ConfigError for
+        one that the configuration declares."""
         known = {each.name: each for each in self._store.threat_lists()}.get(name)
-        if known is None or not known.url or not self._store.remove_threat_list(name, doer):
+        if known is None or not known.url:
+            return False
+        if known.declared:
+            raise ConfigError("it is declared in the configuration file; take it out there")
+        return self._remove(known, doer)
+
+    def _remove(self, known: ThreatList, doer: Doer | None) -> bool:
+        name = known.name
+        if not self._store.remove_threat_list(name, doer):
             return False
         for path in (self._path(name, _suffix(known.url)), self._known(name), self._new(name)):
             with contextlib.suppress(FileNotFoundError):
@@ -115,11 +131,31 @@ class ThreatListKeeper:
         """Fetch what is due, notice files that have changed, and go on comparing, for about so long."""
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         os.makedirs(self._cache, mode=0o700, exist_ok=True)
+        self._follow_declared()
         for each in self._store.threat_lists():
             if each.url and each.next_at <= self._clock_us() and not stopped():
                 self._fetch(each)
         self._notice_files()
         self._look_back(stopped, self._monotonic() + budget_s)
+
+    def _follow_declared(self) -> None:
+        """The lists that the configuration names are followed as it says, and those that it names no more are not."""
+        declared = self._declared()
+        if declared is None:
+            return
+        known = {each.name: each for each in self._store.threat_lists()}
+        for one in declared:
+            every_s, there = one.every_hours * 3600, known.get(one.name)
+            if there is None:
+                self._store.put_threat_list(one.name, one.url, every_s, declared=True)
+            elif (there.url, there.every_s, there.declared) != (one.url, every_s, 1):
+                # Another URL: nothing that is known about the copy holds for what stands there.
+                anew = {"etag": "", "last_modified": "", "next_at": 0, "failures": 0} if there.url != one.url else {}
+                self._store.change_threat_list(one.name, url=one.url, every_s=every_s, declared=1, **anew)
+        names = {one.name for one in declared}
+        for there in known.values():
+            if there.declared and there.name not in names:
+                self._remove(there, None)
 
     def _fetch(self, each: ThreatList) -> None:
         now, got = self._clock_us(), os.path.join(self._cache, f"{each.name}.got")

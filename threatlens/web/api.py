@@ -19,6 +19,7 @@ from threatlens.web import (
     api_notifications,
     api_reports,
     api_sources,
+    api_threat_lists,
     api_tokens,
     api_users,
 )
@@ -54,6 +55,10 @@ OPERATIONS: tuple[Operation, ...] = (
     api_sources.create_source,
     api_sources.change_source,
     api_sources.delete_source,
+    api_threat_lists.list_threat_lists,
+    api_threat_lists.create_threat_list,
+    api_threat_lists.refresh_threat_list,
+    api_threat_lists.delete_threat_list,
     api_tokens.list_tokens,
     api_tokens.create_token,
     api_tokens.delete_token,

@@ -84,7 +84,12 @@ def refresh(name: str) -> Response:
 @needs("admin")
 def remove(name: str) -> Response:
     """Forget a list that is fetched; what it found stays."""
-    if not services().threat_lists.remove(name, doer()):
+    try:
+        gone = services().threat_lists.remove(name, doer())
+    except ConfigError as error:
+        flash(f"{error.message[:1].upper()}{error.message[1:]}.", "error")
+        return redirect(url_for("threat_lists.index"), 303)
+    if not gone:
         abort(404)
     flash(f"The list {name} is gone.", "done")
     return redirect(url_for("threat_lists.index"), 303)
