@@ -91,9 +91,16 @@ REQUESTS: dict[str, tuple[tuple[str, str], ...]] = {
         MATRIX, (API, "test_a_role_opens_its_own_routes_and_no_others"),
         (GATE, "test_a_refusal_is_written_down_by_cookie_and_by_token_but_not_without_end"),
     ),
-    "H14": (("web/test_confined.py", "test_an_event_of_another_source_is_not_there"),),
+    "H14": (
+        ("web/test_confined.py", "test_an_event_of_another_source_is_not_there"),
+        ("web/test_confined.py", "test_a_person_kept_to_sources_finds_no_byte_of_another_on_any_route"),
+    ),
     "H15": (RAW, (API, "test_a_wrong_token_costs_no_disk_access")),
-    "H16": ((API, "test_a_wrong_token_costs_no_disk_access"), (NGINX, "test_one_address_cannot_take_all")),
+    "H16": (
+        (API, "test_a_wrong_token_costs_no_disk_access"), (NGINX, "test_one_address_cannot_take_all"),
+        ("web/test_doorstep.py", "test_an_address_that_goes_on_is_told_to_wait_and_others_are_not"),
+        (NGINX, "test_who_sends_wrong_tokens_without_end_is_answered_by_nginx"),
+    ),
     "H17": ((LOGIN, "test_a_hundred_wrong_tries_are_slowed_down_and_the_known_address_still_gets_in"),),
     "H18": ((PEOPLE, "test_twenty_set_ups_at_once_make_one_administrator"),),
     "H19": (
@@ -170,7 +177,7 @@ REQUIREMENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "R17": ((LOGIN, "test_a_login_leads_to_this_site_only"), (HEADERS, "test_a_switch_leads_back_to_this_site_only")),
     "R18": SOCKETS["W01"] + SOCKETS["W02"] + SOCKETS["W03"],
     "R19": (SAID, FRAMES, (TALK, "test_five_errors_close_the_connection")),
-    "R20": SOCKETS["W12"] + SOCKETS["W13"] + ((WIRE, "test_a_person_has_ten_sockets_at_most"),),
+    "R20": SOCKETS["W12"] + SOCKETS["W13"] + ((WIRE, "test_a_person_has_five_sockets_at_most"),),
     "R21": SOCKETS["W11"] + ((TALK, "test_a_role_that_is_lowered_in_mid_stream_takes_types_away"),),
     "R22": (MATRIX, (GATE, "test_every_route_declares_who_may_use_it")),
     "R23": (
@@ -222,7 +229,11 @@ REQUIREMENTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("test_store_audit.py", "test_the_database_refuses_to_change_what_is_written"),
         (GATE, "test_every_change_is_written_down_once"),
     ),
-    "R45": (("web/test_vendored_files.py", "test_every_vendored_file_has_the_hash_that_its_readme_says"),),
+    "R45": (
+        ("web/test_vendored_files.py", "test_every_vendored_file_has_the_hash_that_its_readme_says"),
+        ("test_scripts.py", "test_lock_files_hold_the_pinned_versions_with_hashes_and_nothing_else"),
+        ("test_scripts.py", "test_whatever_runs_needs_is_pinned_with_it"),
+    ),
     "R46": (RAW, (NGINX, "test_a_request_that_two_servers_could_read_differently_is_refused")),
     "R47": (
         RAW, ("web/test_hosts.py", "test_any_other_name_is_refused"),
