@@ -112,6 +112,50 @@
     fresh.replaceChildren();
   }
 
+  // Whoever is at work in the list of incidents is not disturbed: they change where they are, new ones wait.
+  const incidents = $("#incident-list");
+  const incidentPill = $("#incident-pill");
+  let waiting = null;
+  function atWork() {
+    return incidents.matches(":hover") || incidents.contains(document.activeElement) || $(".pick:checked", incidents);
+  }
+  function morph(shown, fresh) {
+    if (shown.isEqualNode(fresh)) return;
+    if (shown.nodeType !== Node.ELEMENT_NODE) { shown.nodeValue = fresh.nodeValue; return; }
+    for (const { name, value } of fresh.attributes) if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
+    const parts = [...shown.childNodes];
+    const others = [...fresh.childNodes];
+    if (parts.length === others.length && parts.every((part, place) => part.nodeName === others[place].nodeName)) {
+      parts.forEach((part, place) => morph(part, others[place]));
+    } else shown.replaceChildren(...others.map((other) => other.cloneNode(true)));
+  }
+  function showWaiting() {
+    if (waiting) incidents.replaceChildren(...waiting.childNodes);
+    waiting = null;
+    incidentPill.hidden = true;
+  }
+  if (incidents && incidentPill) {
+    document.addEventListener("htmx:oobBeforeSwap", (event) => {
+      if (event.detail.target !== incidents) return;
+      waiting = null;
+      incidentPill.hidden = true;
+      const fresh = all(".incident", event.detail.fragment);
+      if (!atWork() || !fresh.length) return;
+      event.detail.shouldSwap = false;
+      const shown = all(".incident", incidents).map((one) => one.id);
+      for (const one of fresh) if (shown.includes(one.id)) morph(document.getElementById(one.id), one);
+      if (shown.join() === fresh.map((one) => one.id).join()) return;
+      waiting = event.detail.fragment.cloneNode(true);
+      const n = fresh.filter((one) => !shown.includes(one.id)).length;
+      incidentPill.hidden = !n;
+      incidentPill.textContent = `${n} new`;
+    });
+    incidentPill.addEventListener("click", showWaiting);
+    for (const type of ["pointerleave", "focusout", "change"]) {
+      incidents.addEventListener(type, () => setTimeout(() => { if (waiting && !atWork()) showWaiting(); }));
+    }
+  }
+
   // Following: new rows come on top. Whoever reads further down, or has a row open, is not disturbed: new rows wait.
   const chosen = () => $("tr.chosen", table || document);
   function paused() {

@@ -7,13 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_browser import CHROMIUM, Watched, chromium, site, watched  # noqa: F401 - fixtures
+from test_browser import CHROMIUM, WATCH_SHIFTS, Watched, chromium, site, watched  # noqa: F401 - fixtures
 
 from threatlens.event import RuleMatch
 from threatlens.incidents import Finding, fold
 from threatlens.models import now_us
 from threatlens.store_detections import DetectionRow, write_detections
 from threatlens.store_incidents import IncidentTable
+from threatlens.web import live
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
@@ -22,8 +23,13 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 def incidents(services: Any) -> None:
     """Three, the newest about 203.0.113.3."""
     services.store.put_api_source("auth", "auto")
+    matched(services, 1, 2, 3)
+
+
+def matched(services: Any, *numbers: int) -> None:
+    """A match about each of these addresses; the first one opens an incident."""
     with services.store.database.writing() as connection:
-        for number in (1, 2, 3):
+        for number in numbers:
             one = RuleMatch(
                 "guessing", "Passwords are guessed", "high", 8, "rule", now_us() + number, now_us() + number, 1, (),
                 f"203.0.113.{number}", "root", "web1", ("attack.credential-access",), (0,),
@@ -73,6 +79,32 @@ def test_triage_needs_nothing_but_the_keyboard(watched: Watched, services: Any, 
     arrived(tab, "**/incidents/2")
     keys.press("m")
     tab.wait_for_url("**/incidents/2/mute")
+    assert watched.complaints == []
+
+
+def test_who_works_in_the_list_is_not_disturbed_by_what_changes_and_what_is_new(
+    watched: Watched, services: Any, incidents: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PANELS_IDLE_S", 0.2)
+    tab = watched.open("/incidents")
+    tab.keyboard.press("j")
+    tab.keyboard.press("x")
+    tab.evaluate(WATCH_SHIFTS)
+    matched(services, 2, 4)
+    tab.wait_for_selector("#i2:has-text('× 2')")
+    order = (
+        "document.activeElement.closest('.incident').id + [...document.querySelectorAll('.incident')].map(i => i.id)"
+    )
+
+    assert tab.evaluate(order) == "i3i3,i2,i1"
+    assert tab.locator("#i3 .pick").is_checked()
+    assert tab.evaluate("window.shifted") == 0
+    assert tab.inner_text("#incident-pill") == "1 new"
+
+    tab.click("#i3 .pick")
+    tab.click("#incident-pill")
+    tab.wait_for_selector("#i4")
+    assert tab.locator(".incident").first.get_attribute("id") == "i4"
     assert watched.complaints == []
 
 
