@@ -272,6 +272,35 @@ def test_a_database_that_is_away_makes_the_batch_wait_longer_and_longer(bench, s
     assert len(bench.events()) == 1
 
 
+def test_a_word_that_is_new_waits_for_a_database_that_is_away(bench, store, monkeypatch):
+    name_id, away = store.name_id, iter(range(3))
+
+    def number(kind, name):
+        if next(away, None) is not None:
+            raise StoreUnavailable("starting up", reason="away")
+        return name_id(kind, name)
+
+    monkeypatch.setattr(store, "name_id", number)
+    assert bench.process(SSHD).events == 1
+    assert len([wait for wait in bench.waits if wait]) == 3
+    assert bench.refused == [], "nothing has to be read again from a file that may be gone"
+    assert bench.processor.state.unavailable == ""
+
+
+def test_a_batch_whose_answer_was_lost_is_announced_once_and_not_read_again(bench, store, monkeypatch):
+    commit = store.commit
+
+    def lose_the_answer(*batch, **more):
+        commit(*batch, **more)
+        monkeypatch.undo()
+        raise StoreUnavailable("the connection was lost", reason="away")
+
+    monkeypatch.setattr(store, "commit", lose_the_answer)
+    assert bench.process(SSHD, SSHD).events == 2
+    assert (bench.refused, len(bench.events())) == ([], 2)
+    assert [event.id for event in bench.ring.wait(Place(0, 0), 0).events] == [1, 2]
+
+
 def test_stopping_ends_the_waiting_and_stores_nothing(bench, store, monkeypatch):
     unavailable_for(store, monkeypatch, 10**9)
     bench.give_up_after = 3
