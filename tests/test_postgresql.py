@@ -75,6 +75,8 @@ def test_a_server_that_crashed_and_came_back_goes_on_with_nothing_lost_or_double
         assert error.value.reason == "away"
         with pytest.raises(StoreUnavailable):
             store.last_id()
+        with pytest.raises(StoreUnavailable), store.database.writing(busy_ms=1):
+            pass
     finally:
         postgresql.start()
     assert store.commit([row("during")], [Move(stream, 1, 7, 14, b"f", 1, 0, 1, 0)]) == 2

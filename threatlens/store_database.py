@@ -89,10 +89,16 @@ class Database:
         #: The table that knows the highest number that a table has ever given.
         self.sequences = "written" if self.is_postgresql else "sqlite_sequence"
         self._holder: Connection | None = None
+        self._away: StoreUnavailable | None = None
 
     @contextmanager
     def writing(self, *, busy_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Connection]:
-        """One write transaction; raises StoreUnavailable when the database is busy (for busy_ms), full or away."""
+        """One write transaction; raises StoreUnavailable when the database is busy (for busy_ms), full or away.
+
+        Who cannot wait that long does not try to reach a server that others have just found away.
+        """
+        if self._away is not None and busy_ms < BUSY_TIMEOUT_MS:
+            raise StoreUnavailable(str(self._away), reason=self._away.reason)
         try:
             with (
                 self.engine.connect().execution_options(writer=True, busy_ms=busy_ms) as connection,
@@ -100,8 +106,9 @@ class Database:
                 connection.begin(),
             ):
                 yield connection
+            self._away = None
         except (OperationalError, PoolTimeout) as error:
-            raise unavailable(error) from error
+            raise self._noted(unavailable(error)) from error
         except DatabaseError as error:
             # A file that is no database any more is away, not a mistake of the statement.
             if "malformed" in str(error) or "not a database" in str(error) or error.connection_invalidated:
@@ -118,13 +125,19 @@ class Database:
                 connection.begin(),
             ):
                 yield connection
+            self._away = None
         except DBAPIError as error:
             if "interrupted" in str(error.orig) or _sqlstate(error.orig) == CANCELED:
                 msg = f"the query took longer than {timeout_s:g} seconds; narrow the time range or the filter"
                 raise QueryTimeout(msg) from error
-            raise unavailable(error) from error
+            raise self._noted(unavailable(error)) from error
         except PoolTimeout as error:
             raise unavailable(error) from error
+
+    def _noted(self, error: StoreUnavailable) -> StoreUnavailable:
+        """Remember, until somebody reaches it again, that the server is away: trying to takes seconds."""
+        self._away = error if self.is_postgresql and error.reason == "away" else None
+        return error
 
     @contextmanager
     def _patience(self, connection: Connection, busy_ms: int) -> Iterator[None]:

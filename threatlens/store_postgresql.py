@@ -40,7 +40,7 @@ def connect_postgresql(database_url: str) -> Engine:
         driver_url(database_url),
         connect_args={
             "application_name": "threatlens",
-            "connect_timeout": 5,
+            "connect_timeout": 2,
             "keepalives_idle": 20,
             "keepalives_interval": 5,
             "keepalives_count": 3,
