@@ -12,6 +12,7 @@ from threatlens.errors import ThreatLensError
 from threatlens.settings import load_settings, prepare_data_folder
 from threatlens.store_schema import has_admin, migrate, no_admin_words
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until gunicorn has handlers of its own: a kill is always safe
 try:
     _settings = load_settings(os.environ)
 except ThreatLensError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import signal
 import socket
 import sys
 import time
@@ -70,6 +71,8 @@ def serve(host: str | None, port: int | None, threads: int | None, demo: bool) -
     from threatlens.settings import PROJECT, prepare_data_folder
     from threatlens.store_schema import has_admin, migrate, no_admin_words
 
+    # Until gunicorn listens, Ctrl-C ends us as a kill does: an exception can be lost where Python ignores them.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     changes = {"host": host, "port": port, "threads": threads, "demo": demo or None}
     settings = dataclasses.replace(_settings(), **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
     prepare_data_folder(settings)
