@@ -292,13 +292,14 @@ def test_lock_files_hold_the_pinned_versions_with_hashes_and_nothing_else(name: 
     assert unlike == [], "a lock file names no index and holds nothing without a hash"
 
 
-def test_whatever_runs_needs_is_pinned_with_it() -> None:
-    """A run without the tools of development has hashes for all that it installs, or installs nothing."""
-    names = {each.partition("==")[0] for each in pinned("requirements.txt")}
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_whatever_is_pinned_needs_is_pinned_with_it(name: str) -> None:
+    """There are hashes for all that is installed, or nothing is installed."""
+    names = {each.partition("==")[0] for each in pinned(name)}
     needed = {
         re.sub(r"[-_.]+", "-", wanted.name).lower()
-        for name in names
-        for wanted in map(Requirement, distribution(name).requires or ())
+        for each in names
+        for wanted in map(Requirement, distribution(each).requires or ())
         if wanted.marker is None or wanted.marker.evaluate({"extra": ""})
     }
     assert needed - names == set()
