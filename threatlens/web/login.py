@@ -24,6 +24,7 @@ from threatlens.web.security_headers import SAFE_METHODS
 
 WRONG = "The name or the password is not right."
 MAX_FIELD = 1_000  # characters; what is longer is no name and no password
+NOBODY = 0  # the id of no account
 
 blueprint = Blueprint("login", __name__)
 
@@ -114,12 +115,13 @@ def try_password(user: User | None, password: str, *, action: str) -> int | None
     """None: it is right. Else 0, or the seconds to wait before the next try. Everything is written down."""
     found, address, now = services(), client_address(), now_us()
     name = user.name if user is not None else request.form.get("name", "")[:100]
-    known = user is not None and found.store.is_known_address(user.id, address, now)
+    user_id = user.id if user is not None else NOBODY  # whom nobody knows is asked about as often: it takes as long
+    known = found.store.is_known_address(user_id, address, now)
     keys = keys_for(name.casefold(), address, known=known)
     wait = found.limits.begin(keys)
     if wait > 0:
         return max(1, math.ceil(wait))
-    kept = found.store.password_of(user.id) if user is not None else None
+    kept = found.store.password_of(user_id) or None
     right = found.passwords.matches(kept, password)
     if right and user is not None and user.enabled:
         found.limits.succeeded(keys)
