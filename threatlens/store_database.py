@@ -121,8 +121,8 @@ class Database:
         try:
             with (
                 self.engine.connect().execution_options(timeout_ms=int(timeout_s * 1000)) as connection,
-                self._limit(connection, timeout_s),
                 connection.begin(),
+                self._limit(connection, timeout_s),
             ):
                 yield connection
             self._away = None
