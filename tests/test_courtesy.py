@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from threatlens.courtesy import ASIDE_S, LONGEST_S, WORK_S, Courtesy
+from threatlens.courtesy import ASIDE_S, LONGEST_S, VISIT_S, WORK_S, Courtesy
 
 
 class Time:
@@ -57,3 +57,19 @@ def test_a_download_is_given_way_to_at_its_beginning_only() -> None:
         give_way()
         time.now_s += 0.001
     assert time.slept_s <= LONGEST_S + ASIDE_S
+
+
+def test_somebody_who_has_just_looked_is_expected_again() -> None:
+    time = Time()
+    courtesy = Courtesy(lambda: time.now_s, time.sleep)
+    assert not courtesy.is_visited
+    courtesy.come()
+    time.now_s += 60
+    assert courtesy.is_visited
+    courtesy.go()
+    assert not courtesy.is_visited
+    courtesy.come()
+    courtesy.go()
+    assert courtesy.is_visited
+    time.now_s += VISIT_S
+    assert not courtesy.is_visited

@@ -13,8 +13,12 @@ from collections.abc import Callable
 #: Seconds for which one request is given way to: a page, not a download.
 LONGEST_S = 0.25
 #: Seconds that a worker stands aside at most, and works before it does so again: the backlog goes on whatever happens.
-ASIDE_S, WORK_S = 0.030, 0.010
+ASIDE_S, WORK_S = 0.040, 0.005
 _NAP_S = 0.001
+#: Seconds after a request in which the next one is likely.
+VISIT_S = 1.0
+#: Lines of a batch, each a transaction of its own, while somebody is looking.
+PIECE_LINES = 500
 
 
 def go_on() -> None:
@@ -41,6 +45,11 @@ class Courtesy:
         """It is answered."""
         with self._lock:
             self.guests -= 1
+
+    @property
+    def is_visited(self) -> bool:
+        """Whether somebody is looking: work is best done in small pieces now."""
+        return self.guests > 0 or self.clock() < self.until_s - LONGEST_S + VISIT_S
 
     def worker(self) -> Callable[[], None]:
         """For one thread: to be called every millisecond of work; returns when it may go on."""

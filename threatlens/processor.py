@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from threatlens.analyzers.heuristic import category, severity
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
-from threatlens.courtesy import Courtesy
+from threatlens.courtesy import PIECE_LINES, Courtesy
 from threatlens.decoders import PARTS, SEVERAL, SourceDecoder
 from threatlens.detection import Detector, Item, Verdict, updates
 from threatlens.errors import NotOurs, StoreUnavailable
@@ -116,8 +116,8 @@ class QueueProcessor:
         self._notifications = notifications
         self._detector = detector
         self._guard = guard
-        courtesy = courtesy or Courtesy()
-        self._give_way_reading, self._give_way_storing = courtesy.worker(), courtesy.worker()
+        self._courtesy = courtesy or Courtesy()
+        self._give_way_reading, self._give_way_storing = self._courtesy.worker(), self._courtesy.worker()
         self._habits = habits
         self._detecting = threading.Lock()  # dead letters are replayed by another thread
         self._wall = wall
@@ -159,7 +159,7 @@ class QueueProcessor:
     def prepare(self, stopped: Callable[[float], bool]) -> None:
         """Decode batches until `stopped(0)`; stopped(s) waits s seconds or until stopping, and says whether we are."""
         while not stopped(0):
-            entries = self._queue.take(self.batch_lines, timeout_s=0.5)
+            entries = self._queue.take(PIECE_LINES if self._courtesy.is_visited else self.batch_lines, timeout_s=0.5)
             self.state.taken += len(entries)
             prepared = self._prepare_patiently(entries, stopped) if entries else None
             while prepared is not None and not stopped(0):
@@ -174,7 +174,7 @@ class QueueProcessor:
             with contextlib.suppress(Empty):
                 prepared = self._prepared.get(timeout=0.5)
                 with contextlib.suppress(Empty):  # behind a backlog: one transaction for all that is ready
-                    while True:
+                    while not self._courtesy.is_visited:
                         prepared.add(self._prepared.get_nowait())
                 taken = len(prepared.entries)
                 self._finish(prepared, stopped)
