@@ -131,6 +131,11 @@ def test_the_most_frequent_addresses_come_with_their_outcomes(many):
         assert {address: rest for address, *rest in found} == {key: list(value) for key, value in expected.items()}
         assert [row[1] for row in found] == sorted((row[1] for row in found), reverse=True)
     assert len(store.top_addresses(start_us=0, limit=1)) == 1
+    for limits in ((3, 50), (50, 1)):
+        assert store.busiest_addresses(start_us=start, category="web", limits=limits) == (
+            store.top_addresses(start_us=start, limit=limits[0]),
+            store.top_addresses(start_us=start, category="web", limit=limits[1]),
+        )
 
 
 @pytest.mark.parametrize("first", [1, 10, 10_000])

@@ -58,6 +58,8 @@ class TemplateView:
     source: str
 
 
+#: (address, events, failures, successes)
+Busy = tuple[str, int, int, int]
 #: (raw line, format) -> what the line says.
 Decode = Callable[[str, str], Decoded]
 
@@ -203,7 +205,7 @@ class EventReading:
 
     def top_addresses(
         self, *, start_us: int, end_us: int | None = None, category: str | None = None, limit: int = 10
-    ) -> list[tuple[str, int, int, int]]:
+    ) -> list[Busy]:
         """The busiest source addresses: (address, events, failures, successes); from whole slots of ten minutes."""
         last = None if end_us is None else (end_us - 1) // SLOT_US
         wanted = (
@@ -227,6 +229,43 @@ class EventReading:
                 (*values, limit),
             )
             return [(str(address), int(n), int(failed), int(good)) for address, n, failed, good in rows]
+
+    def busiest_addresses(
+        self, *, start_us: int, category: str, limits: tuple[int, int]
+    ) -> tuple[list[Busy], list[Busy]]:
+        """The same since then, of all categories and of this one: one pass for both lists, so many of each."""
+        parts: list[str] = []
+        values: list[Any] = []
+        with self.database.reading() as connection:
+            query = "SELECT id FROM names WHERE kind = 'category' AND name = ?"
+            number = connection.exec_driver_sql(query, (category,)).scalar() or 0
+            for (table, column), low, high in spans(
+                start_us // SLOT_US, None, ("address_days", "day"), ("address_slots", "slot"), 144
+            ):
+                sums = ", ".join(
+                    f"sum({name}) AS {name}, sum(CASE WHEN category_id = ? THEN {name} ELSE 0 END) AS of_{name}"
+                    for name in ("n", "failures", "successes")
+                )
+                parts.append(
+                    f"SELECT source_ip, {sums} FROM {table} WHERE {column} BETWEEN ? AND ? GROUP BY +source_ip"
+                )
+                values += [number, number, number, low, high]
+            rows = connection.exec_driver_sql(
+                "WITH each AS MATERIALIZED (SELECT source_ip, sum(n) AS n, sum(failures) AS failures,"
+                " sum(successes) AS successes, sum(of_n) AS of_n, sum(of_failures) AS of_failures,"
+                f" sum(of_successes) AS of_successes FROM ({' UNION ALL '.join(parts)}) AS parts GROUP BY source_ip)"
+                " SELECT 0, source_ip, n, failures, successes"
+                " FROM (SELECT * FROM each ORDER BY n DESC, source_ip LIMIT ?) AS whole UNION ALL"
+                " SELECT 1, source_ip, of_n, of_failures, of_successes"
+                " FROM (SELECT * FROM each WHERE of_n > 0 ORDER BY of_n DESC, source_ip LIMIT ?) AS part",
+                (*values, *limits),
+            ).all()
+        found: tuple[list[Busy], list[Busy]] = [], []
+        for which, address, n, failed, good in rows:
+            found[which].append((str(address), int(n), int(failed), int(good)))
+        for each in found:
+            each.sort(key=lambda busy: (-busy[1], busy[0]))
+        return found
 
     # -- shapes
 

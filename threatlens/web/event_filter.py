@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import url_for
+from flask import g, url_for
 from werkzeug.datastructures import MultiDict
 
 from threatlens.errors import QueryError
@@ -43,6 +43,8 @@ TURNS = {
     "severity": ("severity", "-severity", ""),
     **{name: (name, "-" + name, "") for name in ("source", "category", "source.ip", "user.name")},
 }
+#: What stands in a query as it is (https://url.spec.whatwg.org/#percent-encoded-bytes).
+SAFE = "!$'()*,/:;?@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,10 @@ class View:
 
     def url(self, **changes: Any) -> str:
         """This view with some things changed; None takes one away."""
-        return url_for("events.index", **_without_none({**self.params, **changes}))
+        if "events_url" not in g:  # a page has a hundred of these
+            g.events_url = url_for("events.index")
+        asked = urlencode(_without_none({**self.params, **changes}), doseq=True, safe=SAFE)  # as url_for writes it
+        return f"{g.events_url}?{asked}" if asked else str(g.events_url)
 
     def compare_url(self, other: str | None = None) -> str:
         """This view beside another time: one of threatlens.web.comparison.WITH."""

@@ -80,7 +80,7 @@ def overview(range_name: str) -> Overview:
     where = EventFilter(start_us=since)
     counts = store.counts(where)
     sources = store.sources()
-    logins = store.top_addresses(start_us=since, category="authentication", limit=50)
+    busiest, logins = store.busiest_addresses(start_us=since, category="authentication", limits=(8, 50))
     known = {knock[0]: knock for knock in logins}
     bars, highest = histogram_bars(where, now - seconds * 1_000_000, now, BARS[range_name])
     engine = services().engine_status()
@@ -104,9 +104,7 @@ def overview(range_name: str) -> Overview:
         targets=store.top_targets(since, limit=TARGETS),
         bars=bars,
         highest=highest,
-        knocks=tuple(
-            (knock, verdict(knock, known.get(knock[0]))) for knock in store.top_addresses(start_us=since, limit=8)
-        ),
+        knocks=tuple((knock, verdict(knock, known.get(knock[0]))) for knock in busiest),
         sources=sources,
         hours=store.hours_of_sources(now),
     )
