@@ -320,3 +320,25 @@ def test_an_old_link_target_is_finished_after_a_restart(bench: Bench) -> None:
     assert sorted(bench.read()) == [b"rest of one", b"two"]
     bench.write("targets/1", b"late\n")
     assert bench.read() == [b"late"]
+
+
+def test_a_file_that_lives_only_during_a_long_look_is_read(make_bench) -> None:
+    bench = make_bench(use_inotify=True)
+    bench.source("*.log", polling_interval=3600.0)
+    for name in "abcd":
+        bench.write(f"{name}.log", name.encode() + b"\n")
+    create, seen = bench.store.create, []
+
+    def slowly(*args: object, **more: object) -> int:
+        seen.append(more["path"])
+        bench.pass_time(1.0)
+        if len(seen) == 1:
+            bench.write("short.log", b"short\n")
+        elif len(seen) == 3:
+            (bench.root / "short.log").unlink()
+        return create(*args, **more)
+
+    bench.store.create = slowly
+    bench.monitor.step(0)
+    bench.commit()
+    assert sorted(bench.store.lines) == [b"a", b"b", b"c", b"d", b"short"]

@@ -63,6 +63,7 @@ class Discovery(Reader):
         self.ours: set[Key] = set()  # files of a source although no pattern names them
         self.held = HeldFiles(self.table)
         self.losses = LossWatch(clock, wall)
+        self.between: Callable[[], None] = lambda: None  # called now and then in a long search
 
     def reconsider(self, stream: Stream) -> None:
         for judged in self.judged.values():
@@ -76,6 +77,16 @@ class Discovery(Reader):
         if stream.source is not None:
             stream.source.streams.discard(stream)
         self.reconsider(stream)
+
+    def search_rests(self, source: FollowedSource) -> None:
+        """After a start: what happened to the streams whose files are gone?"""
+        families: dict[str, set[str]] = {}
+        for stream in self.table.by_id.values():
+            if stream.source is source and not stream.listed:
+                folder, name = os.path.split(stream.path)
+                families.setdefault(folder, set()).add(family(name))
+        for folder, names in families.items():
+            self.search_siblings(source, folder, names)
 
     def search_siblings(self, source: FollowedSource, folder: str, families: set[str]) -> None:
         """Look for what carries on streams of these name families that have lost their files."""
@@ -92,6 +103,7 @@ class Discovery(Reader):
             key = (status.st_dev, status.st_ino)
             if key in self.table.by_key or not status.st_size:
                 continue
+            self.between()
             with contextlib.suppress(StoreUnavailable):  # then it is kept open and judged later
                 if self.book.away is None:
                     self.judge(source, path, path, status, only_known=True)

@@ -18,7 +18,7 @@ from threatlens.event import SourceStatus
 from threatlens.sources.base import Emit, LogSourceConfig, OpenLines, StreamBook
 from threatlens.sources.follower import Follower
 from threatlens.sources.losses import Noticed
-from threatlens.sources.paths import Listing, display, explain, family, listings, looks_rotated, require_regular
+from threatlens.sources.paths import display, explain, listings, looks_rotated, original_first, require_regular
 from threatlens.sources.reader import order
 from threatlens.sources.source import FollowedSource
 from threatlens.sources.stream import Limits, Stream
@@ -35,6 +35,7 @@ _REFUSED_WAIT_S = 0.05  # until an entry that was not taken is offered again
 _AWAY_WAIT_S = 0.5  # at most, until the database is asked again
 _LOOK_SHARE_WATCHED = 0.02  # of the time may go into looking, where inotify reports changes anyway
 _LOOK_SHARE = 0.2
+_NOTICE_S = 0.1  # in a long look, until new files are looked for
 _MANY_MOVES = 10_000
 Arguments = TypeVarTuple("Arguments")
 Unjudged = tuple[str, str, os.stat_result]  # (as configured, resolved, status)
@@ -71,6 +72,8 @@ class LogFileMonitor:
             quiet_s=quiet_s,
             max_open=max_open or default_open_limit(),
         )
+        self._follower.between = self._notice
+        self._noticed_s = 0.0  # clock
         self._sources: dict[int, FollowedSource] = {}
         self._watcher = Watcher(use_inotify=use_inotify)
         self._loaded = False
@@ -222,7 +225,7 @@ class LogFileMonitor:
 
     def _look(self, *, everything: bool) -> None:
         """Look at every source that is due, and at what has been touched since."""
-        now = self._clock()
+        now = self._noticed_s = self._clock()
         due = [s for s in self._sources.values() if s.config.enabled and (everything or s.next_look <= now)]
         unjudged: list[tuple[FollowedSource, list[Unjudged]]] = []
         if due and self._loaded:
@@ -232,13 +235,22 @@ class LogFileMonitor:
             self._supervised(source, "", self._look_at, source, files)
             unjudged.append((source, files))
         for source, files in unjudged:
-            for shown, real, status in sorted(files, key=_original_first):
+            for shown, real, status in sorted(files, key=original_first):
                 self._supervised(source, shown, self._judge, source, (shown, real, status))
+                self._notice()
             self._supervised(source, "", self._after_look, source)
             self._next_look(source, now)
         if due:
             self._watch()
         self._look_at_touched()
+
+    def _notice(self) -> None:
+        """In the middle of a long look: what has appeared meanwhile may be gone before it ends."""
+        if self._clock() - self._noticed_s > _NOTICE_S:
+            self._by_folder = self._folders()
+            self._take_events()
+            self._look_at_touched()
+            self._noticed_s = self._clock()
 
     def _next_look(self, source: FollowedSource, started: float) -> None:
         now = self._clock()
@@ -288,7 +300,7 @@ class LogFileMonitor:
                 continue
             source.folders.add(folder)
             self._watcher.add(folder)  # before its files are listed, so that none slips through
-            for name in [listing.pattern] if listing.literal else _names(folder, listing):
+            for name in listing.names(folder):
                 shown = os.path.join(listing.folder, name)
                 quiet = not listing.literal and not source.config.path.endswith(listing.pattern)
                 self._supervised(source, shown, self._file, source, (shown, folder, name), unjudged, quiet)
@@ -344,29 +356,21 @@ class LogFileMonitor:
         self._supervised(source, "", follower.look_for_losses, source)
         if not source.looked and self._loaded:
             source.looked = True
-            self._search_rests(source)
+            follower.search_rests(source)
         source.recount()
-
-    def _search_rests(self, source: FollowedSource) -> None:
-        """After a start: what happened to the streams whose files are gone?"""
-        families: dict[str, set[str]] = {}
-        for stream in self._follower.table.by_id.values():
-            if stream.source is source and not stream.listed:
-                folder, name = os.path.split(stream.path)
-                families.setdefault(folder, set()).add(family(name))
-        for folder, names in families.items():
-            self._follower.search_siblings(source, folder, names)
 
     # -- what inotify says
 
-    def _watch(self) -> None:
+    def _folders(self) -> dict[str, list[tuple[FollowedSource, str]]]:
         by_folder: dict[str, list[tuple[FollowedSource, str]]] = {}
-        wanted: set[str] = set()
         for source in self._sources.values():
-            wanted |= source.folders
             for listing in source.listings:
                 by_folder.setdefault(os.path.realpath(listing.folder), []).append((source, listing.folder))
-        self._by_folder = by_folder
+        return by_folder
+
+    def _watch(self) -> None:
+        self._by_folder = self._folders()
+        wanted = {folder for source in self._sources.values() for folder in source.folders}
         fresh = {folder for folder in wanted if not self._watcher.watches(folder) and self._watcher.add(folder)}
         self._watcher.keep_only(wanted)
         for source in self._sources.values():
@@ -487,13 +491,3 @@ class LogFileMonitor:
 
     def _publish(self) -> None:
         self._statuses = tuple((s.status(), s.status(waiting=True)) for s in self._sources.values())
-
-
-def _original_first(file: Unjudged) -> tuple[bool, int]:
-    """Files under their own name before rotated ones, which may be copies of them; then the oldest first."""
-    return looks_rotated(os.path.basename(file[0])), file[2].st_mtime_ns
-
-
-def _names(folder: str, listing: Listing) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if listing.matches(e.name))

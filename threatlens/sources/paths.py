@@ -80,6 +80,18 @@ class Listing(NamedTuple):
             return False
         return _compiled(self.pattern).match(name) is not None
 
+    def names(self, folder: str) -> list[str]:
+        """The names in this folder, which ours leads to, that belong to the source."""
+        if self.literal:
+            return [self.pattern]
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if self.matches(e.name))
+
+
+def original_first(file: tuple[str, str, os.stat_result]) -> tuple[bool, int]:
+    """Files under their own name before rotated ones, which may be copies of them; then the oldest first."""
+    return looks_rotated(os.path.basename(file[0])), file[2].st_mtime_ns
+
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> re.Pattern[str]:
