@@ -28,7 +28,8 @@ def client(admin_client: Any) -> Any:
 @pytest.fixture
 def filler(services: Any) -> Filler:
     filler = Filler(services.store)
-    filler.clock = iter(range(now_us() - 600_000_000, 10**18, 1_000_000))  # type: ignore[assignment]
+    minute = now_us() // 60_000_000 - 10  # a whole one, so that ten lines lie in one bar
+    filler.clock = iter(range(minute * 60_000_000, 10**18, 1_000_000))  # type: ignore[assignment]
     return filler
 
 
