@@ -134,12 +134,12 @@ def _open_macos(line: str, clock: Clock) -> Opened | None:
     found = _MACOS(line)
     if found is None:
         return None
-    time, level, pid, program, host, syslog_program, syslog_pid, library, logger, message = found.groups()
+    time, level, pid, program, host, syslog_program, syslog_pid, image, logger, message = found.groups()
     program, pid = program or syslog_program, pid or syslog_pid
     fields: Fields = {"process.name": program, "process.pid": int(pid)}
     if level:
         fields["log.level"] = LEVELS.get(level, {"Default": "info", "Fault": "critical"}.get(level, level.lower()))
-    for name, value in (("host.name", host), ("macos.library", library), ("log.logger", logger)):
+    for name, value in (("host.name", host), ("macos.image", image), ("log.logger", logger)):
         if value:
             fields[name] = value
     return "macos.unified", *clock.iso(time), program, message, fields
