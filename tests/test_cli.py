@@ -53,6 +53,17 @@ def test_decode_prints_one_object_a_record(tmp_path, log):
     assert not (tmp_path / "d").exists()
 
 
+def test_flask_knows_the_commands_too_and_starts_nothing_for_them(tmp_path, log):
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "threatlens", "decode", "--year", "2025", str(log)]
+    result = subprocess.run(
+        command, cwd=PROJECT, env=dict(os.environ, THREATLENS_DATA=str(tmp_path / "d")), capture_output=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert len(result.stdout.splitlines()) == 3
+    assert not (tmp_path / "d").exists()
+
+
 def test_decode_reads_gzip_and_survives_a_closed_pipe(tmp_path):
     packed = tmp_path / "log.gz"
     packed.write_bytes(gzip.compress(LINES.encode() * 5_000))
