@@ -233,6 +233,8 @@ REQUIREMENTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("web/test_vendored_files.py", "test_every_vendored_file_has_the_hash_that_its_readme_says"),
         ("test_scripts.py", "test_lock_files_hold_the_pinned_versions_with_hashes_and_nothing_else"),
         ("test_scripts.py", "test_whatever_is_pinned_needs_is_pinned_with_it"),
+        ("test_scripts.py", "test_the_list_of_components_covers_whatever_is_pinned_with_licences_and_who_needs_it"),
+        ("test_scripts.py", "test_an_audit_says_when_nobody_could_be_asked"),
     ),
     "R46": (RAW, (NGINX, "test_a_request_that_two_servers_could_read_differently_is_refused")),
     "R47": (

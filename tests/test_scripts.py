@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,8 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = ("bootstrap", "server", "test", "lint", "lock", "audit", "bench")
-COMMANDS = ("sh", "bash", "env", "cat", "cmp", "cp", "dirname", "grep", "id", "mkdir", "rm", "timeout")
+SCRIPTS = ("bootstrap", "server", "test", "lint", "lock", "sbom", "audit", "bench")
+COMMANDS = ("sh", "bash", "env", "cat", "cmp", "cp", "dirname", "grep", "id", "mkdir", "mktemp", "rm", "timeout")
 
 # A stand-in for an interpreter: it notes how it was called, and "makes" environments that hold itself.
 # Only the lock of script/bootstrap is run by a real Python.
@@ -271,6 +272,11 @@ def test_a_fresh_clone_gets_a_working_environment(project: Project) -> None:
     assert answer.stdout.strip() == str(project.root / ".venv")
 
 
+def normal(name: str) -> str:
+    """A package's name as indexes write it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def pinned(name: str) -> set[str]:
     """What a requirements file pins, with what it includes; names as indexes write them."""
     found: set[str] = set()
@@ -278,7 +284,7 @@ def pinned(name: str) -> set[str]:
         if line.startswith("-r "):
             found |= pinned(line[3:].strip())
         elif match := re.match(r"([A-Za-z0-9._-]+)==([^\s;#]+)", line):
-            found.add(f"{re.sub(r'[-_.]+', '-', match[1]).lower()}=={match[2]}")
+            found.add(f"{normal(match[1])}=={match[2]}")
     return found
 
 
@@ -297,12 +303,64 @@ def test_whatever_is_pinned_needs_is_pinned_with_it(name: str) -> None:
     """There are hashes for all that is installed, or nothing is installed."""
     names = {each.partition("==")[0] for each in pinned(name)}
     needed = {
-        re.sub(r"[-_.]+", "-", wanted.name).lower()
+        normal(wanted.name)
         for each in names
         for wanted in map(Requirement, distribution(each).requires or ())
         if wanted.marker is None or wanted.marker.evaluate({"extra": ""})
     }
     assert needed - names == set()
+
+
+def test_the_list_of_components_covers_whatever_is_pinned_with_licences_and_who_needs_it() -> None:
+    text = (ROOT / "sbom.cdx.json").read_text(encoding="utf-8")
+    listed = json.loads(text)
+
+    components = listed["components"]
+    refs = {each["bom-ref"]: f"{normal(each['name'])}=={each['version']}" for each in components}
+    assert listed["bomFormat"] == "CycloneDX"
+    assert set(refs.values()) == pinned("requirements.lock"), "run script/sbom"
+    assert {each["purl"] for each in components} == {
+        f"pkg:pypi/{normal(each['name'])}@{each['version']}" for each in components
+    }
+    needed = {each["ref"]: set(each.get("dependsOn", ())) for each in listed["dependencies"]}
+    for ref, name in refs.items():
+        wanted = {
+            normal(one.name)
+            for one in map(Requirement, distribution(name.partition("==")[0]).requires or ())
+            if one.marker is None or one.marker.evaluate({"extra": ""})
+        }
+        assert wanted <= {refs[one].partition("==")[0] for one in needed[ref]}, name
+    unlicensed = {each["name"] for each in components if not each.get("licenses")}
+    assert unlicensed <= {"ahocorasick_rs"}, "its file of metadata names none; its licence is Apache-2.0"
+    assert "file:" not in text
+
+
+@pytest.mark.parametrize(
+    ("pip", "says", "exits", "status", "told"),
+    [
+        (0, "", 0, 0, ""),
+        (0, "flask 1 GHSA-1 2", 1, 1, ""),
+        (0, "", 1, 3, "the advisories could not be asked (the reason is above): nothing is known about 2 pinned"),
+        (1, "", 0, 3, "pip-audit could not be installed: nothing was asked"),
+    ],
+)
+def test_an_audit_says_when_nobody_could_be_asked(
+    project: Project, pip: int, says: str, exits: int, status: int, told: str
+) -> None:
+    stand_in = f"""#!/bin/sh
+case "$2" in
+venv) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+pip) exit {pip} ;;
+pip_audit) printf '%s' '{says}'; exit {exits} ;;
+esac
+"""
+    project.command("python3", stand_in)
+
+    found, out, err = project.run("script/audit")
+
+    assert (found, out.strip()) == (status, says)
+    assert told in err
+    assert bool(told) == bool(err)
 
 
 @pytest.mark.parametrize("script", [*(f"script/{name}" for name in SCRIPTS), ".ci/run"])
