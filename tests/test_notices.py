@@ -71,7 +71,7 @@ class Bench:
         class Receiver:
             name = channel
 
-            def send(self, message):
+            def send(self, message, room):
                 bench.may_die()
                 bench.got.append(message)
                 bench.may_die()

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
+import os
+import signal
+import socket
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -18,6 +23,7 @@ from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.notifications import GIVE_UP_US, Happening, NotificationManager, after_quiet, within
 from threatlens.notifications_arrived import Arrivals
 from threatlens.processor import QueueProcessor
+from threatlens.receiving import receive_into
 from threatlens.sources.base import LogSourceConfig
 
 S = 1_000_000
@@ -29,7 +35,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.got: list[tuple[str, object]] = []
-        self.errors: list[ChannelError | None] = []
+        self.errors: list[ChannelError | Callable[[memoryview], ChannelError] | None] = []
         self.hold: dict[str, threading.Event] = {}
 
     def build(self, channel, _client):
@@ -38,13 +44,13 @@ class Receiver:
         class Built:
             name = channel.name
 
-            def send(self, message):
+            def send(self, message, room):
                 if channel.name in receiver.hold:
                     receiver.hold[channel.name].wait(20)
                 error = receiver.errors.pop(0) if receiver.errors else None
                 receiver.got.append((channel.name, message))
                 if error is not None:
-                    raise error
+                    raise error(room) if callable(error) else error
                 return Delivery(("> it", "< 200"))
 
         return Built()
@@ -385,7 +391,54 @@ def test_a_crash_once_the_answer_is_in_the_file_repeats_nothing(bench, monkeypat
 
     assert len(bench.receiver.got) == 2
     assert [row.status for row in bench.history()] == ["sent", "sent"]
-    assert (tmp_path / "arrived").read_bytes() == b"", "what is noted is not kept"
+    assert not (tmp_path / "arrived").read_bytes().strip(b"\0told"), "what is noted is not kept"
+
+
+def test_an_answer_is_noted_before_this_process_can_do_anything_about_it(tmp_path):
+    """A process that is killed as soon as it has received one."""
+    path, key = str(tmp_path / "arrived"), "0123456789abcdef" * 2
+    arrivals = Arrivals(path)
+    arrivals.settle()
+    room = arrivals.begin(key)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = os.fork()
+        if process == 0:
+            receive_into(ours, room, 20)
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert Arrivals(path).before() == [], "it is on its way, and nobody knows whether it arrived"
+        theirs.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        os.waitpid(process, 0)
+
+    assert Arrivals(path).before() == [(key, "HTTP/1.1 204")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [(b"HTTP/1.1 200 OK\r\n", 1), (b"250 queued\r\n", 1), (b"HTTP/1.1 500", 2), (b"451 later", 2), (b"", 2)],
+)
+def test_whoever_took_a_message_and_fell_silent_is_not_told_twice(bench, answer, told):
+    def broken(room):
+        room[: len(answer)] = answer
+        return ChannelError("no whole answer in time")
+
+    bench.receiver.errors = [broken]
+    bench.happen()
+    bench.send()
+    bench.now += MINUTE
+    bench.send()
+    assert len(bench.receiver.got) == told
+    assert [row.status for row in bench.history()] == ["sent"]
+
+
+def test_a_full_disk_leaves_the_notes_in_memory(bench, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("threatlens.notifications_arrived.os.pwrite", full)
+    bench.again(Arrivals(str(tmp_path / "arrived")))
+    bench.happen()
+    assert bench.send() == 1
 
 
 def test_a_database_that_cannot_note_what_arrived_sends_it_to_nobody_twice(bench, monkeypatch):

@@ -341,18 +341,22 @@ def ticking(step_s: float = 0.5) -> Callable[[], float]:
         ),
     ],
 )
-def test_an_answer_that_trickles_ends_at_the_deadline(receiver: Receiver, answer: Callable[[], Any]) -> None:
+@pytest.mark.parametrize("room", [None, memoryview(bytearray(224))])
+def test_an_answer_that_trickles_ends_at_the_deadline(
+    receiver: Receiver, answer: Callable[[], Any], room: memoryview | None
+) -> None:
     receiver.answers = [answer()]
 
     with pytest.raises(OutboundError) as caught:
         client(clock=ticking()).request(
-            "GET", f"http://hooks.example:{receiver.port}/", limits=Limits(total_s=10, body_bytes=1 << 40)
+            "GET", f"http://hooks.example:{receiver.port}/", limits=Limits(total_s=10, body_bytes=1 << 40), room=room
         )
 
     assert not caught.value.permanent
 
 
-def test_a_server_that_says_nothing_is_given_up(receiver: Receiver) -> None:
+@pytest.mark.parametrize("room", [None, memoryview(bytearray(224))])
+def test_a_server_that_says_nothing_is_given_up(receiver: Receiver, room: memoryview | None) -> None:
     gate = threading.Event()
 
     def silent() -> Iterator[bytes]:
@@ -361,7 +365,7 @@ def test_a_server_that_says_nothing_is_given_up(receiver: Receiver) -> None:
 
     receiver.answers = [silent()]
     with pytest.raises(OutboundError, match="in time"):
-        client().request("GET", f"http://hooks.example:{receiver.port}/", limits=Limits(total_s=0.2))
+        client().request("GET", f"http://hooks.example:{receiver.port}/", limits=Limits(total_s=0.2), room=room)
     gate.set()
 
 
@@ -448,9 +452,12 @@ def secure(certificate: Path) -> Iterator[Receiver]:
 def test_tls_is_for_the_name_and_the_socket_for_the_checked_address(secure: Receiver, certificate: Path) -> None:
     sender = client(tls=ssl.create_default_context(cafile=str(certificate)))
 
-    answer = sender.request("GET", f"https://hooks.example:{secure.port}/")
+    room = memoryview(bytearray(20))
+
+    answer = sender.request("GET", f"https://hooks.example:{secure.port}/", room=room)
 
     assert answer.body == b"hi"
+    assert bytes(room).startswith(b"HTTP/1.1 200"), "the beginning is where it was asked for"
     assert secure.server_names == ["hooks.example"]
     assert f"host: hooks.example:{secure.port}".encode() in secure.requests[0].lower()
 

@@ -151,7 +151,7 @@ class World:
         class Receiver:
             name = channel.name
 
-            def send(self, message: Any) -> Delivery:
+            def send(self, message: Any, room: Any) -> Delivery:
                 with received.open("a") as file:
                     file.write(message.key + "\n")
                     os.fsync(file.fileno())

@@ -194,8 +194,8 @@ class NotificationManager:
     def channels_with_work(self) -> list[str]:
         """Queue what became due, and name the channels that have something to send and may try."""
         now_us = self._clock_us()
-        if keys := self._arrivals.before():
-            self._store.note_arrived(keys, now_us)
+        if found := self._arrivals.before():
+            self._store.note_arrived(found, now_us)
         self._arrivals.settle()
         self._store.queue_updates(now_us, {each.name: each.max_per_minute for each in self._config().channels})
         due = self._store.has_due(now_us)
@@ -234,19 +234,23 @@ class NotificationManager:
             message = replace(message, attachments=(pdf,))
         if self._answers is not None and due.kind == "incident":  # never stored: who reads the database cannot answer
             message = replace(message, links=self._answers.links(due.id, due.incident_id, due.created_us))
+        room = self._arrivals.begin(due.key)
         try:
-            delivery = self._build(channel, self._client).send(message)
+            transcript = self._build(channel, self._client).send(message, room).transcript
         except (ChannelError, ConfigError) as error:
-            self._failed(channel, due, error)
-            return False
-        arrived = ("\n".join(delivery.transcript), self._clock_us())
-        self._arrivals.add(due.key, *arrived)  # at once: whatever stands between the answer and this is sent twice
+            if isinstance(error, ConfigError) or not self._arrivals.took(due.key):
+                self._failed(channel, due, error)
+                self._arrivals.end(due.key)
+                return False
+            transcript = (*error.transcript, f"(it was taken; then: {error})")
+        arrived = ("\n".join(transcript), self._clock_us())
+        self._arrivals.add(due.key, *arrived)
         self._note(due, message.title, *arrived)
         return True
 
     def _note(self, due: Due, title: str, transcript: str, now_us: int) -> None:
         self._store.mark_sent(due, transcript, now_us)
-        self._arrivals.noted(due.key)
+        self._arrivals.end(due.key)
         self._announce(due, title, "sent", now_us)
 
     def _failed(self, channel: Channel, due: Due, error: ChannelError | ConfigError) -> None:

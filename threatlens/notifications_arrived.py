@@ -1,19 +1,37 @@
-"""Arrivals: which messages have arrived and do not stand in the database as sent yet.
+"""Arrivals: what receivers answered, known from the moment the answer reaches this machine.
 
-The note in the database waits: for another writer, for the disk, for a disk that is full. A line in a file does not, so
-a kill repeats a message only when it strikes in the microseconds between the receiver's answer and that line; and
-while the database is away, what has arrived is not sent again. The file holds keys of messages, one a line; it is
-emptied whenever all of them are noted. A power cut may take it: then the key tells the receiver.
+Every message that is on its way has a place in a file: its key, and room for the beginning of the answer. The file is
+mapped into memory, and the answer is received straight into that room, by the system and not by us. So between the
+answer and its note lies nothing of ours: no wait for the interpreter, a parser or the database. A kill repeats a
+message only if the answer had not reached this machine; a power cut may take the file, then the key tells the receiver.
+
+The map is written by system calls alone, never by us: where the disk is full they fail with an error, we with SIGBUS.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import mmap
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from threading import Lock
 
-KEY = re.compile(r"[0-9a-f]{32}")
+#: A place: the key, and the room behind it.
+KEY_BYTES, PLACE_BYTES = 32, 256
+#: How the answer of somebody begins who took the message: HTTP, SMTP, our own process that speaks for Apprise.
+TAKEN = re.compile(rb"HTTP/1\.[01] 2\d\d|2\d\d[ -]|\{\"delivered\": true|told")
+_KEY = re.compile(rb"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one message's answer is noted."""
+
+    at: int  # in the file; -1: only in memory
+    room: memoryview
 
 
 class Arrivals:
@@ -23,42 +41,95 @@ class Arrivals:
         self._path = path
         self._lock = Lock()
         self._waiting: dict[str, tuple[str, int]] = {}
+        self._places: dict[str, Place] = {}
+        self._free: list[Place] = []
+        self._pages = 0
         self._file = -1
         self._settled = not path
 
-    def before(self) -> list[str]:
-        """The keys that an engine before this one left; `settle` when they are noted."""
+    def before(self) -> list[tuple[str, str]]:
+        """(key, how the answer began) of what arrived by an engine before this one; `settle` when it is noted."""
         if self._settled:
             return []
-        with contextlib.suppress(OSError), open(self._path, encoding="ascii", errors="replace") as file:
-            return [key for line in file if KEY.fullmatch(key := line.rstrip("\n"))]
+        with contextlib.suppress(OSError), open(self._path, "rb") as file:
+            return list(_taken(file.read()))
         return []
+
+    def settle(self) -> None:
+        """All that was there before this process is noted."""
+        if not self._settled:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)  # an engine that is not quite gone may have it mapped
+            self._settled = True
+
+    def begin(self, key: str) -> memoryview:
+        """A message is about to be sent; the room for the beginning of its answer, to be received into."""
+        with self._lock:
+            place = self._places.get(key) or self._place()
+            if place.at >= 0:
+                try:
+                    with open("/dev/zero", "rb", buffering=0) as zeros:
+                        zeros.readinto(place.room)
+                    os.pwrite(self._file, key.encode("ascii"), place.at)
+                except OSError:  # a disk that is full
+                    place = Place(-1, memoryview(bytearray(PLACE_BYTES - KEY_BYTES)))
+            self._places[key] = place
+            return place.room
+
+    def took(self, key: str) -> bool:
+        """Whether the answer in the room of this message says that it was taken."""
+        with self._lock:
+            place = self._places.get(key)
+            return place is not None and TAKEN.match(place.room) is not None
 
     def add(self, key: str, transcript: str, now_us: int) -> None:
         """It has arrived."""
         with self._lock:
             self._waiting[key] = (transcript, now_us)
-            if self._path:
+            place = self._places.get(key)
+            if place is not None and place.at >= 0 and not TAKEN.match(place.room):
                 with contextlib.suppress(OSError):  # a disk that is full: known until this process ends
-                    if self._file < 0:
-                        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-                    os.write(self._file, f"{key}\n".encode("ascii"))
+                    os.pwrite(self._file, b"told", place.at + KEY_BYTES)
 
     def of(self, key: str) -> tuple[str, int] | None:
         """(transcript, when it arrived) of one that is not noted yet."""
         with self._lock:
             return self._waiting.get(key)
 
-    def noted(self, key: str) -> None:
-        """It stands in the database as sent."""
+    def end(self, key: str) -> None:
+        """What became of it stands in the database."""
         with self._lock:
             self._waiting.pop(key, None)
-            if not self._waiting and self._file >= 0:
-                os.ftruncate(self._file, 0)
+            place = self._places.pop(key, None)
+            if place is not None and place.at >= 0:
+                with contextlib.suppress(OSError):
+                    os.pwrite(self._file, bytes(KEY_BYTES), place.at)
+                    self._free.append(place)
 
-    def settle(self) -> None:
-        """All that was there before this process is noted."""
-        if not self._settled:
-            with contextlib.suppress(FileNotFoundError):
-                os.truncate(self._path, 0)
-            self._settled = True
+    def _place(self) -> Place:
+        if not self._free and self._path and self._settled:
+            with contextlib.suppress(OSError):  # a disk that is full
+                self._free += self._page()
+        return self._free.pop() if self._free else Place(-1, memoryview(bytearray(PLACE_BYTES - KEY_BYTES)))
+
+    def _page(self) -> list[Place]:
+        """Places in a new page of the file. It is written before it is mapped, so that the disk has it."""
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        size = mmap.ALLOCATIONGRANULARITY
+        start = self._pages * size
+        if os.pwrite(self._file, bytes(size), start) < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        page = memoryview(mmap.mmap(self._file, size, offset=start))
+        self._pages += 1
+        return [
+            Place(start + at, page[at + KEY_BYTES : at + PLACE_BYTES])
+            for at in range(size - PLACE_BYTES, -1, -PLACE_BYTES)
+        ]
+
+
+def _taken(content: bytes) -> Iterator[tuple[str, str]]:
+    for at in range(0, len(content), PLACE_BYTES):
+        place = content[at : at + PLACE_BYTES]
+        if _KEY.fullmatch(key := place[:KEY_BYTES]) and (taken := TAKEN.match(place, KEY_BYTES)):
+            yield key.decode("ascii"), taken[0].decode("ascii").rstrip(" -")

@@ -26,6 +26,7 @@ from threatlens.durable import put_in_place
 from threatlens.errors import ConfigError, OutboundError
 from threatlens.outbound_apprise import Note, Told, tell
 from threatlens.outbound_urls import Address, Permissions, Target, address_refusal, refusal, take_apart
+from threatlens.receiving import receive_into
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
@@ -99,10 +100,11 @@ class OutboundClient:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         limits: Limits | None = None,
+        room: memoryview | None = None,
     ) -> Answer:
-        """Send one request and read the answer, at most limits.body_bytes of it."""
+        """Send one request and read the answer, at most limits.body_bytes of it. `room` gets its first bytes."""
         limits = limits or Limits()
-        with self._answer(method, url, headers, content, limits) as (status, fields, body):
+        with self._answer(method, url, headers, content, limits, room) as (status, fields, body):
             found = bytearray()
             for chunk in body:
                 found += chunk
@@ -137,20 +139,33 @@ class OutboundClient:
             return Answer(status, fields)
 
     def tell(
-        self, url: str, *, title: str, body: str, kind: str, attachment: tuple[str, str, bytes] | None = None
+        self,
+        url: str,
+        *,
+        title: str,
+        body: str,
+        kind: str,
+        attachment: tuple[str, str, bytes] | None = None,
+        room: memoryview | None = None,
     ) -> Told:
         """Tell a service that Apprise knows, under the same rules; see outbound_apprise.py. Raises nothing."""
-        return tell(url, Note(title, body, kind, attachment), self._permissions())
+        return tell(url, Note(title, body, kind, attachment), self._permissions(), room=room)
 
     @contextlib.contextmanager
     def _answer(
-        self, method: str, url: str, headers: Mapping[str, str] | None, content: bytes | None, limits: Limits
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: bytes | None,
+        limits: Limits,
+        room: memoryview | None = None,
     ) -> Iterator[tuple[int, dict[str, str], Iterator[bytes]]]:
         """Status, headers and body of the last answer; redirects are followed as far as the limits go."""
         deadline = self._clock() + limits.total_s
         request = _Request(method, _target(url), _checked(headers or {}), content)
         for left in range(limits.redirects, -1, -1):
-            network = _CheckedNetwork(self._permissions(), self._resolve, self._clock, deadline, limits.connect_s)
+            network = _CheckedNetwork(self._permissions(), self._resolve, self._clock, deadline, limits.connect_s, room)
             with self._sent(request, network) as (status, fields, body):
                 if not (left and status in _REDIRECTS and fields.get("location")):
                     yield status, fields, body
@@ -192,12 +207,14 @@ class _CheckedNetwork(httpcore.NetworkBackend):
         clock: Callable[[], float],
         deadline: float,
         connect_s: float,
+        room: memoryview | None,
     ) -> None:
         self.permissions = permissions
         self._resolve = resolve
         self._clock = clock
         self._deadline = deadline
         self._connect_s = connect_s
+        self._room = room
         self._backend = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -231,20 +248,41 @@ class _CheckedNetwork(httpcore.NetworkBackend):
 
     def _open(self, address: Address, port: int, until: float) -> httpcore.NetworkStream:
         stream = self._backend.connect_tcp(str(address), port, timeout=_left(until, self._clock))
-        return _TimedStream(stream, self._deadline, self._clock)
+        return _TimedStream(stream, self._deadline, self._clock, self._room)
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A connection on which everything together ends at the deadline, however small the pieces come."""
+    """A connection on which everything together ends at the deadline, however small the pieces come.
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float, clock: Callable[[], float]) -> None:
+    What comes first is received into `room`, until that is full.
+    """
+
+    def __init__(
+        self,
+        stream: httpcore.NetworkStream,
+        deadline: float,
+        clock: Callable[[], float],
+        room: memoryview | None,
+    ) -> None:
         self._stream = stream
         self._deadline = deadline
         self._clock = clock
+        self._room = room or memoryview(b"")  # what is left of it
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         del timeout
-        return self._stream.read(max_bytes, _left(self._deadline, self._clock))
+        left_s = _left(self._deadline, self._clock)
+        if not self._room:
+            return self._stream.read(max_bytes, left_s)
+        room = self._room[:max_bytes]
+        try:
+            n = receive_into(self.get_extra_info("socket"), room, left_s)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout from error
+        except OSError as error:
+            raise httpcore.ReadError from error
+        self._room = self._room[n:]
+        return bytes(room[:n])
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         del timeout
@@ -259,7 +297,7 @@ class _TimedStream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         del timeout
         stream = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline, self._clock))
-        return _TimedStream(stream, self._deadline, self._clock)
+        return _TimedStream(stream, self._deadline, self._clock, self._room)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -8,18 +8,24 @@ on standard input, and what comes back is masked.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import certifi
 
 from threatlens.outbound_urls import Permissions
+from threatlens.receiving import receive_into
 
 TIMEOUT_S = 25
+_SAID_BYTES = 65_536
+_END_S = 2  # for the process to end once it has said everything
 #: The program: it finds our package where we are, whatever folder it is started in.
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from threatlens.outbound_apprise_child import main; main()"
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -46,8 +52,10 @@ class Told:
     transcript: tuple[str, ...]
 
 
-def tell(url: str, note: Note, permissions: Permissions, *, timeout_s: float = TIMEOUT_S) -> Told:
-    """Tell one service, in a process of its own."""
+def tell(
+    url: str, note: Note, permissions: Permissions, *, timeout_s: float = TIMEOUT_S, room: memoryview | None = None
+) -> Told:
+    """Tell one service, in a process of its own. `room` gets the beginning of what that process says of it."""
     name, media, content = note.attachment or ("", "", b"")
     order = {
         "url": url, "title": note.title, "body": note.body, "kind": note.kind,
@@ -55,18 +63,42 @@ def tell(url: str, note: Note, permissions: Permissions, *, timeout_s: float = T
         "file": [name, media, base64.b64encode(content).decode()] if content else None,
     }  # fmt: skip
     command = [sys.executable, "-I", "-B", "-c", PROGRAM, _PACKAGES]
+    ours, theirs = socket.socketpair()
+    with ours, theirs, subprocess.Popen(  # noqa: S603  (our own module; nothing that others wrote is in the command)
+        command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL, env=_environment(), cwd="/"
+    ) as process:  # fmt: skip
+        theirs.close()
+        try:
+            said = _conversation(ours, json.dumps(order).encode(), timeout_s, room or memoryview(b""))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_S)
+        except TimeoutError:
+            return Told(False, "the service gave no whole answer in time", False, 0, ())
+        finally:
+            process.kill()
     try:
-        done = subprocess.run(  # noqa: S603  (our own module; nothing that others wrote is in the command)
-            command, input=json.dumps(order).encode(), capture_output=True, timeout=timeout_s, check=False,
-            env=_environment(), cwd="/",
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return Told(False, "the service gave no whole answer in time", False, 0, ())
-    try:
-        found = json.loads(done.stdout)
+        found = json.loads(said)
         return Told(**{**found, "transcript": tuple(found["transcript"])})
     except (ValueError, LookupError, TypeError):
-        return Told(False, f"the program that tells services ended with {done.returncode}", False, 0, ())
+        return Told(False, f"the program that tells services ended with {process.returncode}", False, 0, ())
+
+
+def _conversation(ours: socket.socket, order: bytes, timeout_s: float, room: memoryview) -> bytes:
+    """Send the order and receive what is said, until there is no more. Raises TimeoutError."""
+    until = time.monotonic() + timeout_s
+    said = b""
+    with contextlib.suppress(ConnectionError, BrokenPipeError):  # it ended early
+        ours.settimeout(timeout_s)
+        ours.sendall(order)
+        ours.shutdown(socket.SHUT_WR)
+        while (left_s := until - time.monotonic()) > 0:
+            into = room[len(said) :] or memoryview(bytearray(_SAID_BYTES))
+            n = receive_into(ours, into, left_s)
+            if n == 0:
+                return said
+            said += into[:n]
+        raise TimeoutError
+    return said
 
 
 def _environment() -> dict[str, str]:

@@ -48,6 +48,7 @@ def main() -> None:
     sys.addaudithook(guard(Permissions(networks, frozenset(order["ports"])), calls, refused))
     result = _told(order, calls, refused)
     json.dump(result, sys.stdout)
+    sys.stdout.flush()  # at once: it is the answer that is noted
 
 
 def guard(
@@ -126,7 +127,7 @@ def _told(order: Mapping[str, Any], calls: list[str], refused: list[str]) -> dic
 def _result(
     delivered: bool, problem: str, *, final: bool = False, status: int = 0, transcript: list[str] | None = None
 ) -> dict[str, Any]:  # fmt: skip
-    return {
+    return {  # "delivered" comes first: notifications_arrived.TAKEN
         "delivered": bool(delivered), "problem": problem[:_CHARACTERS], "final": final, "status": status,
         "transcript": [line[:_CHARACTERS] for line in transcript or []],
     }  # fmt: skip

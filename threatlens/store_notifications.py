@@ -336,14 +336,19 @@ class Outbox:
                 (due.channel, now_us),
             )
 
-    def note_arrived(self, keys: Sequence[str], now_us: int) -> None:
-        """Those of these messages that wait have arrived before, and that could not be noted."""
+    def note_arrived(self, found: Sequence[tuple[str, str]], now_us: int) -> None:
+        """(key, the answer): those of these messages that wait have arrived before, and that could not be noted."""
         with self.database.writing() as connection:
-            for key in keys:
+            for key, answer in found:
                 connection.exec_driver_sql(
                     "UPDATE notification_history SET status = 'sent', sent_at = ?, tries = tries + 1,"
-                    " error_message = NULL WHERE key = ? AND status = 'pending'",
-                    (now_us, key),
+                    " error_message = NULL, transcript = ? WHERE key = ? AND status = 'pending'",
+                    (now_us, f"< {answer}\n(ThreatLens was ended then, and noted it at its next start)", key),
+                )
+                connection.exec_driver_sql(
+                    "UPDATE events SET notification_sent = 1"
+                    " WHERE id = (SELECT event_id FROM notification_history WHERE key = ? AND status = 'sent')",
+                    (key,),
                 )
 
     def mark_failed(

@@ -12,6 +12,7 @@ import pytest
 
 from threatlens.channels import AppriseNotifier, Attachment
 from threatlens.errors import ChannelError
+from threatlens.notifications_arrived import TAKEN
 from threatlens.outbound import OutboundClient
 from threatlens.outbound_apprise import PROGRAM, Note, tell
 from threatlens.outbound_apprise_child import RefusedError, guard, masked
@@ -26,7 +27,9 @@ def at(hook, scheme: str, path: str = "", credentials: str = "") -> str:
 
 
 def test_a_service_is_told_and_nothing_in_it_calls_anybody(hook, client, message):
-    delivery = AppriseNotifier("any", at(hook, "json", "/in"), client).send(message)
+    room = memoryview(bytearray(64))
+    delivery = AppriseNotifier("any", at(hook, "json", "/in"), client).send(message, room)
+    assert TAKEN.match(room)
 
     (request,) = hook.received
     document = json.loads(request.body)
@@ -43,8 +46,10 @@ def test_its_url_is_nowhere_in_what_is_shown(hook, client, message):
     hook.answers = [(401, {})]
     url = at(hook, "gotify", f"/{TOKEN}")
 
+    room = memoryview(bytearray(64))
     with pytest.raises(ChannelError) as caught:
-        AppriseNotifier("any", url, client).send(message)
+        AppriseNotifier("any", url, client).send(message, room)
+    assert not TAKEN.match(room)
 
     assert hook.received, "it was really asked"
     assert caught.value.permanent, "401 stays 401"

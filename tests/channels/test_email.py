@@ -9,6 +9,7 @@ import pytest
 from threatlens.channels import Attachment, EmailNotifier, MailServer
 from threatlens.channels.email import compose
 from threatlens.errors import ChannelError
+from threatlens.notifications_arrived import TAKEN
 
 
 def notifier(server, **changes):
@@ -27,9 +28,12 @@ def parsed(envelope):
 
 
 def test_a_mail_arrives_in_text_and_html_with_what_strangers_wrote_inert(mail_server, message):
-    delivery = notifier(mail_server).send(message)
+    room = memoryview(bytearray(64))
+
+    delivery = notifier(mail_server).send(message, room)
 
     (envelope,) = mail_server.mails
+    assert TAKEN.match(room), "the answer to the message, and to nothing before it"
     mail = parsed(envelope)
     assert envelope.rcpt_tos == ["a@example.org", "b@example.org"]
     assert mail["Subject"].startswith("[ThreatLens] 8/10 Password guessing")
@@ -53,8 +57,10 @@ def test_the_transcript_holds_no_password(mail_server, message):
 
 
 def test_a_wrong_password_is_a_lasting_mistake(mail_server, message):
+    room = memoryview(bytearray(64))
     with pytest.raises(ChannelError, match="535") as caught:
-        notifier(mail_server, password="wrong").send(message)
+        notifier(mail_server, password="wrong").send(message, room)
+    assert not any(room)
     assert caught.value.permanent
     assert mail_server.mails == []
 

@@ -21,7 +21,7 @@ class AppriseNotifier:
         self._url = url
         self._client = client
 
-    def send(self, message: Message) -> Delivery:
+    def send(self, message: Message, room: memoryview | None = None) -> Delivery:
         """Deliver; raises ChannelError."""
         kind = "failure" if message.severity >= 7 else "warning" if message.severity >= 4 else "info"
         file = message.attachments[0] if message.attachments else None
@@ -31,6 +31,7 @@ class AppriseNotifier:
             body=quiet(as_text(message)),
             kind=kind,
             attachment=(file.name, file.media_type, file.content) if file else None,
+            room=room,
         )
         if told.delivered:
             return Delivery(told.transcript)

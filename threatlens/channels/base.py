@@ -66,7 +66,13 @@ class HttpClient(Protocol):
     """The guarded client (threatlens.outbound.OutboundClient), as far as channels need it."""
 
     def request(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        room: memoryview | None = None,
     ) -> HttpAnswer: ...
 
 
@@ -89,7 +95,14 @@ class ServiceClient(Protocol):
     """The guarded client, as far as services need it that speak no plain HTTP of ours."""
 
     def tell(
-        self, url: str, *, title: str, body: str, kind: str, attachment: tuple[str, str, bytes] | None = None
+        self,
+        url: str,
+        *,
+        title: str,
+        body: str,
+        kind: str,
+        attachment: tuple[str, str, bytes] | None = None,
+        room: memoryview | None = None,
     ) -> ServiceAnswer: ...
 
 
@@ -102,8 +115,11 @@ class NotificationChannel(Protocol):
 
     name: str
 
-    def send(self, message: Message) -> Delivery:
-        """Deliver one message; raises ChannelError."""
+    def send(self, message: Message, room: memoryview | None = None) -> Delivery:
+        """Deliver one message; raises ChannelError.
+
+        `room` outlives a kill: the beginning of the answer that says whether the message was taken belongs there.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import smtplib
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -18,9 +19,12 @@ from email.utils import format_datetime, localtime, parseaddr
 
 from threatlens.channels.base import Delivery, Message
 from threatlens.errors import ChannelError
+from threatlens.receiving import receive_into
 
 TIMEOUT_S = 10.0
 _TRANSCRIPT_LINES = 60
+_REPLY_BYTES = 8_192
+_GO_AHEAD = 354  # the answer to DATA: the message may be sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +61,13 @@ class EmailNotifier:
         self._tls = tls
         self._clock = clock
 
-    def send(self, message: Message) -> Delivery:
+    def send(self, message: Message, room: memoryview | None = None) -> Delivery:
         """Deliver to every address; raises ChannelError. Who was refused while others were not is in the transcript."""
         mail = compose(message, self._sender, self._to)
         transcript: list[str] = []
         server = self._server
         try:
-            with self._connect(transcript) as smtp:
+            with self._connect(transcript, room) as smtp:
                 if server.tls == "starttls":
                     smtp.starttls(context=self._context())
                 if server.username:
@@ -95,18 +99,55 @@ class EmailNotifier:
     def _context(self) -> ssl.SSLContext:
         return self._tls or ssl.create_default_context()
 
-    def _connect(self, transcript: list[str]) -> smtplib.SMTP:
+    def _connect(self, transcript: list[str], room: memoryview | None) -> smtplib.SMTP:
         server = self._server
         if server.tls == "tls":
-            return _NotedTls(transcript, server.host, server.port, self._context())
-        return _Noted(transcript, server.host, server.port)
+            return _NotedTls(transcript, room, server.host, server.port, self._context())
+        return _Noted(transcript, room, server.host, server.port)
 
 
-class _Noting:
+class _Replies:
+    """What smtplib reads replies from. The one to the message itself is received into the room."""
+
+    def __init__(self, connection: socket.socket, room: memoryview | None) -> None:
+        self._connection = connection
+        self._room = room or memoryview(b"")
+        self._unread = b""
+        self.is_last = False
+
+    def readline(self, most: int) -> bytes:
+        """Like a file's."""
+        while b"\n" not in self._unread and len(self._unread) < most and (more := self._more()):
+            self._unread += more
+        end = min(most, self._unread.find(b"\n") + 1 or len(self._unread))
+        line, self._unread = self._unread[:end], self._unread[end:]
+        return line
+
+    def _more(self) -> bytes:
+        if not self.is_last or not self._room:
+            return self._connection.recv(_REPLY_BYTES)
+        n = receive_into(self._connection, self._room, TIMEOUT_S)
+        found, self._room = bytes(self._room[:n]), self._room[n:]
+        return found
+
+    def close(self) -> None:
+        """The connection is smtplib's."""
+
+
+class _Noting(smtplib.SMTP):
     """Writes the dialogue down: without the message, and with every word of the log-in masked."""
 
     _transcript: list[str]
+    _room: memoryview | None
     _hiding = False
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:  # at first, and after STARTTLS
+            self.file = _Replies(self.sock, self._room)
+        code, words = super().getreply()
+        if code == _GO_AHEAD and isinstance(self.file, _Replies):
+            self.file.is_last = True
+        return code, words
 
     def _print_debug(self, *args: object) -> None:
         kind, text = str(args[0]), " ".join(str(each) for each in args[1:])
@@ -128,9 +169,10 @@ class _Noting:
             self._transcript.append(f"< {words[:200]}")
 
 
-class _Noted(_Noting, smtplib.SMTP):
-    def __init__(self, transcript: list[str], host: str, port: int) -> None:
+class _Noted(_Noting):
+    def __init__(self, transcript: list[str], room: memoryview | None, host: str, port: int) -> None:
         self._transcript = transcript
+        self._room = room
         super().__init__(timeout=TIMEOUT_S)
         self.set_debuglevel(1)
         self._host = host  # what starttls checks the certificate against
@@ -138,8 +180,11 @@ class _Noted(_Noting, smtplib.SMTP):
 
 
 class _NotedTls(_Noting, smtplib.SMTP_SSL):
-    def __init__(self, transcript: list[str], host: str, port: int, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, transcript: list[str], room: memoryview | None, host: str, port: int, context: ssl.SSLContext
+    ) -> None:
         self._transcript = transcript
+        self._room = room
         super().__init__(timeout=TIMEOUT_S, context=context)
         self.set_debuglevel(1)
         self._host = host

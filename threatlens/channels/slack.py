@@ -24,12 +24,14 @@ class SlackNotifier:
         self._url = url
         self._client = client
 
-    def send(self, message: Message) -> Delivery:
+    def send(self, message: Message, room: memoryview | None = None) -> Delivery:
         """Deliver; raises ChannelError."""
         body = json.dumps(payload(message), ensure_ascii=False).encode("utf-8", "replace")
         said = (f"> POST, {len(body)} bytes of JSON",)
         try:
-            answer = self._client.request("POST", self._url, headers={"content-type": "application/json"}, content=body)
+            answer = self._client.request(
+                "POST", self._url, headers={"content-type": "application/json"}, content=body, room=room
+            )
         except OutboundError as error:
             raise ChannelError(str(error), permanent=error.permanent, transcript=said) from error
         return delivered(answer, said)
