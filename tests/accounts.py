@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask
 from flask.testing import FlaskClient
 
-from threatlens.models import now_us
+from threatlens.clock import now_us
 from threatlens.store_accounts import COMMAND_LINE, Doer, User
 from threatlens.web.auth import Actor
 

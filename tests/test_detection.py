@@ -10,12 +10,12 @@ from builders import NOW_US, entry
 
 from threatlens.analyzers.novelty import Novelty
 from threatlens.broadcaster import EventBroadcaster, Place
+from threatlens.clock import now_us
 from threatlens.detection import Decisions, Detector, fits
 from threatlens.detectors import DetectionEngine, RuleSet, load_rules, load_tables
 from threatlens.errors import StoreUnavailable
 from threatlens.event import Decoded, EventFilter
 from threatlens.ingestion_queue import RealtimeIngestionQueue
-from threatlens.models import now_us
 from threatlens.processor import QueueProcessor
 from threatlens.sources.base import LogSourceConfig
 from threatlens.store_accounts import Doer

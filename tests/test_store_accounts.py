@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from threatlens.clock import now_us
 from threatlens.errors import ConfigError
-from threatlens.models import now_us
 from threatlens.store_accounts import COMMAND_LINE, SETUP_CODE_US, Doer, normal_name
 
 pytestmark = pytest.mark.both_databases

@@ -6,6 +6,8 @@ import base64
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from threatlens.errors import DataFolderError, SecretError
 from threatlens.settings import Settings, new_secret_key, prepare_data_folder, secret_keys, write_secret_keys
@@ -68,6 +70,12 @@ def test_while_keys_are_changed_both_open_and_the_first_seals() -> None:
 
 def test_purposes_have_keys_of_their_own() -> None:
     assert len({derived("a", "channels"), derived("a", "totp"), derived("b", "channels")}) == 3
+
+
+def test_keys_are_derived_as_rfc_5869_has_it() -> None:
+    of_the_library = HKDF(hashes.SHA256(), 32, b"threatlens", b"channels").derive(b"a key")
+
+    assert derived("a key", "channels") == of_the_library
 
 
 def test_the_key_is_made_once_and_readable_by_nobody_else(settings: Settings) -> None:

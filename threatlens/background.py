@@ -25,6 +25,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from threatlens.background_lease import Lease, Rate, write_json
 from threatlens.broadcaster import EventBroadcaster
+from threatlens.clock import now_us
 from threatlens.config import ConfigManager
 from threatlens.courtesy import Courtesy
 from threatlens.demo import DEMO_SOURCES, DemoWriter
@@ -38,7 +39,6 @@ from threatlens.health_upkeep import Upkeep
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.ingestions import Ingestions
 from threatlens.language_model import LanguageModel
-from threatlens.models import now_us
 from threatlens.notifications import NotificationManager
 from threatlens.own_alerts import lines_removed
 from threatlens.own_decoders import OwnDecoders

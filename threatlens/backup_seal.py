@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 import os
-from typing import IO
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from typing import IO, TYPE_CHECKING
 
 from threatlens.errors import BackupError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAGIC = b"ThreatLens backup, sealed 1\n"
 _PIECE = 1 << 20
@@ -23,6 +22,10 @@ _TAG = 16
 
 
 def _cipher(passphrase: str, salt: bytes) -> AESGCM:
+    # 7 MB that a server without encrypted backups does without: only here.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
     return AESGCM(Scrypt(salt=salt, length=32, n=1 << 15, r=8, p=1).derive(passphrase.encode("utf-8")))
 
 
@@ -88,6 +91,8 @@ class OpeningReader(io.RawIOBase):
         return size
 
     def _open_piece(self) -> None:
+        from cryptography.exceptions import InvalidTag
+
         piece, self._next = self._next, self._source.read(_PIECE + _TAG)
         self._ended = not self._next
         try:

@@ -87,6 +87,7 @@ def serve(host: str | None, port: int | None, threads: int | None, demo: bool) -
         PORT=str(settings.port),
         THREATLENS_THREADS=str(settings.threads),
         THREATLENS_DEMO="1" if settings.demo else "",
+        MALLOC_ARENA_MAX=os.environ.get("MALLOC_ARENA_MAX", "2"),  # glibc: threads share what others have freed
     )
     arguments = ["-m", "gunicorn", "-c", os.path.join(PROJECT, "gunicorn.conf.py"), "--chdir", PROJECT, "wsgi:app"]
     os.execve(sys.executable, [sys.executable, *arguments], environ)  # noqa: S606 - our own interpreter

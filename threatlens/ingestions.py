@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
 
+from threatlens.clock import now_us
 from threatlens.durable import sync_folder
 from threatlens.errors import IngestError
-from threatlens.models import now_us
 from threatlens.settings import Settings
 from threatlens.store import EventStore
 

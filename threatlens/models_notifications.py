@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Index, Integer, SmallInteger, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from threatlens.models import Base, now_us
+from threatlens.clock import now_us
+from threatlens.models import Base
 
 
 class NotificationRecord(Base):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from threatlens.broadcaster import EventBroadcaster
+from threatlens.clock import now_us
 from threatlens.detection import Decisions
 from threatlens.event import LEVEL_SEVERITIES, EventUpdate, RuleMatch
 from threatlens.incidents import LOG_SOURCE, Finding, fold, summary
-from threatlens.models import now_us
 from threatlens.notices import of_incident
 from threatlens.notifications import NotificationManager
 from threatlens.rule_library import Advice

@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from threatlens.analyzers.heuristic import category, severity
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.broadcaster import EventBroadcaster
+from threatlens.clock import now_us
 from threatlens.courtesy import PIECE_LINES, Courtesy
 from threatlens.decoders import PARTS, SEVERAL, SourceDecoder
 from threatlens.detection import Detector, Item, Verdict, updates
@@ -33,7 +34,6 @@ from threatlens.event import FROM_EXPORT, PARSE_ERROR, Decoded, LogEntry
 from threatlens.habits_keeper import HabitKeeper
 from threatlens.health_disk import DiskGuard
 from threatlens.ingestion_queue import RealtimeIngestionQueue
-from threatlens.models import now_us
 from threatlens.notices import incident_happenings, quiet_places
 from threatlens.notifications import NotificationManager
 from threatlens.own_decoders import OwnDecoders, known_format

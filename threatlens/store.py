@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from threatlens.clock import now_us
 from threatlens.decoders import rereader
 from threatlens.errors import NotOurs
-from threatlens.models import now_us
 from threatlens.store_accounts import AccountBook
 from threatlens.store_analyses import AnalysisBook
 from threatlens.store_answers import AnswerBook

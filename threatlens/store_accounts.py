@@ -21,8 +21,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from threatlens.clock import now_us
 from threatlens.errors import ConfigError
-from threatlens.models import now_us
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import ALL, Database
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from threatlens.clock import now_us
 from threatlens.event import rfc3339
-from threatlens.models import now_us
 from threatlens.store_database import Database
 
 logger = logging.getLogger(__name__)

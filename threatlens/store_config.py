@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from threatlens.clock import now_us
 from threatlens.config_book import SavedSource, SavedVersion
-from threatlens.models import now_us
 from threatlens.store_database import Database
 
 

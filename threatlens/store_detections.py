@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from threatlens.analyzers.novelty import Seen
+from threatlens.clock import now_us
 from threatlens.event import RuleMatch, StateRow, rfc3339
-from threatlens.models import now_us
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database

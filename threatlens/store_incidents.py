@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from threatlens.clock import now_us
 from threatlens.errors import StaleChange
-from threatlens.models import now_us
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database

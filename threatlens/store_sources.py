@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from threatlens.clock import now_us
 from threatlens.decoders import is_zone
 from threatlens.errors import IngestError
 from threatlens.event import SourceStatus
-from threatlens.models import now_us
 from threatlens.settings import Settings
 from threatlens.sources.base import CASE_PREFIX, LogSourceConfig
 from threatlens.store_database import Database

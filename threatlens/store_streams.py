@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
+from threatlens.clock import now_us
 from threatlens.errors import StoreUnavailable
-from threatlens.models import now_us
 from threatlens.sources.base import StreamState
 from threatlens.store_database import Database
 

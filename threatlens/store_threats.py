@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from threatlens.clock import now_us
 from threatlens.event import Decoded
-from threatlens.models import now_us
 from threatlens.sources.base import CASE_PREFIX
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog

@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from threatlens.clock import now_us
 from threatlens.errors import ConfigError
-from threatlens.models import now_us
 from threatlens.store_accounts import COMMAND_LINE, ROLES, Doer, checked_sources, hash_secret
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database

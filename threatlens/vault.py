@@ -10,15 +10,15 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 from collections.abc import Callable, Sequence
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from threatlens.errors import SecretError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 PREFIX = "sealed:1:"
 _NONCE_BYTES = 12
@@ -34,7 +34,7 @@ class Vault:
         """The secret as ASCII text that only open() with the same purpose can read."""
         key = self._keys()[0]
         nonce = os.urandom(_NONCE_BYTES)
-        box = AESGCM(derived(key, purpose)).encrypt(nonce, secret.encode("utf-8"), purpose.encode("utf-8"))
+        box = _cipher(key, purpose).encrypt(nonce, secret.encode("utf-8"), purpose.encode("utf-8"))
         return f"{PREFIX}{_name(key)}:{base64.urlsafe_b64encode(nonce + box).decode('ascii')}"
 
     def open(self, sealed: str, purpose: str) -> str:
@@ -44,9 +44,11 @@ class Vault:
         if key is None:
             msg = "a stored secret was sealed with a key that is gone; enter it again"
             raise SecretError(msg)
+        from cryptography.exceptions import InvalidTag
+
         try:
             box = base64.b64decode(text, altchars=b"-_", validate=True)
-            plain = AESGCM(derived(key, purpose)).decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], purpose.encode())
+            plain = _cipher(key, purpose).decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], purpose.encode())
         except (InvalidTag, binascii.Error, ValueError) as error:
             msg = "a stored secret is damaged; enter it again"
             raise SecretError(msg) from error
@@ -64,7 +66,15 @@ def is_sealed(text: str) -> bool:
 
 def derived(key: str, purpose: str) -> bytes:
     """32 bytes for one purpose; of two purposes neither tells anything about the other."""
-    return HKDF(hashes.SHA256(), 32, b"threatlens", purpose.encode("utf-8")).derive(key.encode("utf-8"))
+    extracted = hmac.digest(b"threatlens", key.encode("utf-8"), "sha256")
+    return hmac.digest(extracted, purpose.encode("utf-8") + b"\x01", "sha256")  # RFC 5869: one block is all
+
+
+def _cipher(key: str, purpose: str) -> AESGCM:
+    # 7 MB, and most installations have no secret to open: only here.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(derived(key, purpose))
 
 
 def _name(key: str) -> str:

@@ -11,9 +11,9 @@ import pytest
 from builders import Filler
 from test_browser import CHROMIUM, Watched, chromium, site  # noqa: F401 - fixtures
 
+from threatlens.clock import now_us
 from threatlens.event import RuleMatch
 from threatlens.incidents import Finding
-from threatlens.models import now_us
 from threatlens.raising import Late, Raiser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

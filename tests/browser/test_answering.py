@@ -8,8 +8,8 @@ from typing import Any
 from builders import Filler
 from test_browser import Watched, chromium, filler, pytestmark, site, watched  # noqa: F401
 
+from threatlens.clock import now_us
 from threatlens.event import EventUpdate
-from threatlens.models import now_us
 from threatlens.store_notifications import Occurrence
 
 #: Stands for the desktop, and for a tab that nobody looks at.

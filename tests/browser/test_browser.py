@@ -15,9 +15,9 @@ from accounts import cookie
 from builders import Filler
 from werkzeug.serving import make_server
 
+from threatlens.clock import now_us
 from threatlens.event import EventFilter, RuleMatch
 from threatlens.incidents import Finding
-from threatlens.models import now_us
 from threatlens.raising import Late, Raiser
 from threatlens.web import live
 

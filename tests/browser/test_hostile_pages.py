@@ -30,8 +30,8 @@ from werkzeug.serving import make_server
 
 from threatlens import create_app
 from threatlens.cli import main
+from threatlens.clock import now_us
 from threatlens.event import EventFilter
-from threatlens.models import now_us
 from threatlens.settings import load_settings
 from threatlens.store import DeadLetter
 from threatlens.store_analyses import ModelAnalysis

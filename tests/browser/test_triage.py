@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from test_browser import CHROMIUM, WATCH_SHIFTS, Watched, chromium, site, watched  # noqa: F401 - fixtures
 
+from threatlens.clock import now_us
 from threatlens.event import RuleMatch
 from threatlens.incidents import Finding, fold
-from threatlens.models import now_us
 from threatlens.store_detections import DetectionRow, write_detections
 from threatlens.store_incidents import IncidentTable
 from threatlens.web import live

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_incident_pages import find, match  # noqa: F401  (find is a fixture)
 
-from threatlens.models import now_us
+from threatlens.clock import now_us
 from threatlens.notices import of_incident
 from threatlens.settings import new_secret_key
 

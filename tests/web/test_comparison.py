@@ -9,8 +9,8 @@ import pytest
 from accounts import log_in
 from builders import Filler
 
+from threatlens.clock import now_us
 from threatlens.event import rfc3339
-from threatlens.models import now_us
 from threatlens.web import comparison
 from threatlens.web.comparison import change_word
 

@@ -17,8 +17,8 @@ from accounts import cookie, person
 from builders import Filler
 from werkzeug.serving import make_server
 
+from threatlens.clock import now_us
 from threatlens.event import Event, EventUpdate
-from threatlens.models import now_us
 from threatlens.store_accounts import COMMAND_LINE
 from threatlens.web import seats as seats_module
 from threatlens.web import socket_writer

@@ -55,7 +55,7 @@ def test_a_query_is_completed(client: Any, filled: Filler, text: str, option: st
 
 
 def test_an_address_of_today_completes_a_query(client: Any, services: Any) -> None:
-    from threatlens.models import now_us
+    from threatlens.clock import now_us
 
     Filler(services.store).add(line("root", "203.0.113.9"), source_ip="203.0.113.9", timestamp_us=now_us())
     assert 'value="ip:203.0.113.9"' in client.get("/events/query?q=ip:203").text

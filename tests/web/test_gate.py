@@ -8,7 +8,7 @@ import pytest
 from accounts import PASSWORD, log_in, person
 from programs import Program
 
-from threatlens.models import now_us
+from threatlens.clock import now_us
 from threatlens.store_accounts import COMMAND_LINE, ROLES
 from threatlens.web import gate as gate_module
 from threatlens.web.auth import PUBLIC, access_of

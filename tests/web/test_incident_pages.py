@@ -11,9 +11,9 @@ from builders import NOW_US
 from programs import Program
 
 from threatlens.analyzers.advice import filled
+from threatlens.clock import now_us
 from threatlens.event import RuleMatch
 from threatlens.incidents import Finding, fold
-from threatlens.models import now_us
 from threatlens.store_accounts import Doer
 from threatlens.store_detections import DetectionRow, write_detections
 from threatlens.store_incidents import IncidentTable

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from programs import Program
 
-from threatlens.models import now_us
+from threatlens.clock import now_us
 from threatlens.notifications import Happening
 
 SECRET = "whsec_bmV3LXNlY3JldC1vZi10ZW4tYnl0ZXM="

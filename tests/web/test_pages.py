@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from builders import Filler
 
+from threatlens.clock import now_us
 from threatlens.errors import QueryTimeout, StoreUnavailable
-from threatlens.models import now_us
 from threatlens.store import DeadLetter
 
 SAMPLES = Path(__file__).parent / "hostile_lines.json"

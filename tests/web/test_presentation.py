@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from threatlens.models import now_us
+from threatlens.clock import now_us
 from threatlens.web import presentation
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from builders import Filler
 
-from threatlens.models import now_us
+from threatlens.clock import now_us
 from threatlens.settings import PROJECT
 from threatlens.web.rules import tried
 

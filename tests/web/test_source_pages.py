@@ -11,8 +11,8 @@ import pytest
 from accounts import log_in
 from builders import Filler
 
+from threatlens.clock import now_us
 from threatlens.event import SourceStatus
-from threatlens.models import now_us
 from threatlens.web import dashboard
 
 LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for <b>root</b> from 203.0.113.9 port 52144 ssh2\n"

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import maxminddb
-
 from threatlens.errors import ConfigError
 from threatlens.event import Decoded, Fields, FieldValue
 
@@ -27,8 +25,10 @@ class Geo:
 
     def __init__(self, paths: Sequence[str]) -> None:
         """Raises ConfigError for a file that cannot be read."""
-        self._readers = []
+        self._readers: list[Any] = []
         for path in paths:
+            import maxminddb  # most installations have no such file, and it brings 1.3 MB along
+
             try:
                 self._readers.append(maxminddb.open_database(path))
             except (OSError, maxminddb.InvalidDatabaseError, ValueError) as error:
@@ -52,7 +52,7 @@ class Geo:
             for reader in self._readers:
                 try:
                     record = reader.get(address)
-                except (ValueError, maxminddb.InvalidDatabaseError):
+                except (ValueError, RuntimeError):  # no address, or a damaged file
                     continue
                 if isinstance(record, dict):
                     known.update(geo_fields(record))

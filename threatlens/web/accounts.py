@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, abort, flash, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.clock import now_us
 from threatlens.errors import ConfigError
-from threatlens.models import now_us
 from threatlens.store_accounts import ROLES, User
 from threatlens.store_tokens import SCOPES
 from threatlens.web.auth import actor, doer, needs

@@ -11,8 +11,8 @@ from flask import Blueprint, make_response, render_template, request
 from werkzeug.wrappers import Response
 
 from threatlens.answers import ACKNOWLEDGE, MUTE, Answer, muted_rules
+from threatlens.clock import now_us
 from threatlens.errors import AnswerError
-from threatlens.models import now_us
 from threatlens.store_accounts import Doer
 from threatlens.store_answers import Asked
 from threatlens.store_detections import Mute

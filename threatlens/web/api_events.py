@@ -16,9 +16,9 @@ from pydantic import Field
 from werkzeug.wrappers import Response
 
 from threatlens.analysis import of_event
+from threatlens.clock import now_us
 from threatlens.errors import QueryError
 from threatlens.event import EventFilter
-from threatlens.models import now_us
 from threatlens.query import MAX_LENGTH, both, parse_query, parse_time
 from threatlens.web.auth import actor, within
 from threatlens.web.context import services

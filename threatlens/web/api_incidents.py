@@ -8,9 +8,9 @@ from flask import g
 from pydantic import Field
 
 from threatlens.analysis import of_incident, told
+from threatlens.clock import now_us
 from threatlens.event import rfc3339
 from threatlens.incidents import incident_stages, summary, timeline
-from threatlens.models import now_us
 from threatlens.store_detections import RuleNumbers
 from threatlens.store_incidents import Incident
 from threatlens.web.api_events import LAST_ID, AnalysisShape, EventId, ModelShape

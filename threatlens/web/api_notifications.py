@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from threatlens.clock import now_us
 from threatlens.config_values import Channel, EmailChannel, NotificationRule, WebhookChannel
 from threatlens.event import rfc3339
-from threatlens.models import now_us
 from threatlens.store_notifications import ChannelState, NotificationView
 from threatlens.web.auth import actor, record
 from threatlens.web.context import services

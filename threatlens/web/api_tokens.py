@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from threatlens.clock import now_us
 from threatlens.event import rfc3339
-from threatlens.models import now_us
 from threatlens.store_tokens import SCOPES, TokenView
 from threatlens.web.auth import actor, doer
 from threatlens.web.context import services

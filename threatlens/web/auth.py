@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from flask import current_app, g, request, session
 
+from threatlens.clock import now_us
 from threatlens.event import EventFilter
-from threatlens.models import now_us
 from threatlens.store_accounts import ROLES, Doer, Session, User
 from threatlens.store_tokens import SCOPES, TokenView
 from threatlens.web.context import services

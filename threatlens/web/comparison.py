@@ -14,8 +14,8 @@ from typing import Any
 
 from flask import Blueprint, render_template, request
 
+from threatlens.clock import now_us
 from threatlens.event import Event, EventFilter
-from threatlens.models import now_us
 from threatlens.store_reading import Survey
 from threatlens.web.auth import actor, kept_within, needs
 from threatlens.web.context import services

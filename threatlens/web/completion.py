@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from threatlens.clock import now_us
 from threatlens.event import EventFilter
 from threatlens.event_match import ALIASES
-from threatlens.models import now_us
 from threatlens.web.auth import actor, may_know
 from threatlens.web.context import services
 

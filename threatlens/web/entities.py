@@ -8,9 +8,9 @@ from collections import Counter
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.clock import now_us
 from threatlens.event import Event, EventFilter
 from threatlens.event_match import FieldTest
-from threatlens.models import now_us
 from threatlens.web.auth import actor, doer, kept_within, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, term

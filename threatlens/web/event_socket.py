@@ -19,9 +19,9 @@ from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 
 from threatlens.broadcaster import EventBroadcaster, Place
+from threatlens.clock import now_us
 from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import EventFilter, EventUpdate
-from threatlens.models import now_us
 from threatlens.query import to_query
 from threatlens.store import EventStore
 from threatlens.web.auth import NO_SOURCE, Actor, actor, authenticate, bearer_token, browser_actor, needs, still_there

@@ -9,11 +9,11 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from threatlens import analysis
+from threatlens.clock import now_us
 from threatlens.decoders.spans import pieces
 from threatlens.event import Event, EventFilter, rfc3339
 from threatlens.event_match import FieldTest
 from threatlens.exports import FORMS
-from threatlens.models import now_us
 from threatlens.store_search import Found
 from threatlens.store_sorting import SORTS
 from threatlens.web.auth import actor, kept_within, may_know, needs, record

@@ -7,9 +7,9 @@ from typing import cast
 from flask import current_app
 from werkzeug.wrappers import Response
 
+from threatlens.clock import now_us
 from threatlens.event import EventFilter
 from threatlens.exports import FORMS, Exports, file_name, pieces
-from threatlens.models import now_us
 from threatlens.web.auth import actor, record
 from threatlens.web.context import services
 from threatlens.web.problems import ProblemError

@@ -15,8 +15,8 @@ from flask import Flask, Response, abort, current_app, g, make_response, redirec
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response as AnyResponse
 
+from threatlens.clock import now_us
 from threatlens.errors import StoreUnavailable
-from threatlens.models import now_us
 from threatlens.web.auth import (
     PUBLIC,
     Actor,

@@ -10,8 +10,8 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, render_template, request
 
+from threatlens.clock import now_us
 from threatlens.metrics import CONTENT_TYPE, collect, render
-from threatlens.models import now_us
 from threatlens.store_sources import SourceView
 from threatlens.web.auth import PUBLIC, needs
 from threatlens.web.context import services

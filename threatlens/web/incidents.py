@@ -11,10 +11,10 @@ from werkzeug.wrappers import Response
 
 from threatlens.analysis import of_incident, told
 from threatlens.analyzers.attack import TACTICS, techniques
+from threatlens.clock import now_us
 from threatlens.detection import muted_by
 from threatlens.errors import StaleChange
 from threatlens.incidents import LOG_SOURCE, incident_stages, timeline
-from threatlens.models import now_us
 from threatlens.notices import of_incident as of_incident_to_tell
 from threatlens.store_detections import Mute
 from threatlens.store_incidents import STATUSES, Incident

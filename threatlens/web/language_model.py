@@ -8,9 +8,9 @@ from flask import Blueprint, abort, flash, make_response, redirect, render_templ
 from werkzeug.wrappers import Response
 
 from threatlens.analyzers.llm import is_remote
+from threatlens.clock import now_us
 from threatlens.errors import ConfigError
 from threatlens.language_model import HOUR_US
-from threatlens.models import now_us
 from threatlens.web.auth import actor, needs, record
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID

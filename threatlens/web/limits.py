@@ -11,7 +11,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Sequence
 
-from threatlens.models import now_us
+from threatlens.clock import now_us
 from threatlens.store_logins import Failures, LoginFailures
 
 FREE = {"account": 10, "address": 20, "link": 20}

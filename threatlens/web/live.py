@@ -20,9 +20,9 @@ from flask import Blueprint, Flask, abort, g, render_template, request
 from simple_websocket import ConnectionClosed
 
 from threatlens.broadcaster import Batch, Place
+from threatlens.clock import now_us
 from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import Event
-from threatlens.models import now_us
 from threatlens.web import dashboard, events, health, incidents, notifications, sources
 from threatlens.web.auth import Actor, actor, browser_actor, may_know, needs, still_there
 from threatlens.web.context import services

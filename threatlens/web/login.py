@@ -12,8 +12,8 @@ import socket
 from flask import Blueprint, abort, make_response, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.clock import now_us
 from threatlens.errors import ConfigError
-from threatlens.models import now_us
 from threatlens.passwords import check_password
 from threatlens.store_accounts import User
 from threatlens.web.appearance import local_path

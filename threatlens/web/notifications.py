@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.clock import now_us
 from threatlens.config_values import Channel, NotificationRule
 from threatlens.errors import ChannelError, ConfigError
-from threatlens.models import now_us
 from threatlens.notifications import Happening
 from threatlens.store_notifications import ChannelState
 from threatlens.web.auth import actor, doer, needs, record

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from threatlens.clock import now_us
 from threatlens.event import Event, EventFilter
-from threatlens.models import now_us
 from threatlens.web.attention import BROKEN_STATES, Item, Knock, SourceState, attention, verdict
 from threatlens.web.auth import actor, may_know
 from threatlens.web.context import services

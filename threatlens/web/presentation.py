@@ -16,9 +16,9 @@ from urllib.parse import urlencode
 
 from flask import Flask, current_app, g, request, url_for
 
+from threatlens.clock import now_us
 from threatlens.event import Event, Fields, rfc3339
 from threatlens.event_match import texts_of
-from threatlens.models import now_us
 from threatlens.visible import visible
 
 #: Flags of an event, explained (threatlens.event.FLAG_NAMES).

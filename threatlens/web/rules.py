@@ -16,11 +16,11 @@ from werkzeug.wrappers import Response
 
 from threatlens.analyzers.novelty import LEARNING_US
 from threatlens.attack import navigator_layer
+from threatlens.clock import now_us
 from threatlens.detectors import Rule, backtest
 from threatlens.detectors.rule import steps
 from threatlens.errors import RuleFileError
 from threatlens.event import Decoded, EventFilter
-from threatlens.models import now_us
 from threatlens.rule_library import RuleLibrary
 from threatlens.store_detections import RuleNumbers
 from threatlens.web.auth import actor, doer, needs

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, urlencode
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.clock import now_us
 from threatlens.errors import QueryError
-from threatlens.models import now_us
 from threatlens.query import MAX_LENGTH, parse_query
 from threatlens.store_searches import SavedSearch
 from threatlens.web.auth import actor, is_open, may_know, needs

@@ -7,8 +7,8 @@ import os
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.clock import now_us
 from threatlens.errors import ConfigError
-from threatlens.models import now_us
 from threatlens.store_sources import SourceView
 from threatlens.web.auth import actor, needs
 from threatlens.web.context import services
