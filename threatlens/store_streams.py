@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection
@@ -65,6 +65,15 @@ class StreamTable:
                 "UPDATE log_streams SET path = ?, device = ?, inode = ?, compressed = ?, retired = 0,"
                 " updated_at = ? WHERE id = ?",
                 (path, device, inode, int(compressed), now_us(), stream_id),
+            )
+
+    def rename(self, paths: Sequence[tuple[int, bytes]]) -> None:
+        """These streams' files have other names now: (stream, its path)."""
+        now = now_us()
+        with self._booking() as connection:
+            connection.exec_driver_sql(
+                "UPDATE log_streams SET path = ?, updated_at = ? WHERE id = ?",
+                [(path, now, stream_id) for stream_id, path in paths],
             )
 
     def retire(self, stream_id: int) -> None:

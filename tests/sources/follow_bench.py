@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,11 @@ class Store:
         self.rows[stream_id] = replace(
             self.rows[stream_id], path=path, device=device, inode=inode, compressed=compressed, retired=False
         )
+
+    def rename(self, paths: Sequence[tuple[int, bytes]]) -> None:
+        self._call("rename")
+        for stream_id, path in paths:
+            self.rows[stream_id] = replace(self.rows[stream_id], path=path)
 
     def retire(self, stream_id: int) -> None:
         self._call("retire")

@@ -127,3 +127,45 @@ def test_a_line_begun_before_a_rotation_and_finished_behind_it_is_one_line(bench
     bench.read()
     bench.read()
     assert sorted(bench.store.lines) == sorted(lines(FIRST, b"one half, the other half\n", SECOND))
+
+
+def rename_all(bench: Bench, upto: int) -> None:
+    for number in range(upto, 0, -1):
+        os.rename(bench.root / f"app.log.{number}", bench.root / f"app.log.{number + 1}")
+    os.rename(bench.root / "app.log", bench.root / "app.log.1")
+    bench.write("app.log", b"the newest line\n")
+
+
+def rotated(bench: Bench, generations: int) -> None:
+    bench.source("app.log*")
+    for number in range(1, generations + 1):
+        bench.write(f"app.log.{number}", b"one line of generation %d\n" % number)
+    bench.write("app.log", b"the line before\n")
+    bench.read()
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["running", "down"])
+def test_a_rotation_that_renames_many_files_is_booked_in_one_transaction(bench: Bench, down: bool) -> None:
+    rotated(bench, 30)
+    if down:
+        bench.crash()
+    bench.store.calls.clear()
+    rename_all(bench, 30)
+    assert bench.read() == [b"the newest line"]
+    assert (bench.store.calls.count("rename"), bench.store.calls.count("rebind")) == (1, 0)
+    paths = {os.path.basename(os.fsdecode(row.path)) for row in bench.store.rows.values()}
+    assert paths == {"app.log", *(f"app.log.{number}" for number in range(1, 32))}
+
+
+def test_names_that_a_kill_kept_from_being_booked_cost_and_repeat_nothing(bench: Bench, monkeypatch) -> None:
+    rotated(bench, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.store, "rename", lambda _: bench.store._call("rename"))
+        rename_all(bench, 5)
+        bench.write("app.log.1", b"a late line\n")
+        bench.scan()  # read, but neither the names nor the lines are stored
+    bench.crash()
+    assert sorted(bench.read()) == [b"a late line", b"the newest line"]
+    bench.crash()
+    assert bench.read() == []
+    assert len(bench.store.lines) == len(set(bench.store.lines)) == 8

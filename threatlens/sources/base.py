@@ -5,7 +5,7 @@ A source knows neither the queue nor the database: it emits entries, and keeps i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,7 +69,10 @@ class StreamBook(Protocol):
         """Remember a new stream at this position (0, or the size for start_at: end) and return its id."""
 
     def rebind(self, stream_id: int, *, path: bytes, device: int, inode: int, compressed: bool) -> None:
-        """The same content goes on in another file (renamed, copied, compressed); a retired one lives again."""
+        """The same content goes on in another file (copied, compressed); a retired one lives again."""
+
+    def rename(self, paths: Sequence[tuple[int, bytes]]) -> None:
+        """These streams' files have other names now: (stream, its path)."""
 
     def retire(self, stream_id: int) -> None:
         """Its file holds other content now (truncated, inode reused); the rest may still be found in a copy."""

@@ -61,6 +61,7 @@ class Discovery(Reader):
         )
         self.judged: dict[Key, Judged] = {}
         self.ours: set[Key] = set()  # files of a source although no pattern names them
+        self.renamed: dict[int, Stream] = {}  # renamed, but not booked
         self.held = HeldFiles(self.table)
         self.losses = LossWatch(clock, wall)
         self.between: Callable[[], None] = lambda: None  # called now and then in a long search
@@ -292,6 +293,7 @@ class Discovery(Reader):
         self.book.rebind(
             stream.stream_id, path=os.fsencode(real), device=key[0], inode=key[1], compressed=content.compressed
         )
+        self.renamed.pop(stream.stream_id, None)
         self.table.close(stream)
         self.table.bind(stream, key, real)
         stream.compressed = content.compressed

@@ -125,6 +125,7 @@ class LogFileMonitor:
         """Follow until `stop`."""
         while not self._stop.is_set():
             self.step(_LONGEST_WAIT_S)
+        self._follower.book_names()
         self._follower.close_all()
         self._publish()
 
@@ -243,6 +244,7 @@ class LogFileMonitor:
         if due:
             self._watch()
         self._look_at_touched()
+        self._follower.book_names()
 
     def _notice(self) -> None:
         """In the middle of a long look: what has appeared meanwhile may be gone before it ends."""
@@ -473,6 +475,7 @@ class LogFileMonitor:
                 self._take_events()
                 self._look_at_touched()
             self._look_at_touched()
+            self._follower.book_names()
             if any(s.next_look <= self._clock() and s.config.enabled for s in self._sources.values()):
                 self._look(everything=False)
             self._publish()

@@ -144,12 +144,17 @@ class Follower(Discovery):
         self.drop_binding(stream)
 
     def _rename(self, stream: Stream, real: str) -> None:
-        device, inode = stream.key
-        self.book.rebind(
-            stream.stream_id, path=os.fsencode(real), device=device, inode=inode, compressed=stream.compressed
-        )
+        self.renamed[stream.stream_id] = stream
         self.table.bind(stream, stream.key, real)
         stream.lost_path = True
+
+    def book_names(self) -> None:
+        """Book the new names of renamed files, all in one. A rotation renames hundreds, and the book may be asked for
+        a new file meanwhile; until then, and after a kill before it, they are found by their inodes."""
+        if self.renamed and self.book.away is None:
+            with contextlib.suppress(StoreUnavailable):  # next time
+                self.book.rename([(number, os.fsencode(stream.path)) for number, stream in self.renamed.items()])
+                self.renamed.clear()
 
     def look(self, stream: Stream, status: os.stat_result) -> None:
         """Notice what changed in a stream's own file."""

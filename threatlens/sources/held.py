@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -122,6 +122,9 @@ class PatientBook:
 
     def rebind(self, stream_id: int, *, path: bytes, device: int, inode: int, compressed: bool) -> None:
         self._call(lambda: self._book.rebind(stream_id, path=path, device=device, inode=inode, compressed=compressed))
+
+    def rename(self, paths: Sequence[tuple[int, bytes]]) -> None:
+        self._call(lambda: self._book.rename(paths))
 
     def retire(self, stream_id: int) -> None:
         self._call(lambda: self._book.retire(stream_id))
