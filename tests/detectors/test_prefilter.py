@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -101,8 +103,6 @@ detection:
 
 
 def rule(condition: str, **selections: str) -> list:
-    import json
-
     text = "\n".join(f"  {name}: {value}" for name, value in selections.items())
     made = rule_texts.rule_set(
         f"title: T\nid: 11111111-1111-4111-8111-111111111111\nlogsource: {{category: test}}\n"
@@ -237,3 +237,67 @@ def test_the_network_of_an_address_is_a_field_for_rules(engine):
         {"Near", "Placed"}, {"Near", "Placed"}, {"Six", "Placed"}, {"Placed"}, set(), set(),
     ]  # fmt: skip
     assert not made.detect([rule_texts.event({"user.name": "anna"})]).matches
+
+
+PROCESSES = """
+title: Two fields
+id: 11111111-1111-4111-8111-111111111111
+logsource: {product: windows, category: process_creation}
+detection:
+  program: {Image|endswith: '\\cmd.exe'}
+  command: {CommandLine|contains: ' /c dir'}
+  condition: program and command
+---
+title: Nothing certain
+id: 22222222-2222-4222-8222-222222222222
+logsource: {product: windows, category: process_creation}
+detection:
+  known: {Image|contains: '\\windows\\'}
+  quiet: {CommandLine: ''}
+  condition: not (known or quiet)
+---
+title: Itself
+id: 33333333-3333-4333-8333-333333333333
+logsource: {product: windows, category: process_creation}
+detection:
+  same: {Image|fieldref: ParentImage}
+  empty: {CommandLine|re: '^.$'}
+  condition: same and not empty
+---
+title: Anywhere
+id: 44444444-4444-4444-8444-444444444444
+logsource: {product: windows, category: process_creation}
+detection:
+  anywhere: ['needle']
+  program: {Image: '*'}
+  condition: anywhere and program
+"""
+
+
+def test_rules_about_several_fields_are_found_whatever_is_remembered_of_each(tables, monkeypatch):
+    monkeypatch.setattr("threatlens.detectors.plans.MAX_FIELD_VALUES", 3)
+    rules = rule_texts.rule_set(PROCESSES)
+    quick = DetectionEngine(rules, tables, digest_above=1 << 30)
+    slow = DetectionEngine(rules, tables, digest_above=1 << 30, prefilter=False)
+    decoder = SourceDecoder()
+    programs = ["C:\\Windows\\cmd.exe", "c:\\other\\CMD.EXE", "x", ""]
+    commands: list[object] = ["cmd /c dir", "cmd /C DIR needle", "y", "", ["", "a /c dir"], []]
+    events = []
+    for program, parent, command, other in itertools.product(programs, programs[1:], commands, ["", "z /c dir"]):
+        line = json.dumps(
+            {
+                "Event": {
+                    "System": {"EventID": 1, "Channel": "Microsoft-Windows-Sysmon/Operational"},
+                    "EventData": {"Image": program, "ParentImage": parent, "CommandLine": command},
+                }
+            }
+        )
+        decoded = decoder.decode(line, READ_AT_S)
+        fields = {**decoded.fields, "process.executable": "D:\\cmd.exe", "process.command_line": other}
+        events.append((decoded._replace(fields=fields), int(READ_AT_S * 1e6)))
+
+    for _ in range(3):
+        found = quick.detect(events).matches
+        assert {match.rule_name for match in found} == {"Two fields", "Nothing certain", "Itself", "Anywhere"}
+        assert found == slow.detect(events).matches
+    assert quick.plan_count

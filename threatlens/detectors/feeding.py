@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from threatlens.detectors.correlation import Input
-from threatlens.detectors.fields import NETWORK, SHAPES, View
+from threatlens.detectors.fields import NO_FIELDS, SHAPES, View
 from threatlens.detectors.linking import Linked
 from threatlens.detectors.predicates import Get, each
 from threatlens.detectors.rule import Correlation
@@ -143,13 +143,9 @@ class Feeds:
 
 def _text(decoded: Decoded, timestamp_us: int, names: _Names) -> str | None:
     places = SHAPES[tuple(decoded.fields)]
-    if not any(name in places or name in _NO_FIELDS for name in names):
+    if not any(name in places or name in NO_FIELDS for name in names):
         return None
     return first_value(View(decoded, "", timestamp_us).values, names)
-
-
-#: Names that stand for something beside the fields.
-_NO_FIELDS = frozenset({"message", "log.format", "@timestamp", NETWORK})
 
 
 def field_names(spec: Correlation, name: str, base: Linked) -> tuple[str, ...]:

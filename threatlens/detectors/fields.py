@@ -64,6 +64,8 @@ NAMES: Mapping[str, tuple[str, ...]] = _Names()
 
 #: The network of source.ip, /16 or /32 of IPv6: what correlations count who ask how far apart addresses are.
 NETWORK = "source.network"
+#: Names that stand for something beside the fields.
+NO_FIELDS = frozenset({"message", "log.format", "@timestamp", NETWORK})
 
 
 @lru_cache(maxsize=10_000)
@@ -97,15 +99,11 @@ def message_of(decoded: Decoded) -> str:
 
 def searched_text(decoded: Decoded) -> str:
     """Everything in the event that a test may be about, lower case: what the prefilter looks through."""
-    parts = {message_of(decoded): None, decoded.format: None}  # each value once: ECS fields repeat those of products
-    for value in decoded.fields.values():
-        if type(value) is str:
-            parts[value] = None
-        elif type(value) is list:
-            parts.update(dict.fromkeys(value))
-        else:
-            parts[text_of(value)] = None
-    return SEPARATOR.join(parts).lower()
+    texts = [
+        value if type(value) is str else SEPARATOR.join(value) if type(value) is list else text_of(value)
+        for value in decoded.fields.values()
+    ]
+    return SEPARATOR.join((message_of(decoded), decoded.format, *texts)).lower()
 
 
 class _Values(dict[str | None, Any]):

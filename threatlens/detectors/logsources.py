@@ -21,6 +21,7 @@ _NUMBERS = (
     "json.Event.System.EventID", "event.code", "winlog.event_id", "json.winlog.event_id", "json.EventID",
     "json.System.EventID", "json.Event.System.EventID.#text", "json.event_id", "json.event.System.EventID",
 )  # fmt: skip
+CHANNELS = frozenset(_CHANNELS)
 #: Fields whose values decide of which log sources an event is; besides them only its format and its fields' names do.
 DECIDING = ("event.category", "process.name", *_CHANNELS, *_NUMBERS)
 
@@ -62,8 +63,8 @@ class LogSources:
         name, fields = decoded.format, decoded.fields
         get = fields.get
         key: tuple[object, ...] = (name, get("event.category"), get("process.name"))
-        if name == "json" or name.startswith("windows"):
-            channel = next((value for each in _CHANNELS if (value := get(each))), None)
+        if _may_name_channel(name):
+            channel = _channel(fields)
             if channel is not None:
                 key = (
                     name,
@@ -120,6 +121,19 @@ class LogSources:
             categories |= _listed(found.get("category"))
             services |= _listed(found.get("service"))
         return Kinds(frozenset(products), frozenset(categories), frozenset(services))
+
+
+def _may_name_channel(format_name: str) -> bool:
+    return format_name == "json" or format_name.startswith("windows")
+
+
+def _channel(fields: Fields) -> object:
+    return next((value for each in _CHANNELS if (value := fields.get(each))), None)
+
+
+def is_told_by_channel(decoded: Decoded) -> bool:
+    """Whether an event's log sources are told by the Windows channel that it names, whatever its program."""
+    return _may_name_channel(decoded.format) and _channel(decoded.fields) is not None
 
 
 def _listed(value: Any) -> set[str]:

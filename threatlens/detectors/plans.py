@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 from ahocorasick_rs import AhoCorasick
 
 from threatlens.detectors.buckets import Candidate
-from threatlens.detectors.fields import NETWORK, SHAPES, View, message_of, searched_text, text_of
+from threatlens.detectors.fields import NETWORK, NO_FIELDS, SHAPES, View, message_of, searched_text, text_of
 from threatlens.detectors.linking import Linked
 from threatlens.detectors.literals import Placed, Rarity, placed
-from threatlens.detectors.logsources import DECIDING
+from threatlens.detectors.logsources import CHANNELS, DECIDING, is_told_by_channel
 from threatlens.detectors.predicates import SEPARATOR, Get, Predicate, make_predicate
 from threatlens.detectors.rule import Tree
-from threatlens.event import Decoded, Fields, FieldValue
+from threatlens.event import Decoded, Fields
 
 #: Fields with few values, that tell kinds of events apart.
 STEADY = frozenset(
@@ -36,34 +36,44 @@ STEADY = frozenset(
 #: Events of a kind before there is a plan for it, and as many more per rule that might be asked.
 BUILD_AFTER, PER_RULE = 64, 1
 MAX_SHAPES, MAX_KINDS, MAX_PLANS = 1_000, 5_000, 200
-#: Values that are remembered, of all plans together, and the longest of them, in characters.
-MAX_VALUES, MAX_VALUE = 20_000, 200
-_MESSAGE, _ALL = "", None  # places that are no field: the message, everything
+#: Values that are remembered, of all plans together, of one field, and the longest of them, in characters.
+MAX_VALUES, MAX_FIELD_VALUES, MAX_VALUE = 20_000, 4_000, 200
+#: Where a rule looks: fields, of which the first that is not empty counts. Two are none: the message, everything.
+_Place = tuple[str, ...]
+_MESSAGE: _Place = ("",)
+_ALL: _Place = ()
 #: Digits as one: messages that differ in numbers alone are looked through once.
 _FOLDED = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
 _Key = tuple[str, tuple[object, ...]]  # the format, and the values of the steady fields
 _Verdict = tuple[tuple[int, ...], tuple[int, ...]]  # rules that match, rules that may
 _NOTHING: _Verdict = ((), ())
+_EMPTY: tuple[object, ...] = ("", (), ("",))
 
 
 class _Text:
-    """One field in which rules look for something."""
+    """One place in which rules look for something."""
 
-    __slots__ = ("_alone", "_always", "_find", "_orders", "known", "place")
+    __slots__ = ("_always", "_find", "_gates", "_orders", "field", "known", "place")
 
     def __init__(
-        self, place: str | None, always: Sequence[int], wanted: Mapping[str, Sequence[int]], alone: frozenset[int]
+        self,
+        place: _Place,
+        always: Sequence[int],
+        wanted: Mapping[str, Sequence[int]],
+        gates: Mapping[int, tuple[Predicate, bool]],
     ) -> None:
-        """`always`: rules to ask about every value; `wanted`: text -> rules; `alone`: those that need only this."""
+        """`always`: rules to ask about every value; `wanted`: text -> rules; `gates`: what is certain about the value
+        in events that a rule matches, and whether that is the whole rule."""
         self.place = place
+        self.field = place[0] if place else None  # the first
         self.known: dict[object, _Verdict] = {}  # by value; of the message by its folded bytes
         self._always = tuple(always)
-        self._alone = alone
+        self._gates = gates
         if place == _MESSAGE:
             folded: dict[str, list[int]] = {}
             for literal, orders in wanted.items():
                 folded.setdefault(_folded(literal).decode("utf-8", "surrogatepass"), []).extend(orders)
-            wanted, self._alone = folded, frozenset()  # what holds for one message need not hold for those like it
+            wanted, self._gates = folded, {}  # what holds for one message need not hold for those like it
         self._orders = [tuple(orders) for orders in wanted.values()]
         self._find = AhoCorasick(list(wanted)).find_matches_as_indexes if wanted else None
 
@@ -77,10 +87,18 @@ class _Text:
             found.update(self._orders[literal])
         return found
 
-    def verdict(self, found: set[int], holds: Callable[[int], object]) -> _Verdict:
-        """What a value says for which these were found; `holds` asks a rule."""
-        sure = tuple(order for order in found if order in self._alone and holds(order))
-        return sure, tuple(found - self._alone)
+    def verdict(self, found: set[int], view: View) -> _Verdict:
+        """What a value says for which these were found."""
+        sure: list[int] = []
+        maybe: list[int] = []
+        get, values = view.get, view.values
+        for order in found:
+            gate = self._gates.get(order)
+            if gate is None:
+                maybe.append(order)
+            elif gate[0](get, values, ""):  # the text of one field is all it needs
+                (sure if gate[1] else maybe).append(order)
+        return (tuple(sure), tuple(maybe)) if sure or maybe else _NOTHING
 
 
 class Plan:
@@ -112,34 +130,34 @@ class Plan:
         found = self._sure
         ask = self._each
         for text in self.texts:
-            place = text.place
-            if place:
-                value = fields[place]
-                key: Any = value
-                if type(value) is not str:
-                    key = tuple(value) if type(value) is list else text_of(value)
-                known = text.known.get(key)
-            elif place is _ALL:
-                key = known = None
+            field = text.field
+            key: Any
+            if field:
+                key = fields[field]
+                if type(key) is not str or not key:
+                    key = _value(fields, text.place)
+            elif field is None:
                 whole = whole or searched_text(decoded)
+                hits = text.found(whole)
+                if hits is not None:
+                    ask += tuple(hits)
+                continue
             else:
                 key = _folded(message_of(decoded))
-                known = text.known.get(key)
+            known = text.known.get(key)
             if known is None:
-                if place:
-                    hits = text.found(_lower(fields[place]))
+                if not field:
+                    hits = text.found(key.decode("utf-8", "surrogatepass").lower())
                 else:
-                    hits = text.found(whole if place is _ALL else key.decode("utf-8", "surrogatepass").lower())
+                    hits = text.found(key.lower() if type(key) is str else SEPARATOR.join(key).lower())
                 if hits is None:
                     known = _NOTHING
                 else:
                     view = view or View(decoded, "", timestamp_us)
-
-                    def holds(order: int, get: Get = view.get, values: Get = view.values) -> object:
-                        return candidates[order].predicate(get, values, "")  # a text of one field is all it needs
-
-                    known = text.verdict(hits, holds)
-                if key is not None and len(key) <= MAX_VALUE:
+                    known = text.verdict(hits, view)
+                if len(key) <= MAX_VALUE:
+                    if len(text.known) >= MAX_FIELD_VALUES:
+                        text.known.clear()
                     text.known[key] = known
                     self.misses += 1
             if known is not _NOTHING:
@@ -158,25 +176,34 @@ def _folded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass").translate(_FOLDED)
 
 
-def _lower(value: FieldValue) -> str:
-    """What stands in a field, lower case."""
-    if type(value) is str:
-        return value.lower()
-    return SEPARATOR.join(value).lower() if type(value) is list else text_of(value).lower()
+def _value(fields: Fields, place: _Place) -> str | tuple[str, ...]:
+    """What stands in a place: the first value that is not empty, or the last."""
+    found: str | tuple[str, ...] = ""
+    for name in place:
+        value = fields[name]
+        found = tuple(value) if type(value) is list else text_of(value)
+        if found not in _EMPTY:
+            break
+    return found
 
 
 class _Shape(NamedTuple):
-    steady: Callable[[Fields], tuple[object, ...]]  # the values of the steady fields
+    steady: frozenset[str]  # those of its fields that tell kinds apart
+    values: Callable[[Fields], tuple[object, ...]]  # of these
     plans: dict[_Key, Plan]
     seen: dict[_Key, int]
-    texts: dict[object, tuple[_Text, ...]]  # by what is left of the rules
+    texts: dict[object, tuple[list[int], tuple[_Text, ...]]]  # by what is left of the rules
 
 
-def _steady(names: Sequence[str]) -> Callable[[Fields], tuple[object, ...]]:
-    steady = [name for name in names if name in STEADY]
+def _shape(names: Sequence[str]) -> _Shape:
+    by_channel = not CHANNELS.isdisjoint(names)  # where the channel tells, the program does not
+    steady = [name for name in names if name in STEADY and not (by_channel and name == "process.name")]
+    values: Callable[[Fields], tuple[object, ...]] = lambda _: ()  # noqa: E731
     if len(steady) > 1:
-        return itemgetter(*steady)
-    return (lambda fields: (fields[steady[0]],)) if steady else lambda _: ()
+        values = itemgetter(*steady)
+    elif steady:
+        values = lambda fields: (fields[steady[0]],)  # noqa: E731
+    return _Shape(frozenset(steady), values, {}, {}, {})
 
 
 class Plans:
@@ -207,7 +234,7 @@ class Plans:
         self._plans: list[Plan] = []
 
     def find(
-        self, decoded: Decoded, timestamp_us: int, rules_of: Callable[[Decoded], Iterable[Candidate]]
+        self, decoded: Decoded, timestamp_us: int, rules_of: Callable[[Decoded], Sequence[Candidate]]
     ) -> Plan | None:
         """The plan for events like this one; None: they are too few, or of no kind."""
         fields = decoded.fields
@@ -216,8 +243,8 @@ class Plans:
         if shape is None:
             if len(self._shapes) >= MAX_SHAPES:
                 self.clear()
-            shape = self._shapes[names] = _Shape(_steady(names), {}, {}, {})
-        values = shape.steady(fields)
+            shape = self._shapes[names] = _shape(names)
+        values = shape.values(fields)
         key = (decoded.format, values)
         try:
             plan = shape.plans.get(key)
@@ -239,14 +266,16 @@ class Plans:
         shape.seen[key] = seen
         if seen < BUILD_AFTER:
             return None
-        rules = [rule for rule in rules_of(decoded) if not self._off(rule.order)]
+        rules = rules_of(decoded)
         if seen < BUILD_AFTER + PER_RULE * len(rules):
             return None
+        if "process.name" in fields and "process.name" not in shape.steady and not is_told_by_channel(decoded):
+            return None  # its program decides what rules are asked, as the field of its channel is empty
         if len(self._plans) >= MAX_PLANS:
             self.clear()
             return None
         view = View(decoded, searched_text(decoded), timestamp_us)
-        plan = shape.plans[key] = self._make(rules, view, fields, shape.texts)
+        plan = shape.plans[key] = self._make(rules, view, shape, fields)
         plan.kinds = tuple((at, type(value)) for at, value in enumerate(values) if type(value) is not str)
         self._plans.append(plan)
         return plan
@@ -260,43 +289,53 @@ class Plans:
             for text in texts:
                 text.known.clear()
 
-    def _make(
-        self, rules: Iterable[Candidate], view: View, fields: Fields, known: dict[object, tuple[_Text, ...]]
-    ) -> Plan:
-        """`known`: texts of plans for events of the same fields, which are taken over where the same is left."""
+    def _make(self, rules: Iterable[Candidate], view: View, shape: _Shape, fields: Fields) -> Plan:
+        """What plans for events of the same fields look for is taken over where the same is left of the rules."""
         sure, left = [], []
+        known = shape.texts
         for rule in rules:
-            kind = _Kind(self._links[rule.order], fields, view, self._tests)
+            if self._off(rule.order):
+                continue
+            kind = _Kind(self._links[rule.order], fields, shape.steady, view, self._tests)
             said = kind.settle(json.loads(self._links[rule.order].tree))
             if said is True:
                 sure.append(rule.order)
             elif said is not False:
                 left.append((rule.order, kind, said, kind.places(said)))
-        each = [order for order, _, tree, places in left if self._literals(tree) is None and not _only(places)]
         key = tuple((order, repr(tree)) for order, _, tree, _ in left)
         if key not in known:
             known[key] = self._texts(left)
+        each, texts = known[key]
         whole = frozenset(order for order, _, _, places in left if _ALL in places)
-        return Plan(sure, each, known[key], [order for order, _, _, _ in left], whole)
+        return Plan(sure, each, texts, [order for order, _, _, _ in left], whole)
 
-    def _texts(self, left: Iterable[tuple[int, _Kind, Tree, set[str | None]]]) -> tuple[_Text, ...]:
-        always: dict[str | None, list[int]] = {}
-        wanted: dict[str | None, dict[str, list[int]]] = {}
-        alone: dict[str | None, set[int]] = {}
+    def _texts(self, left: Iterable[tuple[int, _Kind, Tree, set[_Place]]]) -> tuple[list[int], tuple[_Text, ...]]:
+        """Rules to ask about every event, and what is looked for to find the others."""
+        each: list[int] = []
+        always: dict[_Place, list[int]] = {}
+        wanted: dict[_Place, dict[str, list[int]]] = {}
+        gates: dict[_Place, dict[int, tuple[Predicate, bool]]] = {}
         for order, kind, tree, places in left:
-            only = _only(places)
             literals = self._literals(tree)
-            if only:
-                alone.setdefault(only, set()).add(order)
+            looked = [(place, text) for field, text in literals or () for place in kind.looked_up(field)]
             if literals is None:
-                if only:
-                    always.setdefault(only, []).append(order)
-                continue
-            for field, literal in literals:
-                for place in {_ALL} if field is None else kind.places_of(field):
-                    wanted.setdefault(place, {}).setdefault(literal, []).append(order)
-        return tuple(
-            _Text(place, always.get(place, ()), wanted.get(place, {}), frozenset(alone.get(place, ())))
+                fields = places - {_ALL, _MESSAGE}
+                gate_at = max(fields, key=lambda place: (len(kind.about(tree, place)), place), default=_ALL)
+            else:
+                of_literals = {place for place, _ in looked}
+                gate_at = of_literals.pop() if len(of_literals) == 1 else _ALL
+            gate = kind.about(tree, gate_at) if gate_at not in {_ALL, _MESSAGE} else []
+            if gate:
+                gates.setdefault(gate_at, {})[order] = kind.when_asked(gate), places == {gate_at}
+            if literals is not None:
+                for place, text in looked:
+                    wanted.setdefault(place, {}).setdefault(text, []).append(order)
+            elif gate or places == {_MESSAGE}:
+                always.setdefault(gate_at if gate else _MESSAGE, []).append(order)
+            else:
+                each.append(order)
+        return each, tuple(
+            _Text(place, always.get(place, ()), wanted.get(place, {}), gates.get(place, {}))
             for place in dict.fromkeys((*always, *wanted))
         )
 
@@ -307,36 +346,41 @@ class Plans:
         return self._placed[key]
 
 
-def _only(places: set[str | None]) -> str | None:
-    """The field, if they are one."""
-    return next(iter(places)) if len(places) == 1 else None
-
-
 class _Kind:
     """One rule over one kind of event."""
 
-    def __init__(self, linked: Linked, fields: Fields, view: View, tests: dict[str, Predicate]) -> None:
+    def __init__(
+        self, linked: Linked, fields: Fields, steady: frozenset[str], view: View, tests: dict[str, Predicate]
+    ) -> None:
         self._names = linked.names
         self._places = SHAPES[tuple(fields)]
+        self._steady = steady
         self._view = view
         self._tests = tests
+        self._known: dict[str, set[_Place]] = {}
 
-    def places_of(self, field: str) -> set[str | None]:
-        """The fields of the event under which a rule's field is looked up."""
-        found: set[str | None] = set()
-        for name in self._names(field):
-            if name in self._places:
-                found.add(self._places[name])
-            elif name == "message":
-                found.add(_MESSAGE)
-            elif name in {"log.format", "@timestamp"}:
-                found.add(_ALL)
-            elif name == NETWORK and "source.ip" in self._places:
-                found.add(self._places["source.ip"])
+    def places_of(self, field: str) -> set[_Place]:
+        """Where a rule's field is looked up in the event."""
+        found = self._known.get(field)
+        if found is None:
+            found = self._known[field] = self._places_of(self._names(field))
         return found
 
-    def places(self, tree: Tree) -> set[str | None]:
-        """All fields of the event that a tree is about."""
+    def _places_of(self, names: Sequence[str]) -> set[_Place]:
+        fields = tuple(dict.fromkeys(self._places[name] for name in names if name in self._places))
+        made = [name for name in names if name not in self._places and name in NO_FIELDS]
+        found: set[_Place] = {(field,) for field in fields} if made else {fields} if fields else set()
+        for name in made:
+            if name == "message":
+                found.add(_MESSAGE)
+            elif name != NETWORK:
+                found.add(_ALL)
+            elif "source.ip" in self._places:
+                found.add((self._places["source.ip"],))
+        return found
+
+    def places(self, tree: Tree) -> set[_Place]:
+        """All places of the event that a tree is about."""
         op = tree[0]
         if op in {"and", "or"}:
             return set().union(*map(self.places, tree[1]))
@@ -349,15 +393,34 @@ class _Kind:
             found = found.union(*(self.places_of(other) for other, _ in tree[3]))
         return found
 
+    def looked_up(self, field: str | None) -> set[_Place]:
+        """The same, of a keyword too."""
+        return {_ALL} if field is None else self.places_of(field)
+
+    def about(self, tree: Tree, place: _Place) -> list[Tree]:
+        """The parts of a conjunction that are about one place alone."""
+        return [part for part in (tree[1] if tree[0] == "and" else [tree]) if self.places(part) == {place}]
+
+    def when_asked(self, parts: Sequence[Tree]) -> Predicate:
+        """A function of all these parts, made when it is first called."""
+        made: list[Predicate] = []
+
+        def predicate(g: Get, o: Get, text: str) -> object:
+            if not made:
+                made.append(make_predicate(["and", list(parts)], self._names))
+            return made[0](g, o, text)
+
+        return predicate
+
     def settle(self, tree: Tree) -> Tree | bool:
         """What is left of a tree, or what it says."""
         op = tree[0]
         if op in {"and", "or"}:
-            left = []
+            left: list[Tree] = []
             for item in tree[1]:
                 one = self.settle(item)
                 if isinstance(one, list):
-                    left.append(one)
+                    left += one[1] if one[0] == op else [one]
                 elif one is (op == "or"):
                     return bool(one)
             if not left:
@@ -365,7 +428,9 @@ class _Kind:
             return [op, left] if len(left) > 1 else list(left[0])
         if op == "not":
             one = self.settle(tree[1])
-            return not one if isinstance(one, bool) else ["not", one]
+            if isinstance(one, bool):
+                return not one
+            return ["and", [["not", part] for part in one[1]]] if one[0] == "or" else ["not", one]
         if op == "sel":
             return self.settle(tree[2])
         said = None if tree[1] is None else self._said(tree)
@@ -385,7 +450,10 @@ class _Kind:
             return there is bool(values) if op == "exists" else there
         if not places:
             return op == "null" or (op in {"pre", "suf", "in"} and "" in values)
-        fixed = (place in STEADY or (place is _ALL and self._is_format(test)) for place in places)
+        fixed = (
+            self._steady.issuperset(place) if place and place != _MESSAGE else place == _ALL and self._is_format(test)
+            for place in places
+        )
         if not all(fixed):
             return None
         key = repr((op, cased, values, field, tuple(names)))
