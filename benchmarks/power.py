@@ -125,8 +125,9 @@ def files_of(folder: str) -> Iterator[str]:
 class Writer:
     """Writes numbered lines to some files until it is closed, and rotates them now and then."""
 
-    def __init__(self, folder: str, dice: random.Random) -> None:
+    def __init__(self, folder: str, dice: random.Random, per_second: int = LINES_PER_SECOND) -> None:
         self.written = 0
+        self._per_second = per_second
         self._folder = folder
         self._dice = dice
         self._ended = threading.Event()
@@ -137,7 +138,7 @@ class Writer:
         files = [open(os.path.join(self._folder, f"{number}.log"), "a") for number in range(FILES)]  # noqa: SIM115
         while not self._ended.wait(0.02):
             now = f"{dt.datetime.now(dt.UTC):%b %e %H:%M:%S}"
-            for _ in range(LINES_PER_SECOND // 50):
+            for _ in range(self._per_second // 50):
                 self.written += 1
                 file = self._dice.choice(files)
                 file.write(f"{now} web1 probe[7]: line {self.written}\n")

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PASSWORD = "lamps along the winter quay"
@@ -147,6 +148,18 @@ class Web:
                 total += int(fields[11]) + int(fields[12])
         return total / TICKS_S
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """SIGKILL for all its processes."""
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
     def stop(self) -> float:
         """End it; the seconds it took."""
         begun = time.perf_counter()
@@ -171,9 +184,10 @@ class Product:
         os.makedirs(self.logs, exist_ok=True)
         self.database = os.path.join(self.data, "threatlens.db")
 
-    def configure(self, **source: str | float | bool) -> None:
+    def configure(self, **source: str | float | bool | None) -> None:
         """One source; by default everything in the folder of logs."""
         named = {"name": "bench", "path": self.logs, "file_pattern": "*.log", "start_at": "beginning", **source}
+        named = {key: value for key, value in named.items() if value is not None}
         with open(os.path.join(self.data, "threatlens.yaml"), "w", encoding="utf-8") as file:
             file.write(json.dumps({"allowed_roots": [self.folder], "sources": [named]}))
 
@@ -190,12 +204,12 @@ class Product:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
         return done.stdout
 
-    def start(self, **env: str) -> Web:
-        """The server, starting."""
+    def start(self, within: Sequence[str] = (), ready: str = "/readyz", **env: str) -> Web:
+        """The server, starting; within: a command that runs it."""
         port = free_port()
-        command = [sys.executable, "-m", "threatlens", "serve"]
+        command = [*within, sys.executable, "-m", "threatlens", "serve"]
         log = os.path.join(self.folder, "server.log")
-        return Web(command, port, self.env(port, **env), ready="/readyz", log=log)
+        return Web(command, port, self.env(port, **env), ready=ready, log=log)
 
     @contextlib.contextmanager
     def serving(self, **env: str) -> Iterator[Web]:

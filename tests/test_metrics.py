@@ -19,7 +19,7 @@ from builders import Filler
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.serving import make_server
 
-from threatlens.metrics import Family, Histogram, counter, gauge, histogram_samples, render
+from threatlens.metrics import Family, Histogram, collect, counter, gauge, histogram_samples, render
 
 NAME = 'we"ird\\source\nname'
 
@@ -61,6 +61,17 @@ def test_metrics_have_the_sums_of_the_ledger_and_no_name_of_an_attacker(app: Any
     assert lines == {"auth": 2.0}
     assert found["threatlens_up"].samples[0].value == 0
     assert "203.0.113.9" not in answer.text
+
+
+def test_files_that_nobody_could_open_in_time_are_counted(services: Any) -> None:
+    Filler(services.store).add("one", source="auth")
+    Filler(services.store).add("two", source="web")
+    status = {"vanished": {"web": 2}}
+
+    families = collect(status, services.store, version="1", database_path="", now_us=0, sockets=0)
+
+    found = read(render(families))["threatlens_source_vanished_files"].samples
+    assert {sample.labels["source"]: sample.value for sample in found} == {"auth": 0.0, "web": 2.0}
 
 
 @pytest.mark.parametrize("token", ["", "tl_" + "0" * 43])

@@ -71,6 +71,24 @@ def test_a_day_is_reported_once_when_it_is_over(bench, filler):
     assert document["start_us"] == at("2026-11-24T00:00:00")
 
 
+def test_a_day_is_reported_to_who_asks_for_it_and_today_as_far_as_it_is(bench, filler):
+    filler.add("a", timestamp_us=at("2026-11-23T12:00:00"))
+    bench.now = at("2026-11-24T09:00:00")
+    filler.add("b", "c", timestamp_us=at("2026-11-24T08:00:00"))
+    today, yesterday = dt.date(2026, 11, 24), dt.date(2026, 11, 23)
+    first = bench.reporter.of_day(today)
+    filler.add("d", timestamp_us=at("2026-11-24T09:00:05"))
+
+    assert bench.reporter.of_day(today) == first  # nobody makes it draw more than once a minute
+    bench.now = at("2026-11-24T09:02:00")
+    assert bench.reporter.of_day(today) == first
+    assert [document["total"] for document in bench.documents] == [2, 3]
+    assert bench.reporter.of_day(yesterday) == bench.reporter.of_day(yesterday) != first
+    assert bench.reporter.of_day(dt.date(2026, 11, 20)) is None
+    assert bench.reporter.of_day(dt.date(2026, 11, 25)) is None
+    assert len(bench.documents) == 3
+
+
 def test_days_missed_while_down_are_reported_once_each_when_it_is_back(bench, filler):
     filler.add("a", timestamp_us=at("2026-11-20T12:00:00"))
     bench.now = at("2026-11-21T00:01:00")

@@ -209,6 +209,7 @@ class SourceStatus:
     bytes_read: int = 0  # of those, read so far
     last_read_us: int = 0  # when bytes were last read; 0: never
     warnings: tuple[str, ...] = field(default=())
+    vanished: int = 0  # files that were gone before they could be opened, since the start
 
 
 def rfc3339(timestamp_us: int) -> str:

@@ -41,6 +41,7 @@ def status_document(
             for status in facts.statuses
             if status.bytes_total > status.bytes_read
         },
+        "vanished": {status.source_name: status.vanished for status in facts.statuses if status.vanished},
         "in_work": state.taken - state.finished,
         "last_batch_s": round(state.last_batch.seconds, 4) if state.last_batch else 0,
         "memory_bytes": memory_bytes(),

@@ -176,6 +176,11 @@ def collect(
                 lambda view: max(0, now_us - view.last_event_us) / 1e6 if behind.get(view.source_name) else 0
             ),
         ),
+        counter(
+            "source_vanished_files_total",
+            "Files that were gone before they could be opened, since the engine started.",
+            *of_sources(lambda view: status.get("vanished", {}).get(view.source_name, 0)),
+        ),
         gauge(
             "source_state",
             "1 for the state that a source is in.",

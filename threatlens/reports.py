@@ -103,6 +103,20 @@ class Reporter:
             return found.id
         return made
 
+    def of_day(self, day: dt.date) -> int | None:
+        """The report of a local day: the daily one, else one that is made now, of today so far. None: the day holds no
+        events. Raises ReportError."""
+        found = self._store.report_of_day("daily", day.isoformat())
+        if found is not None and found.state == "done":
+            return found.id
+        zone = zone_of(self._config().reports)
+        try:
+            tomorrow = day + dt.timedelta(days=1)
+            span = EventFilter(start_us=midnight_us(day, zone), end_us=midnight_us(tomorrow, zone))
+        except (OverflowError, ValueError):  # at the ends of the calendar
+            return None
+        return self.make_range(day, tomorrow) if self._store.counts(span).total else None
+
     def _make(self, kind: str, start: dt.date, end: dt.date, zone: dt.tzinfo) -> int | None:
         start_us, end_us = midnight_us(start, zone), midnight_us(end, zone)
         name = str(zone)

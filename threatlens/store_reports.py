@@ -39,14 +39,20 @@ class ReportBook:
     database: Database
 
     def begin_report(self, kind: str, day: str, start_us: int, end_us: int, zone: str, now_us: int) -> int | None:
-        """A row for a report that is going to be made; None: this day's is made, or tried often enough."""
+        """A row for a report that is going to be made; None: this day's is made, or tried often enough.
+
+        One that was made before its days were over is made again, once a minute.
+        """
         with self.database.writing() as connection:
             row = connection.exec_driver_sql(
                 "INSERT INTO reports (kind, day, start_us, end_us, zone, state, tries, file, size, error, headline,"
                 " data, created_at, made_us) VALUES (?,?,?,?,?,'making',1,'',0,'','','{}',?,0)"
-                " ON CONFLICT (kind, day, end_us) DO UPDATE SET tries = reports.tries + 1, state = 'making',"
-                " created_at = ? WHERE reports.state <> 'done' AND reports.tries < 2 RETURNING id",
-                (kind, day, start_us, end_us, zone, now_us, now_us),
+                " ON CONFLICT (kind, day, end_us) DO UPDATE SET state = 'making', created_at = ?,"
+                " tries = CASE WHEN reports.state = 'done' THEN 1 ELSE reports.tries + 1 END"
+                " WHERE (reports.state <> 'done' AND reports.tries < 2)"
+                " OR (reports.state = 'done' AND reports.made_us < reports.end_us AND reports.made_us < ?)"
+                " RETURNING id",
+                (kind, day, start_us, end_us, zone, now_us, now_us, now_us - 60_000_000),
             ).scalar()
         return None if row is None else int(row)
 

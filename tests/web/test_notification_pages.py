@@ -185,6 +185,8 @@ def test_a_report_is_made_shown_and_fetched(browser: Any, services: Any, app: An
     assert program.get("/reports").json["reports"][0]["kind"] == "range"
     assert program.refusal("/reports/daily", 404, date=today)["status"] == 404
     assert program.refusal("/reports/daily", 400, date="2026-02-30")["field"] == "date"
+    for day in ("0001-01-01", "9999-12-31"):
+        assert program.refusal("/reports/daily", 404, date=day)["status"] == 404
     zone = services.store.reports()[0].zone
     report_id = services.store.begin_report("daily", "2026-11-24", 1, 2, zone, now_us())
     services.store.finish_report(

@@ -67,6 +67,7 @@ class FollowedSource:
             bytes_read=self.bytes_read,
             last_read_us=self.last_read_us,
             warnings=tuple(warnings),
+            vanished=self.vanished,
         )
 
     def _state(self, *, waiting: bool) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from werkzeug.wrappers import Response
 
+from threatlens.errors import ReportError
 from threatlens.event import rfc3339
 from threatlens.web.auth import record
 from threatlens.web.context import services
@@ -66,15 +67,19 @@ def list_reports(query: ReportQuery) -> dict[str, Any]:
 
 
 @operation("GET", "/reports/daily", role="viewer", summary="The PDF of a day", query=DayQuery, file="application/pdf",
-           problems=(404,))  # fmt: skip
+           problems=(404, 503))  # fmt: skip
 def get_daily_report(query: DayQuery) -> Response:
-    """Of a local day of the zone that the reports are made in."""
+    """Of a local day of the zone that the reports are made in. One that is not there is made now."""
     try:
         day = dt.date.fromisoformat(query.date)
     except ValueError as error:
         raise ProblemError(400, "date: there is no such day.", code="invalid_parameter", field="date") from error
-    view = services().store.report_of_day("daily", day.isoformat())
-    if view is None or view.state != "done":
-        raise ProblemError(404, "There is no report of this day (yet).")
-    record("report.download", view.file)
-    return pdf_response(view)
+    try:
+        report_id = services().reporter.of_day(day)
+    except ReportError as error:
+        raise ProblemError(503, "The report of this day could not be made; the page Reports says why.") from error
+    found = services().store.report(report_id) if report_id is not None else None
+    if found is None:
+        raise ProblemError(404, "Nothing is stored of this day.")
+    record("report.download", found[0].file)
+    return pdf_response(found[0])
