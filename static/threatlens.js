@@ -280,6 +280,14 @@
     document.addEventListener(type, (event) => light(event, on));
   }
 
+  // One tick for all ticks of the page.
+  for (const one of all("[data-tick-all]")) {
+    const ticks = () => all(`input[name="${one.dataset.tickAll}"]`);
+    one.hidden = false;
+    one.addEventListener("change", () => { for (const tick of ticks()) tick.checked = one.checked; });
+    document.addEventListener("change", () => { one.checked = ticks().every((tick) => tick.checked); });
+  }
+
   // Choices of the filter apply at once.
   document.addEventListener("change", (event) => {
     if (!event.target.matches("[data-apply]")) return;

@@ -154,7 +154,7 @@ def test_it_is_tried_at_the_start_after_changes_and_once_a_day(library: RuleLibr
 
     registry.of = Registry(DECODERS)  # somebody made a decoder
     assert watch.poll(never)
-    store.set_rule_state("7c2f0c5e-4a57-4f4c-9d7f-0d8c6d1f0001", "off", SOMEBODY)
+    store.set_rule_states({"7c2f0c5e-4a57-4f4c-9d7f-0d8c6d1f0001": "off"}, SOMEBODY)
     library._forget()
     assert watch.poll(never)
     assert watch.newest is not None

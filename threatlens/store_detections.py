@@ -378,20 +378,21 @@ class DetectionBook:
             rows = connection.exec_driver_sql("SELECT rule_id, state FROM rule_states")
             return {row[0]: row[1] for row in rows}
 
-    def set_rule_state(self, rule_id: str, state: str, doer: Doer) -> str:
-        """Decide about a rule; the state that was set before ("" for none)."""
-        if state not in RULE_STATES:
-            msg = f"a rule is {', '.join(RULE_STATES)}, not {state}"
-            raise ValueError(msg)
+    def set_rule_states(self, states: Mapping[str, str], doer: Doer) -> None:
+        """Decide about rules, all or none; the audit log keeps what was set before ("" for nothing)."""
+        if unknown := set(states.values()) - set(RULE_STATES):
+            raise ValueError(f"a rule is {', '.join(RULE_STATES)}, not {', '.join(sorted(unknown))}")
         with self.database.writing() as connection:
-            before = connection.exec_driver_sql("SELECT state FROM rule_states WHERE rule_id = ?", (rule_id,)).scalar()
-            connection.exec_driver_sql(
-                "INSERT INTO rule_states (rule_id, state, author, updated_at) VALUES (?,?,?,?) ON CONFLICT (rule_id)"
-                " DO UPDATE SET state = excluded.state, author = excluded.author, updated_at = excluded.updated_at",
-                (rule_id, state, doer.name, now_us()),
-            )
-            self.audit_rule(doer, "rule.state", rule_id, {"state": state, "before": before or ""}, connection)
-        return str(before or "")
+            known = {row[0]: row[1] for row in connection.exec_driver_sql("SELECT rule_id, state FROM rule_states")}
+            for rule_id, state in states.items():
+                connection.exec_driver_sql(
+                    "INSERT INTO rule_states (rule_id, state, author, updated_at) VALUES (?,?,?,?)"
+                    " ON CONFLICT (rule_id) DO UPDATE SET state = excluded.state, author = excluded.author,"
+                    " updated_at = excluded.updated_at",
+                    (rule_id, state, doer.name, now_us()),
+                )
+                detail = {"state": state, "before": known.get(rule_id, "")}
+                self.audit_rule(doer, "rule.state", rule_id, detail, connection)
 
     def mutes(self, *, now: int | None = None) -> list[Mute]:
         """The newest first; with `now` only those in force then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import os
@@ -14,6 +15,9 @@ from builders import Filler
 
 from threatlens.clock import now_us
 from threatlens.settings import PROJECT
+from threatlens.store_accounts import Doer
+from threatlens.store_detections import RuleNumbers
+from threatlens.web.rule_list import RuleView, rows_of
 from threatlens.web.rules import tried
 
 RULE = """title: Somebody logged in
@@ -53,7 +57,75 @@ def test_rules_are_counted_as_everywhere(viewer_client):
     with open(os.path.join(PROJECT, "docs", "rules.md"), encoding="utf-8") as file:
         assert f"ships {counted[2]} Sigma rules" in file.read()
     assert counted[1] == counted[2]
-    assert page.count("step of a correlation") == int(counted[3])
+    seen = listed(viewer_client, "/rules?order=name")
+    assert len(seen) == len(set(seen)) == int(counted[1]), "every rule is on one page"
+    assert len(listed(viewer_client, "/rules?kind=step")) == int(counted[3])
+
+
+def listed(client: Any, address: str) -> list[str]:
+    """The ids of the rules of all pages of a list."""
+    ids: list[str] = []
+    while address:
+        page = client.get(address).text
+        ids += re.findall(r'<td class="name"><a href="/rules/([^"]+)"', page)
+        found = re.search(r'rel="next" href="([^"]+)"', page)
+        address = found[1].replace("&amp;", "&") if found else ""
+    return ids
+
+
+def test_the_list_holds_what_its_address_asks_for(viewer_client, services):
+    rules = {rule.id: rule for rule in services.rules.loaded().rules}
+    for asked, holds in (
+        ("q=t1110", lambda rule: any(tag.startswith("attack.t1110") for tag in rule.tags)),
+        ("level=critical", lambda rule: rule.level == "critical"),
+        ("tag=attack.t1110", lambda rule: any(tag.startswith("attack.t1110") for tag in rule.tags)),
+        ("kind=correlation", lambda rule: rule.kind == "correlation"),
+        ("log=linux+sshd", lambda rule: rule.correlation is not None or rule.logsource.service == "sshd"),
+    ):
+        found = listed(viewer_client, f"/rules?{asked}")
+        assert found, asked
+        assert all(holds(rules[rule_id]) for rule_id in found), asked
+
+
+def test_rules_that_fired_are_told_from_those_that_did_not(services):
+    rows = rows_of(services.rules.loaded().rules[:2], {}, {}, str)
+    fired = dataclasses.replace(rows[0], seen=RuleNumbers(3, 0, 5, {}))
+
+    def shown(choice: str) -> list[bool]:
+        return [RuleView(fired=choice, kind=row.rule.kind).fits(row, (), any_kind=True) for row in (fired, rows[1])]
+
+    assert (shown("yes"), shown("no"), shown("absent")) == ([True, False], [False, True], [False, False])
+    assert RuleView().ordered([rows[1], fired])[0] is fired, "what fires is on top"
+
+
+def test_many_rules_are_switched_at_once_and_back(client, services):
+    ids = listed(client, "/rules?level=critical")[:3]
+    services.store.set_rule_states({ids[0]: "observe"}, Doer("lena", "192.0.2.7", "r-1"))
+    page = post(client, "/rules", "/rules", rule=ids, do="off", level="critical")
+    assert "3 rules are off now" in page.text
+    assert page.request.query_string == b"level=critical", "the list is as it was"
+    assert {services.store.rule_states()[rule_id] for rule_id in ids} == {"off"}
+    assert listed(client, "/rules?state=off") == ids
+
+    post(client, "/rules", "/rules", do="undo")
+
+    assert services.store.rule_states() == {ids[0]: "observe", ids[1]: "on", ids[2]: "on"}
+    assert len(services.store.audit.page(action="rule.state")) == 7
+
+
+def test_all_that_the_filter_finds_is_switched_and_nothing_else(client, services):
+    wanted = set(listed(client, "/rules?level=low"))
+    assert len(wanted) > 50, "more than a page"
+    post(client, "/rules", "/rules", all="1", do="observe", level="low")
+    assert {rule_id for rule_id, state in services.store.rule_states().items() if state == "observe"} == wanted
+
+
+def test_only_rules_that_exist_are_switched_and_only_by_who_may(client, viewer_client, services):
+    assert "Tick at least one rule" in post(client, "/rules", "/rules", rule="nothing", do="off").text
+    assert post(client, "/rules", "/rules", do="explode").status_code == 400
+    token = re.search(r'name="csrf-token" content="([^"]+)"', viewer_client.get("/rules").text)[1]
+    assert viewer_client.post("/rules", data={"csrf_token": token, "all": "1", "do": "off"}).status_code == 403
+    assert services.store.rule_states() == {}
 
 
 def test_rules_are_listed_with_their_numbers(viewer_client):

@@ -233,7 +233,7 @@ def change_rule(rule_id: str, body: RuleChange) -> dict[str, Any]:
     _unbound()
     if services().rules.rule(rule_id) is None:
         raise ProblemError(404, "There is no rule with this id.")
-    services().store.set_rule_state(rule_id, body.state, doer())
+    services().store.set_rule_states({rule_id: body.state}, doer())
     return {"state": body.state}
 
 

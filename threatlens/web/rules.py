@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, abort, flash, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, jsonify, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from threatlens.analyzers.novelty import LEARNING_US
 from threatlens.attack import navigator_layer
 from threatlens.clock import now_us
 from threatlens.detectors import Rule, backtest
-from threatlens.detectors.rule import steps
 from threatlens.errors import RuleFileError
 from threatlens.event import Decoded, EventFilter
 from threatlens.rule_library import RuleLibrary
-from threatlens.store_detections import RuleNumbers
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID
 from threatlens.web.overview import trust
+from threatlens.web.presentation import plural
 from threatlens.web.rule_forms import MAX_RULE_CHARS, TEMPLATE, ExceptionForm, ListForm, RuleForm, StateForm, UploadForm
+from threatlens.web.rule_list import (
+    FIRED,
+    KINDS,
+    LEVELS,
+    MAX_CHANGED,
+    NO_NUMBERS,
+    ORDERS,
+    ROWS,
+    STATES,
+    RuleRow,
+    RuleView,
+    choices,
+    rows_of,
+    tag_words,
+)
 
 DAY_US = 86_400_000_000
 SHOWN_DAYS = 30
@@ -36,7 +51,6 @@ BACKTEST_S, BACKTEST_EVENTS = 8.0, 200_000
 #: Bounds of an uploaded archive.
 MAX_ARCHIVE_FILES, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES = 2_000, 20_000_000, 1_000_000
 MAX_CONDITIONS = 20
-NO_NUMBERS = RuleNumbers(0, 0, 0, {})
 
 blueprint = Blueprint("rules", __name__)
 
@@ -57,37 +71,88 @@ class Tried:
 def index() -> str:
     """All rules, as the URL filters them."""
     library, store = services().rules, services().store
-    loaded, states = library.loaded(), store.rule_states()
-    numbers = store.rule_numbers(now_us() - SHOWN_DAYS * DAY_US)
-    words = request.args.get("q", "").strip().lower()[:200]
-    chosen, level = request.args.get("state", ""), request.args.get("level", "")
-    rows = []
-    parts = steps(loaded.rules)
-    for rule in loaded.rules:
-        state = states.get(rule.id, "on")
-        seen = numbers.get(rule.id, NO_NUMBERS)
-        text = f"{rule.name} {rule.id} {' '.join(rule.tags)} {library.short_path(rule.path)}".lower()
-        fits = all(word in text for word in words.split()) and chosen in ("", state) and level in ("", rule.level)
-        if fits and rule.kind != "filter":
-            rows.append((rule, state, seen, library.short_path(rule.path)))
-    rows.sort(key=lambda row: (-row[2].hits, row[0].name.lower()))
+    loaded, view = library.loaded(), RuleView.of(request.args)
+    rows, found, coverage = _found(view)
+    absent, pages = _absent(coverage), max(1, -(-len(found) // ROWS))
+    page = min(view.page, pages)
+    may_act = actor().may("analyst")
+    last = session.get("switched", {}) if may_act else {}
     return render_template(
         "rules/index.html",
-        rows=rows,
-        steps=parts,
-        shown=sum(row[0].id not in parts for row in rows),
-        total=sum(rule.id not in parts and rule.kind != "filter" for rule in loaded.rules),
+        view=view,
+        rows=found[(page - 1) * ROWS : page * ROWS],
+        found=len(found),
+        page=page,
+        pages=pages,
+        choices=choices(rows),
+        tag_words=tag_words,
+        LEVELS=LEVELS,
+        KINDS=KINDS,
+        FIRED=FIRED,
+        ORDERS=ORDERS,
+        steps=sum(row.is_step for row in rows),
+        more_steps=sum(row.is_step and not view.kind and view.fits(row, absent, any_kind=True) for row in rows),
+        total=sum(not row.is_step for row in rows),
         problems=[(library.short_path(each.path), each) for each in loaded.problems],
         mutes=store.mutes(now=now_us()),
         lists=loaded.lists,
-        params={"q": words, "state": chosen, "level": level},
-        may_act=actor().may("analyst"),
+        may_act=may_act,
+        undoable=f"{plural(last['n'], 'rule')} {last['state']}" if last else "",
         upload=UploadForm(),
         learning_until=_learning_until(),
-        coverage=_coverage(),
+        coverage=coverage,
         volumes_learned=_volumes_learned(),
         trust=trust(),
     )
+
+
+def _found(view: RuleView) -> tuple[list[RuleRow], list[RuleRow], dict[str, Any]]:
+    """All rules, those that the view asks for in its order, and what is known of their samples."""
+    library, store, coverage = services().rules, services().store, _coverage()
+    numbers = store.rule_numbers(now_us() - SHOWN_DAYS * DAY_US)
+    rows = rows_of(library.loaded().rules, store.rule_states(), numbers, library.short_path)
+    absent = _absent(coverage)
+    return rows, view.ordered([row for row in rows if view.fits(row, absent)]), coverage
+
+
+def _absent(coverage: Mapping[str, Any]) -> Collection[str]:
+    absent: Collection[str] = coverage.get("absent") or {}
+    return absent
+
+
+@blueprint.post("/rules")
+@needs("analyst")
+def switch_many() -> Response:
+    """What one button does to every rule that is ticked, or to all that the filter finds; and undoing that."""
+    view, store, deed = RuleView.of(request.form), services().store, request.form.get("do", "")
+    if deed == "undo":
+        last = session.pop("switched", None)
+        entries = store.audit.page(action="rule.state", actor=doer().name, limit=MAX_CHANGED) if last else []
+        before = {
+            entry.target: json.loads(entry.detail)["before"] or "on"
+            for entry in entries
+            if last and entry.request_id == last["request"]
+        }
+        if before:
+            store.set_rule_states(before, doer())
+        flash(f"{plural(len(before), 'rule is', 'rules are')} as before, in force within seconds.", "done")
+    elif deed in STATES:
+        _, found, _ = _found(view)
+        known = {rule.id for rule in services().rules.loaded().rules}
+        ticked = [rule_id for rule_id in request.form.getlist("rule") if rule_id in known]
+        chosen = [row.rule.id for row in found] if request.form.get("all") else ticked
+        states = store.rule_states()
+        changed = {rule_id: deed for rule_id in chosen[:MAX_CHANGED] if states.get(rule_id, "on") != deed}
+        if changed:
+            store.set_rule_states(changed, doer())
+            session["switched"] = {"request": doer().request_id, "n": len(changed), "state": deed}
+            words = {"on": "on", "observe": "only observed", "off": "off"}[deed]
+            flash(f"{plural(len(changed), 'rule is', 'rules are')} {words} now, in force within seconds.", "done")
+        else:
+            flash("They are so already." if chosen else "Tick at least one rule.", "done" if chosen else "error")
+    else:
+        abort(400)
+    return redirect(view.url(page=view.page if view.page > 1 else None), 303)
 
 
 def _coverage() -> dict[str, Any]:
@@ -127,6 +192,7 @@ def _page(rule: Rule, tried: Tried | None = None) -> str:
         "rules/detail.html",
         rule=rule,
         advice=library.advice(rule.id),
+        tag_words=tag_words,
         text=library.text(rule),
         own=library.is_own(rule.path),
         file=library.short_path(rule.path),
@@ -160,7 +226,7 @@ def switch(rule_id: str) -> Response:
     if rule_id not in {rule.id for rule in services().rules.loaded().rules}:
         abort(404)
     if form.validate_on_submit():
-        services().store.set_rule_state(rule_id, form.state.data, doer())
+        services().store.set_rule_states({rule_id: form.state.data}, doer())
         flash("It is in force within seconds.", "done")
     return redirect(url_for("rules.detail", rule_id=rule_id), 303)
 

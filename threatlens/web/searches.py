@@ -28,7 +28,9 @@ PAGES = (
     ("Unknown lines", "unknown.index"), ("Test a line", "decode.index"), ("Dead letters", "dead_letters.index"),
     ("Upload files", "upload.index"), ("Notifications", "notifications.index"), ("Reports", "reports.index"),
     ("Settings", "settings.index"), ("Users", "accounts.index"), ("Tokens", "settings.tokens"),
-    ("Audit log", "audit.index"),
+    ("Audit log", "audit.index"), ("Health", "health.index"), ("Threat lists", "threat_lists.index"),
+    ("Compare two times", "comparison.index"), ("Configuration", "configuration.index"), ("New rule", "rules.add"),
+    ("Language model", "language_model.index"),
 )  # fmt: skip
 
 blueprint = Blueprint("searches", __name__)
