@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import http.client
 import json
 import math
 import os
@@ -53,6 +54,7 @@ class Got:
 
     key: str
     body: bytes
+    life: int  # of ThreatLens, in which it was sent
     received_s: float
     answering_s: float = math.inf  # just before the answer was handed to the system
     answered_s: float = math.inf  # just after; never: whoever sent it was gone
@@ -63,16 +65,22 @@ class Receiver:
 
     def __init__(self, dice: random.Random) -> None:
         self.got: list[Got] = []
+        self.life = 0
+        self.handling = 0  # requests
         self.came = threading.Event()  # set by each message
-        receiver = self
+        receiver, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(204)
+                self.end_headers()
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if len(body) < int(self.headers["content-length"]):
                     return  # whoever sent it was killed half way: nothing was received
                 time.sleep(dice.random() * 0.03)
-                got = Got(self.headers["webhook-id"], body, time.monotonic())
+                got = Got(self.headers["webhook-id"], body, receiver.life, time.monotonic())
                 receiver.got.append(got)
                 receiver.came.set()
                 with contextlib.suppress(OSError):  # whoever sent it may have been killed
@@ -84,10 +92,31 @@ class Receiver:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def process_request(self, *request: Any) -> None:
+                with lock:
+                    receiver.handling += 1
+                super().process_request(*request)
+
+            def process_request_thread(self, *request: Any) -> None:
+                super().process_request_thread(*request)
+                with lock:
+                    receiver.handling -= 1
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def finish_life(self) -> None:
+        """All that was sent by the ThreatLens that is dead now has been taken; a new one may begin."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        connection.request("GET", "/")  # it is accepted after all that came before
+        connection.getresponse().read()
+        connection.close()
+        wait_for("what was on its way", lambda: not self.handling, timeout_s=30)
+        self.life += 1
 
     def close(self) -> None:
         self._server.shutdown()
@@ -161,18 +190,19 @@ def run(
             log.writelines(lines[number * step : (number + 1) * step])
             log.flush()
             if number < kills:
-                before = len(receiver.got)
+                enough = len(receiver.got) + dice.randrange(1, step)
                 with contextlib.suppress(TimeoutError):  # most kills strike while messages go out, some before
-                    wait_for("a message", lambda: len(receiver.got) > before, timeout_s=dice.choice((3, 20, 20)))  # noqa: B023
-                time.sleep(dice.random() * 0.4)
-                if dice.random() < 0.5:  # while an answer is on its way, or just noted
+                    wait_for("messages", lambda: len(receiver.got) >= enough, timeout_s=dice.choice((3, 20, 20)))  # noqa: B023
+                aimed = dice.random() < 0.5  # while an answer is on its way, or was just received
+                if aimed:
                     receiver.came.clear()
                     receiver.came.wait(2)
-                    time.sleep(dice.random() * 0.005)
+                time.sleep(dice.random() * (0.005 if aimed else 0.4))
                 killing = time.monotonic()
                 os.killpg(process.pid, signal.SIGKILL)
                 killed.append((killing, time.monotonic()))
                 kill(process)
+                receiver.finish_life()
         try:
             wait_for("the end", lambda: is_settled(product, len(lines)), timeout_s=180, every_s=0.5)
         finally:
@@ -189,12 +219,12 @@ def repeats(receiver: Receiver, killed: list[tuple[float, float]]) -> Counter[st
         last[got.key] = got
         if before is None:
             continue
-        kill_s = next(((a, b) for a, b in killed if before.received_s <= b and a < got.received_s), None)
-        if kill_s is None:
+        if before.life == got.life:
             found["without a kill between"] += 1
-        elif before.answered_s < kill_s[0]:
+        elif before.answered_s < killed[before.life][0]:
             found["answered before the kill"] += 1
-        elif before.answering_s < kill_s[1]:
+            print(f"answered {1e3 * (killed[before.life][0] - before.answered_s):.2f} ms before the kill")
+        elif before.answering_s < killed[before.life][1]:
             found["answered in the instant of the kill"] += 1
         else:
             found["not answered before the kill"] += 1

@@ -22,6 +22,7 @@ from threatlens.errors import ChannelError, StoreUnavailable
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.notifications import GIVE_UP_US, Happening, NotificationManager, after_quiet, within
 from threatlens.notifications_arrived import Arrivals
+from threatlens.notifications_words import Writer
 from threatlens.processor import QueueProcessor
 from threatlens.receiving import receive_into
 from threatlens.sources.base import LogSourceConfig
@@ -206,6 +207,31 @@ def test_ten_thousand_matches_in_a_minute_are_no_more_messages_than_configured_a
     bench.send()
     assert sum(message.data["count"] for _, message in bench.receiver.got) == 10_000
     assert len(bench.receiver.got) <= 7
+
+
+def test_noise_leaves_room_for_what_is_severe(bench):
+    bench.rule(min_severity=4)
+    for number in range(20):
+        bench.happen(thread=f"noise{number}", severity=4, title=f"noise {number}")
+    bench.happen(thread="incident:7:success", severity=10, title="Somebody got in")
+    bench.send()
+    assert "Somebody got in" in bench.receiver.titles
+    assert len(bench.receiver.got) == 5, "three of the noise, one that counts the others, and this"
+
+
+def test_the_message_that_counts_the_others_names_the_worst_of_them(bench):
+    bench.rule(min_severity=4)
+    for number, severity in enumerate((4, 4, 4, 5, 7, 4)):
+        bench.happen(thread=f"t{number}", severity=severity, title=f"thing {number}")
+    bench.send()
+    (storm,) = [message for _, message in bench.receiver.got if message.kind == "digest"]
+    assert (storm.title, storm.severity) == ("3 matches at once, the worst: thing 4", 7)
+
+    bench.now += 20 * MINUTE
+    for number in range(10, 15):
+        bench.happen(thread=f"t{number}", severity=4, title=f"thing {number}")
+    bench.send()
+    assert bench.receiver.got[-1][1].severity == 4, "what was told is told"
 
 
 def test_updates_of_many_threads_keep_to_the_number_of_messages_too(bench):
@@ -491,7 +517,7 @@ def test_secrets_in_a_line_stay_here(bench, filler):
     from threatlens.store_notifications import Due
 
     due = Due(1, "k", "event", "hook", "urgent", "t", 8, "x", 1, 1, 0, 0, first, first, 0, 0, 0, {}, "")
-    (sample,) = bench.manager._samples(due)
+    (sample,) = Writer(bench.store, "", lambda _: None).message(due).samples
     assert "hunter2" not in sample
     assert "ghp_" not in sample
 

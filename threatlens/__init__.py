@@ -90,6 +90,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     ingestions = Ingestions(settings, store)
     reporter = Reporter(store, lambda: config.config, settings.reports_folder)
     answers = AnswerLinks(lambda: secret_keys(settings), settings.base_url, lambda: config.config.answers)
+    rules = RuleLibrary(settings, store, geo=geo, own=ADVICE)
     notifications = NotificationManager(
         store,
         lambda: config.config,
@@ -99,8 +100,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         report=reporter.pdf,
         answers=answers,
         arrivals=Arrivals(settings.arrivals_path),
+        advice_of=rules.advice,
     )
-    rules = RuleLibrary(settings, store, geo=geo, own=ADVICE)
     language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)
     clock = ClockWatch()
     alerts = OwnAlerts(store, notifications, broadcaster)

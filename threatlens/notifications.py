@@ -8,7 +8,6 @@ is forgotten by a crash: a message that was on its way is sent again with the sa
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import logging
 import random
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from threatlens.analysis import AdviceOf
 from threatlens.answers import AnswerLinks
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.channels import (
@@ -42,9 +42,9 @@ from threatlens.config_values import (
 from threatlens.errors import ChannelError, ConfigError
 from threatlens.event import EventUpdate, rfc3339
 from threatlens.notifications_arrived import Arrivals
-from threatlens.redaction import masked
+from threatlens.notifications_words import TITLE_CHARACTERS, Writer, as_json, from_json
 from threatlens.store import EventStore
-from threatlens.store_notifications import HOUR_US, STORM, WORSE_BY, Due, Occurrence
+from threatlens.store_notifications import HOUR_US, Due, Occurrence
 from threatlens.visible import visible
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,6 @@ GIVE_UP_US = 24 * HOUR_US
 BREAKER_FAILURES, BREAKER_FIRST_S, BREAKER_MAX_S = 5, 60, 1_800
 #: Messages that one run of a channel's job sends at the most, so that a stop need not wait long.
 SENT_AT_ONCE = 20
-TITLE_CHARACTERS, SAMPLE_CHARACTERS, SAMPLES = 160, 500, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +108,7 @@ class NotificationManager:
         answers: AnswerLinks | None = None,
         arrivals: Arrivals | None = None,
         build: Callable[[Channel, OutboundClient], NotificationChannel] | None = None,
+        advice_of: AdviceOf = lambda _rule_id: None,
     ) -> None:
         self._store = store
         self._config = config
@@ -121,6 +121,7 @@ class NotificationManager:
         self._answers = answers
         self._arrivals = arrivals or Arrivals()
         self._build = build or notifier
+        self._writer = Writer(store, self._base_url, advice_of)
 
     # -- what is to be told
 
@@ -226,10 +227,10 @@ class NotificationManager:
             return True
         payload = due.payload
         if not payload:
-            message = self._message(due)
-            payload = json.dumps(_as_json(message), ensure_ascii=False)
+            message = self._writer.message(due)
+            payload = json.dumps(as_json(message), ensure_ascii=False)
             self._store.put_payload(due, payload, message.title)
-        message = _from_json(json.loads(payload))
+        message = from_json(json.loads(payload))
         if isinstance(report_id := message.data.get("report_id"), int) and (pdf := self._report(report_id)):
             message = replace(message, attachments=(pdf,))
         if self._answers is not None and due.kind == "incident":  # never stored: who reads the database cannot answer
@@ -239,7 +240,7 @@ class NotificationManager:
             transcript = self._build(channel, self._client).send(message, room).transcript
         except (ChannelError, ConfigError) as error:
             if isinstance(error, ConfigError) or not self._arrivals.took(due.key):
-                self._failed(channel, due, error)
+                self._failed(channel, due, message.title, error)
                 self._arrivals.end(due.key)
                 return False
             transcript = (*error.transcript, f"(it was taken; then: {error})")
@@ -253,7 +254,7 @@ class NotificationManager:
         self._arrivals.end(due.key)
         self._announce(due, title, "sent", now_us)
 
-    def _failed(self, channel: Channel, due: Due, error: ChannelError | ConfigError) -> None:
+    def _failed(self, channel: Channel, due: Due, title: str, error: ChannelError | ConfigError) -> None:
         now_us = self._clock_us()
         permanent = error.permanent if isinstance(error, ChannelError) else True
         words = error.message if isinstance(error, ConfigError) else str(error)
@@ -277,9 +278,9 @@ class NotificationManager:
         )
         log.warning("notification %d by channel %s failed: %s", due.id, channel.name, words)
         if disabled and due.kind != "system":
-            title = f"The channel {channel.name} does not work: {words}"
-            self.tell_all("system", f"channel:{channel.name}", visible(title, 200), severity=7, but=channel.name)
-        self._announce(due, self._message(due).title, "failed" if not retry_us or disabled else "retrying", now_us)
+            said = f"The channel {channel.name} does not work: {words}"
+            self.tell_all("system", f"channel:{channel.name}", visible(said, 200), severity=7, but=channel.name)
+        self._announce(due, title, "failed" if not retry_us or disabled else "retrying", now_us)
 
     def _announce(self, due: Due, title: str, status: str, now_us: int) -> None:
         data = {
@@ -304,79 +305,6 @@ class NotificationManager:
         delivery = self._build(channel, self._client).send(message)
         self._store.resume_channel(channel.name)
         return delivery
-
-    # -- the message
-
-    def _message(self, due: Due) -> Message:
-        title = due.title
-        if due.kind == "digest":
-            title = f"{title}: {due.n} matches"
-        elif due.total > due.n:
-            title = f"{title} (now × {due.total})"
-        elif due.n > 1:
-            title = f"{title} (× {due.n})"
-        if due.kind == "report":
-            return self._about_report(due)
-        samples = self._samples(due)
-        facts = [(name, visible(value, 200)) for name, value in due.details.items()]
-        if due.kind != "system":
-            facts += [("first", rfc3339(due.first_us)), ("last", rfc3339(due.last_us)), ("matches", str(due.n))]
-            if due.total != due.n:
-                facts.append(("since it began", str(due.total)))
-        if due.rule:
-            facts.append(("told by the rule", visible(due.rule, 100)))
-        return Message(
-            key=due.key,
-            kind=due.kind,
-            title=visible(title, TITLE_CHARACTERS + 40),
-            severity=due.severity,
-            timestamp=rfc3339(due.last_us),
-            thread=_thread_id(due),
-            subject=self._subject(due),
-            text=_sentence(due),
-            facts=tuple(facts),
-            samples=samples,
-            url=self._url(due),
-            data={
-                "count": due.n, "total": due.total, "incident_id": due.incident_id or None,
-                "event_id": due.last_event_id or None, "rule": due.rule or None, "update": due.total > due.n,
-            },
-        )  # fmt: skip
-
-    def _subject(self, due: Due) -> str:
-        """That of the thread's first message, unless it has become worse since."""
-        if due.kind not in ("incident", "event") or due.total <= due.n:
-            return ""
-        severity, title = self._store.first_told(due.channel, due.thread) or (0, "")
-        return f"{severity}/10 {title}" if title and due.severity < severity + WORSE_BY else ""
-
-    def _about_report(self, due: Due) -> Message:
-        report_id = int(due.details.get("report", 0))
-        return Message(
-            key=due.key,
-            kind=due.kind,
-            title=due.title,
-            severity=due.severity,
-            timestamp=rfc3339(due.last_us),
-            thread=_thread_id(due),
-            text=str(due.details.get("summary", "")),
-            url=f"{self._base_url}/reports/{report_id}" if self._base_url else "",
-            data={"report_id": report_id},
-        )
-
-    def _samples(self, due: Due) -> tuple[str, ...]:
-        ids = dict.fromkeys(each for each in (due.first_event_id, due.last_event_id) if each)
-        events = filter(None, (self._store.event(event_id) for event_id in ids))
-        return tuple(visible(masked(event.raw), SAMPLE_CHARACTERS) for event in events)
-
-    def _url(self, due: Due) -> str:
-        if not self._base_url:
-            return ""
-        if due.incident_id:
-            return f"{self._base_url}/incidents/{due.incident_id}"
-        if due.last_event_id:
-            return f"{self._base_url}/events/{due.last_event_id}"
-        return f"{self._base_url}/notifications"
 
 
 def _held(one: Occurrence, now_us: int) -> str:
@@ -450,48 +378,3 @@ def after_quiet(hours: str, now_us: int) -> int:
 def _minutes(clock: str) -> int:
     hour, minute = clock.split(":")
     return int(hour) * 60 + int(minute)
-
-
-def _sentence(due: Due) -> str:
-    if due.kind == "system":
-        return "This is about ThreatLens itself."
-    if due.thread == STORM:
-        return f"{due.n} more matches came above the number of messages that this channel takes in a minute."
-    if due.kind == "digest":
-        return f"{due.n} matches since the last digest; the worst has severity {due.severity}."
-    if due.total > due.n:
-        return f"It goes on: {due.n} more since the last message, {due.total} in all."
-    return ""
-
-
-def _thread_id(due: Due) -> str:
-    """A name for the thread that is safe in a mail header."""
-    return f"{due.kind}-{due.incident_id}" if due.incident_id else f"thread-{_hash(due.channel + due.thread)}"
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:20]
-
-
-def _as_json(message: Message) -> dict[str, Any]:
-    names = (
-        "key",
-        "kind",
-        "title",
-        "severity",
-        "timestamp",
-        "thread",
-        "subject",
-        "text",
-        "facts",
-        "samples",
-        "url",
-        "links",
-        "data",
-    )
-    return {name: getattr(message, name) for name in names}
-
-
-def _from_json(values: dict[str, Any]) -> Message:
-    pairs = {name: tuple(map(tuple, values[name])) for name in ("facts", "links")}
-    return Message(**{**values, **pairs, "samples": tuple(values["samples"])})

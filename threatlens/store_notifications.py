@@ -24,6 +24,8 @@ THREAD_ENDS_US = 24 * HOUR_US
 WORSE_BY = 2
 #: The thread that takes what comes above a channel's limit.
 STORM = "storm"
+#: From this severity on a message has a place even in a minute in which lesser ones fill theirs.
+SEVERE = 8
 #: Updates that are queued for one channel at once.
 MOST_UPDATES = 500
 PENDING, SENT, FAILED, SUPPRESSED = "pending", "sent", "failed", "suppressed"
@@ -144,7 +146,7 @@ def _gather(connection: Connection, one: Occurrence, first: int, last: int, now_
     thread = one.thread
     row = _thread(connection, one.channel, thread, now_us)
     limited = row is None and one.per_minute and one.kind != "system"
-    if limited and _made(connection, one.channel, now_us) >= one.per_minute - 1:
+    if limited and _made(connection, one.channel, now_us) >= _places(one.severity, one.per_minute):
         thread = STORM  # the last place of a minute is its own
         row = _thread(connection, one.channel, thread, now_us)
     if row is None:
@@ -159,23 +161,39 @@ def _gather(connection: Connection, one: Occurrence, first: int, last: int, now_
             " seen_us = excluded.seen_us, cooldown_us = excluded.cooldown_us, pending_id = 0, rule = excluded.rule,"
             " kind = excluded.kind, title = excluded.title, details = excluded.details",
             (one.channel, thread, one.incident_id, one.severity, one.first_us, one.last_us, first, last, now_us,
-             one.cooldown_us, one.rule, _kind(one, thread), _title(one, thread), json.dumps(dict(one.details))),
+             one.cooldown_us, one.rule, _kind(one, thread), one.title, json.dumps(dict(one.details))),
         )  # fmt: skip
-        row = (0, 0, 0, 0, 0)
-    pending_id, queued_us, told, told_severity, _ = row
+        row = (0, 0, 0, 0, 0, 0)
+    pending_id, queued_us, told, told_severity, worst, n = row
+    if n == told > 0 and _kind(one, thread) == "digest":  # all of it was told: what comes now is another one's
+        worst = 0
+        connection.exec_driver_sql(
+            "UPDATE notification_threads SET severity = 0, first_us = ?, first_event_id = ?"
+            " WHERE channel = ? AND thread = ?",
+            (one.first_us, first, one.channel, thread),
+        )
     connection.exec_driver_sql(
         "UPDATE notification_threads SET n = n + ?, severity = max(severity, ?), first_us = min(first_us, ?),"
-        " last_us = max(last_us, ?), last_event_id = max(last_event_id, ?), seen_us = ?, cooldown_us = ?, title = ?,"
-        " details = ? WHERE channel = ? AND thread = ?",
-        (one.n, one.severity, one.first_us, one.last_us, last, now_us, one.cooldown_us, _title(one, thread),
-         json.dumps(dict(one.details)), one.channel, thread),
-    )  # fmt: skip
+        " last_us = max(last_us, ?), last_event_id = max(last_event_id, ?), seen_us = ?, cooldown_us = ?"
+        " WHERE channel = ? AND thread = ?",
+        (one.n, one.severity, one.first_us, one.last_us, last, now_us, one.cooldown_us, one.channel, thread),
+    )
+    if thread != STORM or one.severity > worst:  # of many things it names the worst
+        connection.exec_driver_sql(
+            "UPDATE notification_threads SET title = ?, details = ?, incident_id = ? WHERE channel = ? AND thread = ?",
+            (one.title, json.dumps(dict(one.details)), one.incident_id, one.channel, thread),
+        )
     worse = told > 0 and one.severity >= told_severity + WORSE_BY
     if pending_id or not (told == 0 or worse or now_us >= queued_us + one.cooldown_us):
         return
     if told and not worse and one.per_minute and _made(connection, one.channel, now_us) >= one.per_minute:
         return  # queue_updates tells it when there is room
     _queue(connection, one, thread, last, now_us)
+
+
+def _places(severity: int, per_minute: int) -> int:
+    """How many messages of a minute may be new things of this severity: noise leaves room for what is severe."""
+    return per_minute - 1 if severity >= SEVERE else max(1, per_minute // 2)
 
 
 def _made(connection: Connection, channel: str, now_us: int) -> int:
@@ -190,7 +208,7 @@ def _made(connection: Connection, channel: str, now_us: int) -> int:
 
 def _thread(connection: Connection, channel: str, thread: str, now_us: int) -> tuple[int, ...] | None:
     row = connection.exec_driver_sql(
-        "SELECT pending_id, queued_us, told, told_severity, n FROM notification_threads"
+        "SELECT pending_id, queued_us, told, told_severity, severity, n FROM notification_threads"
         " WHERE channel = ? AND thread = ? AND (seen_us > ? OR pending_id > 0)",
         (channel, thread, now_us - THREAD_ENDS_US),
     ).one_or_none()
@@ -214,17 +232,13 @@ def _insert(
             " status, severity, title, n, tries, created_at, next_try_us, sent_at, error_message, payload, transcript)"
             " VALUES (?,?,?,?,?,?,?,?,?,?,?,0,?,?,NULL,?,'','') RETURNING id",
             (event_id, one.incident_id, _kind(one, thread), one.channel, one.rule, thread, secrets.token_hex(16),
-             status, one.severity, _title(one, thread), one.n, now_us, max(one.due_us, now_us), error),
+             status, one.severity, one.title, one.n, now_us, max(one.due_us, now_us), error),
         ).scalar_one()
     )  # fmt: skip
 
 
 def _kind(one: Occurrence, thread: str) -> str:
     return "digest" if thread == STORM else one.kind
-
-
-def _title(one: Occurrence, thread: str) -> str:
-    return "More is happening than is told one by one" if thread == STORM else one.title
 
 
 class Outbox:
@@ -249,21 +263,23 @@ class Outbox:
                 f"SELECT DISTINCT channel FROM notification_threads WHERE {waiting}", (now_us,)
             ).scalars()
             for channel in list(channels):
-                most = per_minute.get(channel, 0)
-                room = max(0, most - _made(connection, channel, now_us)) if most else MOST_UPDATES
+                most, made = per_minute.get(channel, 0), _made(connection, channel, now_us)
+                room = max(0, most - made) if most else MOST_UPDATES
                 rows = connection.exec_driver_sql(
                     "SELECT channel, rule, kind, thread, severity, title, first_us, last_us, n - told, incident_id,"
                     f" cooldown_us, last_event_id FROM notification_threads WHERE {waiting} AND channel = ?"
                     " ORDER BY severity DESC, queued_us LIMIT ?",
                     (now_us, channel, min(room, MOST_UPDATES)),
                 ).all()
-                for row in rows:
+                for place, row in enumerate(rows):
+                    if most and row.severity < SEVERE and made + place >= _places(row.severity, most):
+                        break  # the most severe come first
                     one = Occurrence(
                         row.channel, row.rule, row.kind, row.thread, row.severity, row.title, row.first_us,
                         row.last_us, row[8], incident_id=row.incident_id, cooldown_us=row.cooldown_us,
                     )  # fmt: skip
                     _queue(connection, one, row.thread, row.last_event_id, now_us)
-                queued += len(rows)
+                    queued += 1
         return queued
 
     def has_due(self, now_us: int) -> set[str]:

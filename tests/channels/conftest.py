@@ -102,6 +102,8 @@ def message() -> Message:
     return Message(
         key="0123456789abcdef", kind="incident", title=f"Password guessing {EVIL}", severity=8,
         timestamp="2026-11-24T00:00:00+00:00", thread="incident-7", text="It goes on.",
+        lead="It succeeded.", says=(("What happened", f"Somebody {EVIL} got in."),),
+        todo=(f"Lock it: `lock -- '{EVIL}'`.",),
         facts=(("address", "203.0.113.9"), ("user", EVIL)), samples=(f"sshd[1]: {EVIL}",),
         url="http://127.0.0.1:8000/incidents/7", links=(("Acknowledge", "http://127.0.0.1:8000/a/x"),),
         data={"count": 214},

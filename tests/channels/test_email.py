@@ -46,6 +46,16 @@ def test_a_mail_arrives_in_text_and_html_with_what_strangers_wrote_inert(mail_se
     assert any(line.startswith("< 250") for line in delivery.transcript)
 
 
+def test_what_to_do_and_where_to_click_come_before_the_evidence(message):
+    mail = compose(message, "t@example.org", ("a@example.org",))
+    for kind in ("plain", "html"):
+        text = mail.get_body((kind,)).get_content()
+        places = [text.index(each) for each in ("Password guessing", "It succeeded", "Lock it", "/a/x", "203.0.113.9")]
+        assert places == sorted(places)
+    assert "lock -- &#x27;&lt;script&gt;" in text, "a command is set apart, and still only text"
+    assert "<code" in text
+
+
 def test_the_transcript_holds_no_password(mail_server, message):
     delivery = notifier(mail_server).send(message)
 

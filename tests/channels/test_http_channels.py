@@ -109,6 +109,7 @@ def test_slack_gets_blocks_in_which_strangers_cannot_call_anybody(hook, client, 
     text = json.dumps(document, ensure_ascii=False)
     assert "@everyone" not in text
     assert document["text"].count("<") == 0
+    assert text.index("What to do") < text.index("Acknowledge") < text.index("203.0.113.9")
     for block in document["blocks"]:
         for part in [block.get("text"), *block.get("fields", ())]:
             if part and part["type"] == "mrkdwn":
@@ -120,7 +121,7 @@ def test_slack_limits_are_kept(message):
     document = slack_payload(
         type(message)(
             key="k", kind="event", title=long, severity=9, timestamp="", text=long, facts=((long, long),) * 20,
-            samples=(long,) * 9,
+            samples=(long,) * 9, todo=(long,) * 9, says=((long, long),),
         )
     )  # fmt: skip
 

@@ -33,7 +33,10 @@ class Message:
     timestamp: str  # RFC 3339
     thread: str = ""  # messages about one thing carry one thread
     subject: str = ""  # of the thread's first message, which this one goes on with; "": it has one of its own
-    text: str = ""  # sentences
+    lead: str = ""  # how it went, in a sentence
+    text: str = ""  # what this message adds to those before
+    says: tuple[tuple[str, str], ...] = ()  # (what it answers, sentences); commands stand between backquotes
+    todo: tuple[str, ...] = ()  # what to do, the most urgent first
     facts: tuple[tuple[str, str], ...] = ()  # (name, value)
     samples: tuple[str, ...] = ()  # raw lines
     url: str = ""  # where it stands in ThreatLens; "": unknown
@@ -121,6 +124,17 @@ class NotificationChannel(Protocol):
         `room` outlives a kill: the beginning of the answer that says whether the message was taken belongs there.
         """
         ...
+
+
+def how_bad(severity: int) -> str:
+    """A severity for people."""
+    words = ("low", "medium", "high", "critical")[(severity >= 4) + (severity >= 7) + (severity >= 9)]
+    return f"Severity {severity} of 10, {words}"
+
+
+def ways(message: Message) -> list[tuple[str, str]]:
+    """Where one can click: (what it does, URL)."""
+    return ([("Open in ThreatLens", message.url)] if message.url else []) + list(message.links)
 
 
 #: Statuses after which the same request to the same address cannot succeed.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime, parseaddr
 
-from threatlens.channels.base import Delivery, Message
+from threatlens.channels.base import Delivery, Message, how_bad, ways
 from threatlens.errors import ChannelError
 from threatlens.receiving import receive_into
 
@@ -222,47 +222,82 @@ def subject(message: Message) -> str:
 
 
 def as_text(message: Message) -> str:
-    """The message in plain text."""
-    parts = [message.title]
+    """The message in plain text: what, how bad, what to do and where to click come before the evidence."""
+    parts = [message.title, " ".join(each for each in (f"{how_bad(message.severity)}.", message.lead) if each)]
     if message.text:
         parts.append(message.text)
-    if message.facts:
-        width = max(len(name) for name, _ in message.facts)
-        parts.append("\n".join(f"{name:<{width}}  {value}" for name, value in message.facts))
+    parts += [f"{topic}: {text}" for topic, text in message.says]
+    if message.todo:
+        numbered = (f"  {number}. {text}" for number, text in enumerate(message.todo, 1))
+        parts.append("\n".join(["What to do:", *numbered]))
+    if links := ways(message):
+        width = max(len(words) for words, _ in links) + 1
+        parts.append("\n".join(f"{words + ':':<{width}} {url}" for words, url in links))
+    width = max((len(name) for name, _ in message.facts), default=0)
+    parts.append("\n".join(f"{name:<{width}}  {value}" for name, value in message.facts) or message.timestamp)
     if message.samples:
-        parts.append("\n".join(f"  {line}" for line in message.samples))
-    links = ([("Open in ThreatLens", message.url)] if message.url else []) + list(message.links)
-    if links:
-        parts.append("\n".join(f"{words}: {url}" for words, url in links))
-    parts.append(f"{message.timestamp}  severity {message.severity} of 10")
+        parts.append("\n".join(["From the log:", *(f"  {line}" for line in message.samples)]))
     return "\n\n".join(parts) + "\n"
 
 
 _CELL = "padding:2px 12px 2px 0;vertical-align:top"
 _MONO = "font-family:ui-monospace,Consolas,monospace;font-size:13px;white-space:pre-wrap;word-break:break-word"
+_FAINT = "color:#6b6b6b"
+_BUTTON = "display:inline-block;padding:8px 14px;margin:0 8px 8px 0;border-radius:6px;text-decoration:none"
+#: By how bad it is, from severity 1, 4, 7 and 9 on: the background of the label, white text on it is legible.
+_TONES = ("#4a6b8a", "#8a6100", "#b0450f", "#b3201f")
 
 
 def as_html(message: Message) -> str:
     """The message as HTML that needs nothing from elsewhere; what strangers wrote is escaped text in it."""
     say = html.escape
-    parts = [f"<h2 style='margin:0 0 8px;font-size:18px'>{say(message.title)}</h2>"]
-    parts.append(f"<p style='color:#555'>Severity {message.severity} of 10 · {say(message.timestamp)}</p>")
+    severity = message.severity
+    tone = _TONES[(severity >= 4) + (severity >= 7) + (severity >= 9)]
+    label = f"background:{tone};color:#fff;padding:3px 10px;border-radius:6px;font-weight:600"
+    parts = [f"<h2 style='margin:0 0 10px;font-size:19px'>{say(message.title)}</h2>"]
+    lead = f" <strong>{say(message.lead)}</strong>" if message.lead else ""
+    parts.append(f"<p style='margin:0 0 12px'><span style='{label}'>{say(how_bad(severity))}</span>{lead}</p>")
     if message.text:
         parts.append(f"<p>{say(message.text)}</p>")
+    parts += [f"<p><span style='{_FAINT}'>{say(topic)}</span><br>{_coded(text)}</p>" for topic, text in message.says]
+    if message.todo:
+        items = "".join(f"<li style='margin:0 0 6px'>{_coded(text)}</li>" for text in message.todo)
+        parts.append(f"<p style='margin:0 0 4px'><strong>What to do</strong></p><ol style='margin-top:0'>{items}</ol>")
+    if links := ways(message):
+        first, rest = f"{_BUTTON};background:#1f5fae;color:#fff", f"{_BUTTON};border:1px solid #888;color:#1f5fae"
+        parts.append(
+            "<p>"
+            + "".join(
+                f"<a style='{first if place == 0 else rest}' href='{say(url)}'>{say(words)}</a>"
+                for place, (words, url) in enumerate(links)
+            )
+            + "</p>"
+        )
     if message.facts:
         rows = "".join(
-            f"<tr><td style='{_CELL};color:#555'>{say(name)}</td><td style='{_CELL}'><bdi>{say(value)}</bdi></td></tr>"
+            f"<tr><td style='{_CELL};{_FAINT}'>{say(name)}</td><td style='{_CELL}'><bdi>{say(value)}</bdi></td></tr>"
             for name, value in message.facts
         )
         parts.append(f"<table style='border-collapse:collapse'>{rows}</table>")
     if message.samples:
         lines = "\n".join(f"<bdi>{say(line)}</bdi>" for line in message.samples)
-        parts.append(f"<pre style='{_MONO};background:#f4f4f2;padding:8px;border-radius:6px'>{lines}</pre>")
-    links = ([("Open in ThreatLens", message.url)] if message.url else []) + list(message.links)
-    if links:
-        parts.append("<p>" + " · ".join(f"<a href='{say(url)}'>{say(words)}</a>" for words, url in links) + "</p>")
+        parts.append(f"<pre style='{_MONO};background:#f4f4f2;color:#111;padding:8px;border-radius:6px'>{lines}</pre>")
     body = "".join(parts)
-    return f"<!doctype html><html lang='en'><body style='font-family:system-ui,sans-serif'>{body}</body></html>"
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'></head>"
+        f"<body style='font-family:system-ui,sans-serif;max-width:720px;line-height:1.45'>{body}</body></html>"
+    )
+
+
+def _coded(text: str) -> str:
+    """Escaped, with what stands between backquotes as code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:  # one is not closed
+        return html.escape(text)
+    code = f"<code style='{_MONO};background:#f4f4f2;color:#111;padding:1px 4px'>"
+    return "".join(
+        f"{code}{html.escape(piece)}</code>" if place % 2 else html.escape(piece) for place, piece in enumerate(pieces)
+    )
 
 
 def _words(said: bytes | str) -> str:

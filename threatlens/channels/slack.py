@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from threatlens.channels.base import Delivery, HttpClient, Message, delivered
+from threatlens.channels.base import Delivery, HttpClient, Message, delivered, how_bad, ways
 from threatlens.errors import ChannelError, OutboundError
 
 _HEADER, _SECTION, _FIELD, _FIELDS = 150, 2_900, 1_900, 10  # Slack's limits on characters and numbers, with room
@@ -43,8 +43,14 @@ def payload(message: Message) -> dict[str, Any]:
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": _cut(_quiet(title), _HEADER), "emoji": False}}
     ]
-    if message.text:
-        blocks.append({"type": "section", "text": _plain(message.text, _SECTION)})
+    opening = [f"{how_bad(message.severity)}. {message.lead}".rstrip(), message.text]
+    opening += [f"{topic}: {text}" for topic, text in message.says]
+    blocks.append({"type": "section", "text": _plain("\n".join(filter(None, opening)), _SECTION)})
+    if message.todo:
+        numbered = (f"{number}. {text}" for number, text in enumerate(message.todo, 1))
+        blocks.append({"type": "section", "text": _plain("\n".join(["What to do:", *numbered]), _SECTION)})
+    if links := ways(message):
+        blocks.append({"type": "actions", "elements": [_button(*each, place) for place, each in enumerate(links[:5])]})
     facts = message.facts[:_FIELDS]
     if facts:
         fields = [_plain(f"{name}: {value}", _FIELD) for name, value in facts]
@@ -52,14 +58,13 @@ def payload(message: Message) -> dict[str, Any]:
     if message.samples:
         lines = _cut("\n".join(line.replace("`", "'") for line in message.samples), _SECTION - 8)
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": f"```{escaped(lines)}```"}})
-    links = ([("Open in ThreatLens", message.url)] if message.url else []) + list(message.links)
-    if links:
-        buttons = [
-            {"type": "button", "text": {"type": "plain_text", "text": _cut(words, 70), "emoji": False}, "url": url}
-            for words, url in links[:5]
-        ]
-        blocks.append({"type": "actions", "elements": buttons})
     return {"text": _cut(escaped(title), _SECTION), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
+
+
+def _button(words: str, url: str, place: int) -> dict[str, Any]:
+    """The first leads to the page and stands out; the others answer."""
+    button = {"type": "button", "text": {"type": "plain_text", "text": _cut(words, 70), "emoji": False}, "url": url}
+    return {**button, "style": "primary"} if place == 0 else button
 
 
 def escaped(text: str) -> str:

@@ -63,7 +63,10 @@ def payload(message: Message) -> dict[str, object]:
     data = {
         "title": message.title,
         "severity": message.severity,
+        "lead": message.lead,
         "text": message.text,
+        "says": dict(message.says),
+        "todo": list(message.todo),
         "facts": dict(message.facts),
         "samples": list(message.samples),
         "thread": message.thread,
