@@ -100,6 +100,8 @@ class ObjectDecoder:
     program: str = ""  # whose readers go on with the message; ANY_PROGRAM: it may be a line of any format
     only: str = ""  # the member whose text decides, if one alone does ...
     refused: AbstractSet[str] = frozenset()  # ... and texts with which an object is not of this product
+    #: Names of members -> `read` for objects that have just these, which need not find out anew what they mean.
+    read_like: Callable[[tuple[str, ...]], ReadObject] | None = None
 
 
 Decoder = LineDecoder | MessageDecoder | ObjectDecoder

@@ -23,6 +23,7 @@ from threatlens.decoders.base import (
     ObjectDecoder,
     Open,
     Opened,
+    ReadObject,
     put_address,
 )
 from threatlens.decoders.exact_json import load_exactly
@@ -34,6 +35,7 @@ from threatlens.event import FIELDS_CUT, TIME_ERROR, Fields
 NAME = "json"
 MAX_DEPTH = 8
 _MAX_EXACT, _MAX_WHOLE = 2.0**53, 2**53
+_MIN_EXACT, _MIN_WHOLE = -_MAX_EXACT, -_MAX_WHOLE
 _BUNYAN = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
 Put = Callable[[Fields, Any], None]
 
@@ -186,7 +188,7 @@ _CHECKED: dict[str, Put] = {
 _TAKEN_TIMES = frozenset(_TIMES)
 _BEGINNINGS = ('{"', "{ ", "{}", "{\t")
 _MAX_NAME = 256
-_MAX_LAYOUTS, _MAX_PRODUCTS = 1_000, 10_000
+_MAX_LAYOUTS, _MAX_PRODUCTS, _MAX_LEFT = 1_000, 10_000, 100
 _MAX_KEPT_NAMES, _MAX_KEPT_CHARS = 100, 2_000
 #: Docker cuts a line behind so many bytes; what is shorter and has no newline was written like that.
 _DOCKER_PART = 16_000
@@ -239,12 +241,18 @@ class Products(dict[tuple[str, ...], tuple[ObjectDecoder, ...]]):
         return found
 
 
+#: Of a product: its name, how it reads objects of a shape, the members that may hold the time before others, the
+#: program whose readers go on, `only` and `refused`.
+_Product = tuple[str, ReadObject, tuple[str, ...], str, str, AbstractSet[str]]
+
+
 class _Shape(NamedTuple):
     """What the names of an object's members decide."""
 
     layout: tuple[_Member, ...]
-    #: With the members that may hold the time before others, and their `only` and `refused`.
-    products: tuple[tuple[ObjectDecoder, tuple[str, ...], str, AbstractSet[str]], ...]
+    products: tuple[_Product, ...]
+    only: str  # the member by whose text the first of these know theirs, if one does
+    left: dict[str, tuple[_Product, ...]]  # such a text -> those that have not refused it
     times: tuple[str, ...]
     messages: tuple[str, ...]
     carries: bool  # what a program wrote, as Docker and the journal do
@@ -258,17 +266,22 @@ class _Shapes(dict[tuple[str, ...], _Shape]):
         self._products = Products(members)
 
     def __missing__(self, names: tuple[str, ...]) -> _Shape:
+        found = self._products[names]
         shape = _Shape(
             _LAYOUTS["", *names],
             tuple(
                 (
-                    member,
+                    member.name,
+                    member.read_like(names) if member.read_like is not None else member.read,
                     tuple(time for time in member.times if time in names or "." in time),
+                    member.program,
                     member.only,
                     member.refused,
                 )
-                for member in self._products[names]
+                for member in found
             ),
+            found[0].only if found else "",
+            {},
             tuple(name for name in _TIMES if name in names),
             tuple(name for name in _MESSAGES if name in names),
             "stream" in names or "__REALTIME_TIMESTAMP" in names,
@@ -278,6 +291,18 @@ class _Shapes(dict[tuple[str, ...], _Shape]):
         if is_worth_keeping(names):
             self[names] = shape
         return shape
+
+
+def _not_refused(shape: _Shape, text: str) -> tuple[_Product, ...]:
+    """The products of a shape without the first ones that have said this text of `only` is none of theirs."""
+    products = shape.products
+    while products and products[0][4] == shape.only and text in products[0][5]:
+        products = products[1:]
+    if len(products) < len(shape.products):
+        if len(shape.left) >= _MAX_LEFT:
+            shape.left.clear()
+        shape.left[text] = products
+    return products
 
 
 def opener(products: Sequence[ObjectDecoder]) -> Open:
@@ -297,26 +322,29 @@ def opener(products: Sequence[ObjectDecoder]) -> Open:
                 return UNKNOWN, None, flags, "", line, {}
         shape = shapes[tuple(document)]
         fields: Fields = {}
-        texts, cut, inexact = flatten(document, fields, shape.layout)
-        if not flags and (inexact or _quotes(line) != 2 * texts):
+        texts, cut, inexact = flatten(document, fields, shape[0])
+        if not flags and (inexact or (line.count('"') != 2 * texts and _quotes(line) != 2 * texts)):
             exact, flags = load_exactly(line)
             if exact is not None:
                 document = exact
                 shape = shapes[tuple(document)]
                 fields = {}
-                _, cut, _ = flatten(document, fields, shape.layout)
+                _, cut, _ = flatten(document, fields, shape[0])
         if cut:
             flags |= FIELDS_CUT
-        for product, times, only, refused in shape.products:
+        _, asked, only, left, usual_times, _, _ = shape
+        if only and type(text := document.get(only)) is str:
+            asked = left[text] if text in left else _not_refused(shape, text)
+        for product, read, times, program, only, refused in asked:
             if only and type(text := document.get(only)) is str and text in refused:
                 continue
-            message = product.read(document, fields)
+            message = read(document, fields)
             if message is not None:
-                moment = _time(document, clock, times) if times else _first_time(document, shape.times, clock)
+                moment = _time(document, clock, times) if times else _first_time(document, usual_times, clock)
                 if not message:
                     message = _message(document, fields, shape)[0] or line
-                return product.name, moment[0], flags | moment[1], product.program, message, fields
-        timestamp_us, time_flags = _first_time(document, shape.times, clock)
+                return product, moment[0], flags | moment[1], program, message, fields
+        timestamp_us, time_flags = _first_time(document, usual_times, clock)
         said, program = _message(document, fields, shape)
         return NAME, timestamp_us, flags | time_flags, program, said if said is not None else line, fields
 
@@ -344,7 +372,7 @@ def flatten(
         layout = _LAYOUTS["", *document]
     while True:
         texts += len(members)
-        for (name, text_name, put, other), value in zip(layout, members.values(), strict=True):
+        for (name, text_name, put, other), value in zip(layout, members.values()):  # noqa: B905  (costs a tenth)
             kind = type(value)
             if kind is str:
                 texts += 1
@@ -368,9 +396,9 @@ def flatten(
             elif value is None or name in _TAKEN_TIMES:
                 continue
             elif kind is float:
-                if not -_MAX_EXACT < value < _MAX_EXACT:
+                if not _MIN_EXACT < value < _MAX_EXACT:
                     inexact = True
-            elif not -_MAX_WHOLE < value < _MAX_WHOLE:  # to compare with a float would take twice as long
+            elif not _MIN_WHOLE < value < _MAX_WHOLE:  # to compare with a float would take twice as long
                 inexact = True
             if put is not None:
                 put(fields, value)

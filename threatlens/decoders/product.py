@@ -6,10 +6,10 @@ Members are named with dots for their nesting. What a row does not name stays un
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, ObjectDecoder, put_address, put_port
+from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, ObjectDecoder, ReadObject, put_address, put_port
 from threatlens.decoders.tables import Row
 from threatlens.event import Fields
 
@@ -29,7 +29,7 @@ class _Plan(NamedTuple):
     speaks: bool  # whether a member is there that is read as a text
 
 
-_MAX_PLANS = 1_000
+_MAX_READERS = 1_000
 _MAX_REFUSED, _MAX_REFUSED_CHARS = 500, 100
 _NOTHING = frozenset(("", "-", "--", "N/A", "n/a", "null", "<nil>", "None", "undefined"))
 
@@ -100,72 +100,91 @@ def product(
     if web:
         fixed = {"event.category": "web", "event.action": "http_request", **fixed}
 
-    plans: dict[tuple[str, ...], _Plan] = {}
-
     #: What the one member that decides has said in vain: most objects that only look like this product's say the same.
     only = spoken[0][0] if only_said and len(spoken) == 1 else ""
     refused: set[str] = set()
 
-    def read(document: Mapping[str, Any], found: Fields) -> str | None:
-        for member, begin in conditions:
-            text = text_of(at(document, member))
-            if not text or not text.startswith(begin):
-                return None
-        for member, part in held:
-            if part not in (text_of(at(document, member)) or ""):
-                return None
-        names = tuple(document)
-        plan = plans.get(names)
-        if plan is None:
-            plan = _plan(document, wanted, spoken)
-            if len(plans) >= _MAX_PLANS:
-                plans.clear()
-            plans[names] = plan
-        said_fields: Fields = {}
-        if (plan.speaks or only_said) and not _says(document, spoken, said_fields) and only_said:
-            said = document.get(only)
-            if type(said) is str and len(said) <= _MAX_REFUSED_CHARS:
-                if len(refused) >= _MAX_REFUSED:
-                    refused.clear()
-                refused.add(said)
-            return None
-        found.update(fixed)
-        for place, member, entry in plan.single:  # mostly what any JSON has put there already, under this very name
-            value = document[member]
-            here = found.get(place)
-            if here is not value and (here is None or type(value) is not str or ADDRESSES[value] != here):
-                _put(document, found, entry)
-        for entry in plan.others:
-            _put(document, found, entry)
-        for member, values in decided:
-            value = text_of(at(document, member)).lower()
-            if value:
-                found.update(values.get(value) or values.get("", {}))
-        if said_fields:
-            found.update(said_fields)
-        if found.get("user.name") in _NOTHING:
-            found.pop("user.name", None)
-        status = found.get("http.response.status_code")
-        if web and isinstance(status, int) and "event.outcome" not in found:
-            found["event.outcome"] = "failure" if status >= 400 else "success"
-        if len(found) > MAX_FIELDS:
-            for over in [name for name in found if name.startswith("json.")][: len(found) - MAX_FIELDS]:
-                del found[over]
-        return ""
+    def refuse(document: Mapping[str, Any]) -> None:
+        text = document.get(only)
+        if type(text) is str and len(text) <= _MAX_REFUSED_CHARS:
+            if len(refused) >= _MAX_REFUSED:
+                refused.clear()
+            refused.add(text)
 
+    def read_like(names: tuple[str, ...]) -> ReadObject:
+        single, others, speaks = _plan(names, wanted, spoken)
+
+        def read(document: Mapping[str, Any], found: Fields) -> str | None:
+            for member, begin in conditions:
+                text = text_of(at(document, member))
+                if not text or not text.startswith(begin):
+                    return None
+            for member, part in held:
+                if part not in (text_of(at(document, member)) or ""):
+                    return None
+            said_fields: Fields | None = None
+            if speaks or only_said:
+                said_fields = {}
+                if not _says(document, spoken, said_fields) and only_said:
+                    refuse(document)
+                    return None
+            found.update(fixed)
+            for place, member, entry in single:  # mostly what any JSON has put there already, under this very name
+                value = document[member]
+                here = found.get(place)
+                if here is not value and (here is None or type(value) is not str or ADDRESSES[value] != here):
+                    _put(document, found, entry)
+            for entry in others:
+                _put(document, found, entry)
+            for member, values in decided:
+                value = text_of(at(document, member)).lower()
+                if value:
+                    found.update(values.get(value) or values.get("", {}))
+            if said_fields:
+                found.update(said_fields)
+            if found.get("user.name") in _NOTHING:
+                found.pop("user.name", None)
+            if web and "event.outcome" not in found:
+                status = found.get("http.response.status_code")
+                if isinstance(status, int):
+                    found["event.outcome"] = "failure" if status >= 400 else "success"
+            if len(found) > MAX_FIELDS:
+                for over in [name for name in found if name.startswith("json.")][: len(found) - MAX_FIELDS]:
+                    del found[over]
+            return ""
+
+        return read
+
+    readers = _Readers(read_like)
     return ObjectDecoder(
         name=name,
         about=about,
         keys=tuple(keys.split()),
-        read=read,
+        read=lambda document, found: readers[tuple(document)](document, found),
         times=tuple(times.split()),
         only=only,
         refused=refused,
+        read_like=read_like,
     )
 
 
+class _Readers(dict[tuple[str, ...], ReadObject]):
+    """Names of members -> the reader of objects that have these; bounded."""
+
+    def __init__(self, read_like: Callable[[tuple[str, ...]], ReadObject]) -> None:
+        super().__init__()
+        self._read_like = read_like
+
+    def __missing__(self, names: tuple[str, ...]) -> ReadObject:
+        read = self._read_like(names)
+        if len(self) >= _MAX_READERS:
+            self.clear()
+        self[names] = read
+        return read
+
+
 def _plan(
-    document: Mapping[str, Any],
+    names: Collection[str],
     wanted: Sequence[tuple[list[str], str]],
     spoken: Sequence[tuple[str, Sequence[Callable[[str, Fields], bool]]]],
 ) -> _Plan:
@@ -174,15 +193,15 @@ def _plan(
     others: list[_Entry] = []
     for members, field in wanted:
         here = tuple(
-            (name, name not in document, "json." + name)
+            (name, name not in names, "json." + name)
             for name in members
-            if name in document or name.partition(".")[0] in document
+            if name in names or name.partition(".")[0] in names
         )
         if len(here) == 1 and not here[0][1]:
             single.append((field + ".ip" if "." not in field else field, here[0][0], (field, _putting(field), here)))
         elif here:
             others.append((field, _putting(field), here))
-    speaks = any(member.partition(".")[0] in document or member in document for member, _ in spoken)
+    speaks = any(member.partition(".")[0] in names or member in names for member, _ in spoken)
     return _Plan(tuple(single), tuple(others), speaks)
 
 

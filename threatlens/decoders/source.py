@@ -171,6 +171,7 @@ class SourceDecoder:
         self._last_seen = {name: -place for place, name in enumerate(names)}
         self._changes = 0
         self._newest = ""
+        self._settled = ""  # the format of a line that left nothing more to be asked, if the last such line did
         self.encloses = False  # events of this source have been met that may hold any line
         known = [registry.line_decoder(name) for name in names]
         self._spoken = [member for member in known if isinstance(member, LineDecoder) and member.strict]
@@ -236,10 +237,13 @@ class SourceDecoder:
                     break
             else:
                 name, timestamp_us, flags, _, message, fields = self._look_inside(opened)
-        elif name in _ENVELOPES and self._readers:  # a message without a program may still be of a known format
-            name, timestamp_us, flags, _, message, fields = self._look_inside(opened)
-        elif self._fixed_message is not None and name is not self._fixed_message.name:
-            name, timestamp_us, flags, _, message, fields = self._read_fixed(opened, line)
+        elif name is not self._settled:
+            if name in _ENVELOPES and self._readers:  # a message without a program may still be of a known format
+                name, timestamp_us, flags, _, message, fields = self._look_inside(opened)
+            elif self._fixed_message is not None and name is not self._fixed_message.name:
+                name, timestamp_us, flags, _, message, fields = self._read_fixed(opened, line)
+            else:
+                self._settled = name
         if timestamp_us is not None and timestamp_us > clock.latest_us:
             timestamp_us = clock.read_at_us
             flags |= TIME_CLAMPED

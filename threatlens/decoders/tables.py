@@ -266,16 +266,16 @@ def joined(owner: str, head: Head, programs: Iterable[str], rows: Sequence[Row],
     `open_any`. Fields begin as a copy of what all lines of a row have, at a quarter of the cost of naming it anew.
     """
     alternatives = "|".join(re.sub(r"\(\?P<\w+>", "(", row.pattern) for row in rows)
-    pattern = rf"{head.time} ({head.host}) ({'|'.join(programs)})\[([0-9]{{1,10}})\]: (?:{alternatives})"
+    pattern = rf"{head.time} ({head.host}) ({'|'.join(programs)})\[([0-9]{{1,10}})\]: (?=(.*))(?:{alternatives})"
     match = compiled(pattern).fullmatch
     readers: dict[int | None, Callable[[re.Match[str], Clock], Opened | None]] = {}
-    group = 5
+    group = 6
     for row in rows:
         groups = range(group, group + len(row.names))
-        taken = ", ".join(map(str, (1, 2, 3, 4, *groups)))
+        taken = ", ".join(map(str, (1, 2, 3, 4, 5, *groups)))
         lines = [
             "def read(found, clock):",
-            f"    time, host, program, pid, {', '.join(row.names)}, = found.group({taken})",
+            f"    time, host, program, pid, message, {', '.join(row.names)}, = found.group({taken})",
             f"    moment = {head.moment}",
             "    if moment is None:",
             "        return open_any(found.string, clock)",
@@ -286,7 +286,7 @@ def joined(owner: str, head: Head, programs: Iterable[str], rows: Sequence[Row],
         ]
         for name in row.names:
             lines += _storing(name)
-        lines.append(f"    return {owner!r}, moment[0], moment[1], '', found.string[found.end(4) + 3:], fields")
+        lines.append(f"    return {owner!r}, moment[0], moment[1], '', message, fields")
         begun: Fields = {"host.name": "", "process.name": "", "process.pid": 0, **row.constants}
         reader = _function("read", lines, begun=begun.copy, open_any=open_any)
         readers |= dict.fromkeys(groups, reader)

@@ -20,6 +20,7 @@ _FIRST_US = 0
 _LAST_US = (dt.date(2101, 1, 1).toordinal() - _EPOCH_ORDINAL) * DAY_US - 1
 _YEAR_WINDOW_S = 3600  # yearless times are decided anew this often
 _MAX_CACHED = 20_000
+_KEPT_DIGITS = 3  # of fractions of a second: milliseconds are few enough to remember, microseconds are not
 _MONTH_NAMES = (
     "jan ene gen jän janv sty oca янв",
     "feb fev fév févr lut şub фев",
@@ -132,6 +133,7 @@ class Clock:
         self._days: dict[tuple[int, int, int], int] = {}
         self._midnights: dict[str, int] = {}  # beginnings of days as written, for times that need no zone
         self._seconds: dict[str, int] = {}  # beginnings of seconds as written, for UTC
+        self._fractions: dict[str, int] = {}  # microseconds of ".123Z", for as few digits as _KEPT_DIGITS
         self._window = -1
         self.read_at_s = float("nan")  # never equal: the first line moves it
         self.read_at_us = 0
@@ -205,8 +207,16 @@ class Clock:
     def iso(self, text: str) -> Moment:
         """ISO 8601 and its neighbours: '2026-11-23T06:51:07.5Z', '2026/11/23 06:51:07', '2026-11-23 06:51:07,123'."""
         begun_us = self._seconds.get(text[:19])
-        if begun_us is not None and text[-1:] == "Z" and text[19:20] == "." and (fraction := text[20:-1]).isdecimal():
-            return begun_us + int((fraction + "00000")[:6]), 0
+        if begun_us is not None:
+            rest = text[19:]
+            inside_us = self._fractions.get(rest)
+            if inside_us is not None:
+                return begun_us + inside_us, 0
+            if rest[-1:] == "Z" and rest[:1] == "." and (fraction := rest[1:-1]).isdecimal():
+                inside_us = int((fraction + "00000")[:6])
+                if len(fraction) <= _KEPT_DIGITS and rest.isascii():
+                    self._fractions[rest] = inside_us
+                return begun_us + inside_us, 0
         try:
             moment = dt.datetime.fromisoformat(text)
         except ValueError:
