@@ -101,7 +101,10 @@ REQUESTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("web/test_doorstep.py", "test_an_address_that_goes_on_is_told_to_wait_and_others_are_not"),
         (NGINX, "test_who_sends_wrong_tokens_without_end_is_answered_by_nginx"),
     ),
-    "H17": ((LOGIN, "test_a_hundred_wrong_tries_are_slowed_down_and_the_known_address_still_gets_in"),),
+    "H17": (
+        (LOGIN, "test_a_hundred_wrong_tries_are_slowed_down_and_the_known_address_still_gets_in"),
+        (LOGIN, "test_no_name_that_is_typed_locks_the_known_address_out"),
+    ),
     "H18": ((PEOPLE, "test_twenty_set_ups_at_once_make_one_administrator"),),
     "H19": (
         RAW, ("web/test_bad_requests.py", "test_a_body_without_end_is_cut_off_and_costs_no_memory"),
@@ -182,6 +185,7 @@ REQUIREMENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "R22": (MATRIX, (GATE, "test_every_route_declares_who_may_use_it")),
     "R23": (
         (API, "test_a_token_is_shown_once_and_works"), (API, "test_a_revoked_token_is_refused_at_once"),
+        (API, "test_a_token_makes_none_that_may_more_or_lasts_longer"),
         (API, "test_a_wrong_token_costs_no_disk_access"),
     ),
     "R24": REQUESTS["H07"] + REQUESTS["H08"] + REQUESTS["H09"],

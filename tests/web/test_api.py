@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from programs import Program
 
+from threatlens.models import now_us
 from threatlens.store_accounts import ROLES
 from threatlens.web.operations import Operation
 
@@ -123,6 +124,24 @@ def test_a_token_is_shown_once_and_works(app: Any) -> None:
     assert app.test_client().get("/api/v1/stats", headers=headers).status_code == 200
     assert made.json["token"] not in admin.get("/tokens").text
     assert admin.call("POST", "/tokens", json={"name": "shipper", "role": "viewer"}).status_code == 422
+
+
+def test_a_token_makes_none_that_may_more_or_lasts_longer(app: Any, services: Any) -> None:
+    ends = now_us() + 5 * 86_400_000_000
+    made = services.store.create_token("narrow", "admin", scopes=("write",), expires_at=ends)
+    headers = {"Authorization": f"Bearer {made}"}
+
+    def make(**more: Any) -> Any:
+        body = {"name": f"t{len(services.store.tokens())}", "role": "admin", **more}
+        return app.test_client().post("/api/v1/tokens", headers=headers, json=body)
+
+    refused = [make(scopes=["read"]), make(scopes=["write", "ingest"]), make(days=30)]
+    assert [(each.status_code, each.json["field"]) for each in refused] == [
+        (403, "scopes"), (403, "scopes"), (403, "days"),
+    ]  # fmt: skip
+    assert make().status_code == make(scopes=["write"], days=4).status_code == 201
+    found = [(view.scopes, view.expires_at <= ends) for view in services.store.tokens()]
+    assert found == [(("write",), True)] * 3
 
 
 @pytest.mark.parametrize(

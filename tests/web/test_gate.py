@@ -42,6 +42,22 @@ def test_every_route_declares_who_may_use_it(app: Any) -> None:
     assert {access_of(view).role for _, _, view, _ in routes(app) if access_of(view)} <= {PUBLIC, *ROLES}  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("value", ["9" * 40, "0" * 19 + "1" + "9" * 30, "9223372036854775808", "0001-01-01"])
+def test_a_number_beyond_measure_is_no_mistake_of_ours(app: Any, admin_client: Any, value: str) -> None:
+    app.testing, app.config["WTF_CSRF_ENABLED"] = False, False
+    asked = (
+        "events?before=", "events?sort=source&past=", "events/compare?start=", "events/compare?end=",
+        "incidents?before=", "incidents?min_severity=", "notifications?before=", "settings/audit?before=",
+    )  # fmt: skip
+    form = {"shape": value, "remove": value, "token": value, "pause": value}
+    sent = ("unknown/draft", "settings/tokens/revoke", "sources/switch", "entities/user/a")
+
+    statuses = {each: admin_client.get(f"/{each}{value}").status_code for each in asked}
+    statuses |= {each: admin_client.post(f"/{each}", data=form).status_code for each in sent}
+
+    assert [each for each, status in statuses.items() if status >= 500] == []
+
+
 def test_a_route_that_declares_nothing_is_open_to_nobody(app: Any, admin_client: Any) -> None:
     app.add_url_rule("/forgotten", "forgotten", lambda: "secret")
     assert admin_client.get("/forgotten").status_code == 403

@@ -136,6 +136,17 @@ def test_a_hundred_wrong_tries_are_slowed_down_and_the_known_address_still_gets_
     assert try_in(client, address="192.0.2.7").status_code == 303
 
 
+def test_no_name_that_is_typed_locks_the_known_address_out(app: Any) -> None:
+    person(app)
+    assert try_in(app.test_client(), address="192.0.2.7").status_code == 303
+    client = app.test_client()
+    names = ("an-admin from 192.0.2.7", "192.0.2.7 an-admin", "an-admin")
+    for name in names:
+        assert [try_in(client, "wrong", name, f"198.51.100.{n}").status_code for n in range(12)][-1] == 429
+    assert try_in(client, "wrong", address="192.0.2.7").status_code == 401
+    assert try_in(client, address="192.0.2.7").status_code == 303
+
+
 def test_what_a_client_says_about_its_address_does_not_reset_the_limit(app: Any) -> None:
     client = app.test_client()
     statuses = [

@@ -11,7 +11,7 @@ from threatlens.store_accounts import ROLES, User
 from threatlens.store_tokens import SCOPES
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
-from threatlens.web.event_filter import MAX_ID
+from threatlens.web.event_filter import MAX_ID, whole
 from threatlens.web.login import check_new_password
 from threatlens.web.overview import trust
 
@@ -131,7 +131,7 @@ def tokens() -> Response:
 def create_token() -> Response:
     """A new token; the page that answers shows it this once."""
     form = request.form
-    days = form.get("days", type=int)
+    days = form.get("days", type=whole)
     sources = _asked_sources()
     shown: dict[str, object] = {
         "name": form.get("name", "")[:100], "role": form.get("role", ""), "sources": ", ".join(sources)[:1_000],
@@ -159,8 +159,8 @@ def create_token() -> Response:
 @needs("admin", fresh=True)
 def revoke_token() -> Response:
     """A token ends now: the button's value says which."""
-    number = request.form.get("token", type=int) or 0
-    if not 0 < number <= MAX_ID or not services().store.revoke_token(number, doer()):
+    number = request.form.get("token", 0, type=whole)
+    if not number or not services().store.revoke_token(number, doer()):
         abort(404)
     flash("The token is refused from now on.", "done")
     return redirect(url_for("accounts.tokens"), 303)

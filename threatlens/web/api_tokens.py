@@ -69,15 +69,22 @@ def list_tokens() -> dict[str, Any]:
 @operation("POST", "/tokens", role="admin", summary="Make a token; it is shown this once", status=201, body=NewToken,
            answer=MadeToken)  # fmt: skip
 def create_token(body: NewToken) -> dict[str, Any]:
-    """A new token with a role of at most its maker's."""
+    """A new token that may no more, and lasts no longer, than the one that makes it."""
     maker = actor().token
+    scopes = body.scopes or (SCOPES if maker is None else maker.scopes)
+    last = maker.expires_at if maker is not None else 0
+    if maker is not None and not set(scopes) <= set(maker.scopes):
+        raise ProblemError(403, f"This token is for {', '.join(maker.scopes)} only.", code="forbidden", field="scopes")
+    expires_at = now_us() + body.days * DAY_US if body.days else last
+    if last and expires_at > last:
+        raise ProblemError(403, "This token ends before that.", code="forbidden", field="days")
     token = services().store.create_token(
         body.name,
         body.role,
         doer=doer(),
         user_id=maker.user_id if maker is not None else None,
-        expires_at=now_us() + body.days * DAY_US if body.days else 0,
-        scopes=body.scopes or SCOPES,
+        expires_at=expires_at,
+        scopes=scopes,
         sources=body.sources or (),
     )
     return {"token": token, "name": body.name, "role": body.role}

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, abort, render_template, request, stream_w
 
 from threatlens.web.auth import needs, record
 from threatlens.web.context import services
-from threatlens.web.event_filter import MAX_ID
+from threatlens.web.event_filter import whole
 from threatlens.web.overview import trust
 from threatlens.web.strict_json import dumps
 
@@ -19,8 +19,8 @@ blueprint = Blueprint("audit", __name__)
 @needs("admin")
 def index() -> str:
     """A page of entries; `verify` checks all of them."""
-    before = request.args.get("before", type=int)
-    if before is not None and not 0 < before <= MAX_ID:
+    before = request.args.get("before", type=whole)
+    if before is None and "before" in request.args:
         abort(400)
     audit = services().store.audit
     action, actor = request.args.get("action", "")[:100], request.args.get("actor", "")[:100]

@@ -65,9 +65,9 @@ def index() -> str:
     is_kept = bool(actor().sources)  # rules and shapes of lines are counted over all sources together
     chosen = request.args.get("with", "")
     chosen = chosen if chosen in WITH else "before"
-    end = min(view.where.end_us or now, now)
+    end = max(min(view.where.end_us or now, now), MINUTE_US)
     start = view.where.start_us if view.where.start_us is not None else end - RANGES["1h"][0] * 1_000_000
-    start = min(start, end - MINUTE_US) // MINUTE_US * MINUTE_US
+    start = max(min(start, end - MINUTE_US) // MINUTE_US * MINUTE_US, 0)
     back = {"before": end - start, "day": DAY_US, "week": 7 * DAY_US}[chosen]
     windows = [replace(view.where, start_us=start - shift, end_us=end - shift) for shift in (0, back)]
     store = services().store

@@ -11,6 +11,7 @@ from threatlens.errors import ConfigError
 from threatlens.web.auth import actor, needs, record
 from threatlens.web.configuration_forms import SettingsForm
 from threatlens.web.context import services
+from threatlens.web.event_filter import whole
 from threatlens.web.overview import trust
 from threatlens.web.source_forms import time_zones
 
@@ -51,7 +52,7 @@ def version(version_id: int) -> str:
     if version_id not in ids:
         abort(404)
     before = next((each for each in ids if each < version_id), 0)
-    other = request.args.get("with", before, type=int)
+    other = request.args.get("with", before, type=whole)
     if other and other not in ids:
         abort(404)
     return render_template(

@@ -13,7 +13,7 @@ from threatlens.event import Event, EventFilter
 from threatlens.event_match import FieldTest
 from threatlens.web.auth import actor, doer, kept_within, needs
 from threatlens.web.context import services
-from threatlens.web.event_filter import MAX_ID, term
+from threatlens.web.event_filter import term, whole
 from threatlens.web.overview import trust
 
 ROWS = 50
@@ -74,9 +74,9 @@ def note(kind: str, value: str) -> Response:
     """Write something down about one of them, or take a note away."""
     field, _ = _asked(kind, value)
     text = request.form.get("text", "").strip()[:MAX_TEXT]
-    gone = request.form.get("remove", 0, type=int)
+    gone = request.form.get("remove", 0, type=whole)
     if gone:
-        if gone > MAX_ID or not services().store.remove_entity_note(gone, doer()):
+        if not services().store.remove_entity_note(gone, doer()):
             abort(404)
         flash("The note is gone; the audit log keeps its text.", "done")
     elif text:

@@ -118,6 +118,13 @@ class View:
         return self.url(q=query if what in query.split() else f"{query} {what}".strip())
 
 
+def whole(text: str) -> int:
+    """A whole number that a database can hold; raises ValueError for any other text."""
+    if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_ID:
+        return int(text)
+    raise ValueError(text[:20])
+
+
 def is_column(name: str) -> bool:
     """Whether a field may have a column."""
     known = name in OWN or ("." in name and name.partition(".")[0] in FIELD_SETS)
@@ -197,9 +204,10 @@ def _read_severity(
         text = args.get(name, "")
         if not text:
             continue
-        if text.isascii() and text.isdigit() and 1 <= int(text) <= 10:
-            params[name] = int(text)
-            where = replace(where, **{name: tighter(getattr(where, name), int(text))})
+        level = args.get(name, 0, type=whole)
+        if 1 <= level <= 10:
+            params[name] = level
+            where = replace(where, **{name: tighter(getattr(where, name), level)})
         else:
             errors.append(f"A severity is a number from 1 to 10, not “{text[:20]}”.")
     return where
@@ -238,8 +246,8 @@ def _read_id(args: MultiDict[str, str], name: str, errors: list[str]) -> int | N
     text = args.get(name, "")
     if not text:
         return None
-    if text.isascii() and text.isdigit() and 0 < int(text[:20]) <= MAX_ID:
-        return int(text)
+    if number := args.get(name, 0, type=whole):
+        return number
     errors.append(f"“{text[:20]}” is not the number of an event.")
     return None
 

@@ -20,7 +20,7 @@ from threatlens.store_detections import Mute
 from threatlens.store_incidents import STATUSES, Incident
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
-from threatlens.web.event_filter import MAX_ID
+from threatlens.web.event_filter import MAX_ID, whole
 from threatlens.web.overview import trust
 from threatlens.web.presentation import plural
 
@@ -131,8 +131,8 @@ def _listed() -> dict[str, Any]:
     status = args.get("status", "")
     statuses = (status,) if status in STATUSES else () if status == "all" else ("open", "acknowledged")
     outcome = args.get("outcome", "")
-    before = args.get("before", type=int)
-    severity = args.get("min_severity", 1, type=int)
+    before = args.get("before", type=whole)
+    severity = args.get("min_severity", 1, type=whole)
     params: dict[str, Any] = {
         name: value
         for name, value in (("status", status), ("outcome", outcome), ("q", args.get("q", "").strip()),
@@ -167,7 +167,7 @@ def detail(incident_id: int) -> str:
 
 def story_panels() -> dict[str, str]:
     """The parts of one incident's page that are kept up to date."""
-    incident = services().store.incident(request.args.get("incident", 0, type=int))
+    incident = services().store.incident(request.args.get("incident", 0, type=whole))
     return {} if incident is None else {"story": render_template("incidents/_story.html", **_story(incident))}
 
 
@@ -234,7 +234,7 @@ def change(incident_id: int) -> Response:
     incident = _incident(incident_id)
     deed = request.form.get("do", "")
     text = request.form.get("text", "").strip()[:MAX_TEXT]
-    version = request.form.get("version", 0, type=int)
+    version = request.form.get("version", 0, type=whole)
     try:
         _do(incident, deed, text, version)
     except StaleChange as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from threatlens.clock import now_us
 from threatlens.store_logins import Failures, LoginFailures
 
-FREE = {"account": 10, "address": 20, "link": 20}
+FREE = {"account": 10, "known": 10, "address": 20, "link": 20}
 LONGEST_S = 900.0
 FORGET_US = 3_600_000_000
 
@@ -61,8 +61,12 @@ def _wait_s(kind: str, count: int, at: int, now: int) -> float:
 
 
 def keys_for(name: str, address: str, *, known: bool) -> list[tuple[str, str]]:
-    """What a try counts against; known: somebody logged in to this account from this address before."""
-    return [("account", f"{name} from {address}" if known else name), ("address", network(address))]
+    """What a try counts against; known: somebody logged in to this account from this address before.
+
+    No name that is typed leads to the count of a known address, as that is of another kind.
+    """
+    account = ("known", f"{address} {name}") if known else ("account", name)
+    return [account, ("address", network(address))]
 
 
 def network(address: str) -> str:

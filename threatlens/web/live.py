@@ -26,6 +26,7 @@ from threatlens.event import Event
 from threatlens.web import dashboard, events, health, incidents, notifications, sources
 from threatlens.web.auth import Actor, actor, browser_actor, may_know, needs, still_there
 from threatlens.web.context import services
+from threatlens.web.event_filter import whole
 from threatlens.web.overview import trust
 from threatlens.web.presentation import moment, zone_name
 from threatlens.web.seats import seats
@@ -216,7 +217,7 @@ class _Feed:
         self.shown = ShownRows(have_id(request.args.get("oldest", "")), have_id(request.args.get("have", "")))
         self.sent: dict[str, int] = {}  # panel: hash of its HTML
         self.looked_s = float("-inf")
-        self.toasts = Toasts(is_analyst=who.may("analyst"), reading=request.args.get("incident", 0, type=int))
+        self.toasts = Toasts(is_analyst=who.may("analyst"), reading=request.args.get("incident", 0, type=whole))
         self.update_seq = 0
         self.is_flood = False
 

@@ -16,7 +16,7 @@ from threatlens.notifications import Happening
 from threatlens.store_notifications import ChannelState
 from threatlens.web.auth import actor, doer, needs, record
 from threatlens.web.context import services
-from threatlens.web.event_filter import MAX_ID
+from threatlens.web.event_filter import MAX_ID, whole
 from threatlens.web.notification_forms import CHANNEL_FORMS, ChannelForm, RuleForm, channel_data, rule_data
 from threatlens.web.overview import trust
 
@@ -40,7 +40,7 @@ class Tested:
 @needs("viewer")
 def index() -> str:
     """History, channels and rules on one page."""
-    before = request.args.get("before", type=int)
+    before = request.args.get("before", type=whole)
     status = request.args.get("status", "")
     channel = request.args.get("channel", "")[:100]
     rows = services().store.notifications(
@@ -227,7 +227,7 @@ def remove_rule(name: str) -> Response:
 @needs("viewer")
 def preview() -> str:
     """Who would be told about an event of this severity, category and source."""
-    severity = min(10, max(1, request.args.get("severity", 8, type=int)))
+    severity = min(10, max(1, request.args.get("severity", 8, type=whole)))
     category = request.args.get("category", "authentication")[:60]
     source = request.args.get("source", "")[:100]
     told = services().notifications.recipients(Happening("preview", severity, "preview", category, source, now_us()))

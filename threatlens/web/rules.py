@@ -24,7 +24,7 @@ from threatlens.event import Decoded, EventFilter
 from threatlens.rule_library import RuleLibrary
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
-from threatlens.web.event_filter import MAX_ID
+from threatlens.web.event_filter import MAX_ID, whole
 from threatlens.web.overview import trust
 from threatlens.web.presentation import plural
 from threatlens.web.rule_forms import MAX_RULE_CHARS, TEMPLATE, ExceptionForm, ListForm, RuleForm, StateForm, UploadForm
@@ -236,8 +236,8 @@ def switch(rule_id: str) -> Response:
 def except_events(rule_id: str) -> Response:
     """Events that the rule leaves out from now on; or an end of that."""
     rule, form, store = _rule(rule_id), ExceptionForm(), services().store
-    gone = request.form.get("remove", type=int)
-    if gone is not None and 0 < gone <= MAX_ID:
+    gone = request.form.get("remove", type=whole)
+    if gone is not None:
         store.remove_rule_exception(gone, doer())
     elif form.validate_on_submit():
         conditions = {}

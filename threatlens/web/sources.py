@@ -12,6 +12,7 @@ from threatlens.errors import ConfigError
 from threatlens.store_sources import SourceView
 from threatlens.web.auth import actor, needs
 from threatlens.web.context import services
+from threatlens.web.event_filter import whole
 from threatlens.web.overview import trust
 from threatlens.web.preview import Preview, checked, preview
 from threatlens.web.source_forms import DEFAULTS, SourceForm, as_form_data, time_zones
@@ -84,7 +85,7 @@ def switch() -> Response:
     """Pause a source, or go on watching it: the button's name says which, its value the source."""
     for name, enabled in (("pause", False), ("resume", True)):
         if name in request.form:
-            source = _source(request.form.get(name, type=int) or 0)
+            source = _source(request.form.get(name, type=whole) or 0)
             try:
                 services().config.update_log_source(source.source_name, {"enabled": enabled}, author=actor().name)
             except ConfigError as error:

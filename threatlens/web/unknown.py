@@ -16,7 +16,7 @@ from threatlens.event import Decoded, EventFilter
 from threatlens.store_reading import TemplateView
 from threatlens.web.auth import needs, record
 from threatlens.web.context import services
-from threatlens.web.event_filter import quoted
+from threatlens.web.event_filter import quoted, whole
 from threatlens.web.overview import trust
 
 SHAPES = 200
@@ -62,7 +62,7 @@ def make_draft() -> str:
     text = request.form.get("text", "")
     problem = ""
     if not text:
-        chosen = {int(number) for number in request.form.getlist("shape")[:50] if number.isdecimal()}
+        chosen = set(request.form.getlist("shape", type=whole)[:50])
         samples = [shape.sample for shape in services().store.templates(limit=SHAPES) if shape.id in chosen]
         try:
             text = draft(samples).as_yaml()
