@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from threatlens.errors import QueryError
 from threatlens.event import EventFilter
 from threatlens.event_match import FieldTest
-from threatlens.query import both, parse_query, parse_time, to_query
+from threatlens.query import both, hint, parse_query, parse_time, to_query
 
 NOW_US = 1_795_000_000_000_000
 HOUR_US = 3_600_000_000
@@ -54,6 +54,24 @@ def asks(name: str, operator: str, *values: str, negated: bool = False) -> Event
             words=("10:20:30", "fe80::1", "pam_unix(sshd:auth):", "1=1--", "*", "%_"))),
         ("NEAR(a b)", EventFilter(words=("NEAR(a", "b)"))),
         ("ip:10.0.0.0/8", asks("ip", ":", "10.0.0.0/8")),
+        ("10.0.0.0/8 2001:db8::/32", both(asks("ip", ":", "10.0.0.0/8"), asks("ip", ":", "2001:db8::/32"))),
+        ("-192.0.2.*", asks("ip", ":", "192.0.2.*", negated=True)),
+        ("10/8 1.2.3.4/x failed* 203.0.113.9", EventFilter(words=("10/8", "1.2.3.4/x", "failed", "203.0.113.9"))),
+        ("http://example.org/a", EventFilter(words=("http://example.org/a",))),
+        ("severity > 7", EventFilter(min_severity=8)),
+        ("severity: >=7", EventFilter(min_severity=7)),
+        ("severity:high", EventFilter(min_severity=7, max_severity=8)),
+        ("sev>medium", EventFilter(min_severity=7)),
+        ("severity:medium..critical", EventFilter(min_severity=5, max_severity=10)),
+        ("-severity:low", asks("severity", ":", "3..4", negated=True)),
+        ("status:>=500", asks("status", ">=", "500")),
+        ("user == root", asks("user", ":", "root")),
+        ("user != root", asks("user", ":", "root", negated=True)),
+        ("a AND b && c", EventFilter(words=("a", "b", "c"))),
+        ("error OR warn", asks("", ":", "error", "warn")),
+        ('x "a b" OR c || d', both(EventFilter(words=("x",)), asks("", ":", "a b", "c", "d"))),
+        ("user:root OR user:admin", asks("user", ":", "root", "admin")),
+        ("source:a OR source:b", EventFilter(sources=("a", "b"))),
         ("ip:2001:db8::1", asks("ip", ":", "2001:db8::1")),
         ("-user:root", asks("user", ":", "root", negated=True)),
         ("!user:(root,admin)", asks("user", ":", "root", "admin", negated=True)),
@@ -82,6 +100,14 @@ def test_a_query_is_the_filter_it_says(text: str, where: EventFilter) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("a:1 OR b", "Column 1: OR stands between words, or between values of one field"),
+        ("user:a OR ip:192.0.2.1", "Column 1: OR stands between words"),
+        ("user:a OR -user:b", "Column 1: OR stands between words"),
+        ("a OR", 'Column 3: "OR" has no meaning here'),
+        ("a AND b OR c", "Column 3: AND and OR beside each other can be read in two ways"),
+        ("since:-1h", 'unknown field "since"; did you mean "after"?'),
+        ("msg:failed", '"msg" is no field: words of the line are written as they are'),
+        ('user:"root', "Column 6: the quotation mark is never closed"),
         ("usr:root", "Column 1: unknown field \"usr\"; did you mean \"user\"? known are action, after, "),
         ("made.up:1", "Column 1: unknown field \"made.up\""),
         ("has:nothing", 'Column 5: "has" takes the name of a field'),
@@ -91,7 +117,7 @@ def test_a_query_is_the_filter_it_says(text: str, where: EventFilter) -> None:
         ('a\nb "c', "Column 5: the quotation mark is never closed"),
         ("NOT", 'Column 1: "NOT" has no meaning'),
         ("(a b)", 'Column 1: "(" can only hold a list'),
-        ("severity:eleven", 'Column 10: severity is a whole number from 1 to 10, not "eleven"'),
+        ("severity:eleven", 'Column 10: severity is a whole number from 1 to 10, or low, medium, high or critical'),
         ("severity:11", "Column 10: severity is a whole number"),
         ("severity:٣", "Column 10: severity is a whole number"),
         ("severity>10", "no event has severity >10"),
@@ -121,7 +147,8 @@ def test_a_mistake_is_answered_with_what_and_where(text: str, says: str) -> None
 PIECES = st.sampled_from(
     ["severity", "sev", ">=", "<", ":", "=", "..", "7", "10", "source", "(", ")", ",", '"', "\\", " ", "-2h", "after",
      "before", "user", "has", "status", "10.0.0.0/8", "*", "!",
-     "http.request.method", "2026-11-23", "category", "a", "AND", "NOT", "-", "\n", "\x1d", "٣", "9" * 9]
+     "http.request.method", "2026-11-23", "category", "a", "AND", " OR ", "NOT", "!=", "==", "high", "b*", "-",
+     "\n", "\x1d", "٣", "9" * 9]
 )  # fmt: skip
 
 
@@ -163,6 +190,29 @@ def test_a_filter_written_as_a_query_reads_back_the_same(where: EventFilter) -> 
 )  # fmt: skip
 def test_a_test_of_a_field_written_as_a_query_reads_back_the_same(test: FieldTest) -> None:
     assert parse(to_query(EventFilter(tests=(test,)))).tests == (test,)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("last hour", "after:-1h"),
+        ("past 24h failed", "after:-1h"),
+        ("today", "after:-1h"),
+        ("error or warn", "OR in capitals"),
+        ("not root", "NOT in capitals"),
+        ("'failed password'", "double quotes"),
+        ("/fail.*/", "Regular expressions"),
+        ("*fail", "from its beginning"),
+        ("user:root | head 5", "Nothing is piped"),
+        ("failed password", ""),
+        ("last login", ""),
+        ("/var/log", ""),
+    ],
+)
+def test_what_was_maybe_meant_otherwise_is_said(text: str, says: str) -> None:
+    parse(text)
+    assert says in hint(text)
+    assert bool(says) == bool(hint(text))
 
 
 def test_a_mistake_knows_its_place_to_be_underlined() -> None:

@@ -159,6 +159,9 @@ def _queries(test: FieldTest) -> tuple[str, ...]:
     """Queries of the full-text index that together find every event which passes the test; (): there are none."""
     if test.negated or test.operator != ":" or not all(map(is_plain, test.values)):
         return ()
+    if not test.name:
+        found = tuple(fts_query([value]) for value in test.values)
+        return found if all(found) and all(value.isascii() for value in test.values) else ()
     if test.fields == ("user.name",) and all(value.isascii() for value in test.values):
         return tuple(map(user_query, test.values))
     if test.fields in IN_LINE and all(map(PLAIN_NAME.fullmatch, test.values)):

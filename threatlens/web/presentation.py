@@ -19,6 +19,7 @@ from flask import Flask, current_app, g, request, url_for
 from threatlens.clock import now_us
 from threatlens.event import Event, Fields, rfc3339
 from threatlens.event_match import texts_of
+from threatlens.query import hint
 from threatlens.visible import visible
 
 #: Flags of an event, explained (threatlens.event.FLAG_NAMES).
@@ -243,6 +244,7 @@ def register(app: Flask) -> None:
     app.add_template_filter(fielded)
     app.add_template_global(percent)
     app.add_template_global(plural)
+    app.add_template_global(hint, "query_hint")
     app.add_template_global(asset)
     app.add_template_global(live_url)
     app.add_template_global(theme)
