@@ -390,9 +390,10 @@
     const ends = [bars.indexOf(one), bars.indexOf(other)].sort((low, high) => low - high);
     bars.forEach((each, place) => each.classList.toggle("within", ends[0] !== ends[1] && place >= ends[0] && place <= ends[1]));
   }
-  function zoom(one, other) {
+  function zoom(one, other, comparing = false) {
     const [first, last] = one.dataset.start < other.dataset.start ? [one, other] : [other, one];
-    const url = new URL(location.href);
+    const url = new URL(comparing ? $(".chart a[data-start]").href : location.href);
+    if (comparing) url.pathname += "/compare";
     for (const name of ["range", "before", "after"]) url.searchParams.delete(name);
     url.searchParams.set("start", first.dataset.start);
     url.searchParams.set("end", last.dataset.end);
@@ -431,13 +432,18 @@
     const bar = from && barAt(event);
     if (bar && bar !== from && bar.closest("svg") === from.closest("svg")) {
       zoomed = true;
-      zoom(from, bar);
+      zoom(from, bar, event.shiftKey); // with Shift: what is different from the time before
     }
     from = null;
   });
   document.addEventListener("click", (event) => { if (zoomed) { event.preventDefault(); zoomed = false; } }, true);
 
   // Keys.
+  document.addEventListener("click", (event) => {
+    const value = event.altKey && event.target.closest(".facet li > a:first-child");
+    const leave = value && $("a.icon", value.parentElement);
+    if (leave) { event.preventDefault(); leave.click(); }
+  });
   let went = false;
   const brand = $("a.brand");
   const root = brand ? brand.getAttribute("href") : "/";    // we may be served below a path
