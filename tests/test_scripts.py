@@ -26,6 +26,7 @@ case "$1 ${2:-}" in
 *version_info*) exit @old@ ;;
 *"import ensurepip"*) exit @no_venv@ ;;
 *fcntl*) exec @real@ "$@" ;;
+"-m compileall") echo "$*" >>"$CALLS.compiled"; exit 1 ;;
 esac
 echo "${0##*/} $*" >>"$CALLS"
 case "$*" in
@@ -119,6 +120,15 @@ def test_the_second_run_goes_straight_to_its_work(project: Project) -> None:
     status, _, err = project.run("script/server")
 
     assert (status, project.calls, err) == (0, ["python -m threatlens serve"], "")
+
+
+def test_every_start_finds_its_code_compiled_and_one_that_cannot_be_is_no_obstacle(project: Project) -> None:
+    project.python("python3.12")
+    for _ in range(2):
+        assert project.run("script/server")[0] == 0
+
+    compiled = project.calls_file.with_suffix(".compiled").read_text().splitlines()
+    assert compiled == ["-m compileall -q threatlens wsgi.py gunicorn.conf.py"] * 2
 
 
 def test_a_changed_requirements_file_is_installed_again(project: Project) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from threatlens.decoders import DECODERS, ObjectDecoder, SourceDecoder, decode_stored, json_lines
 from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.source import Registry
 from threatlens.decoders.source import SourceDecoder as DecoderOf
-from threatlens.decoders.tables import Table, layout, row
+from threatlens.decoders.tables import Row, Table, layout, row
 from threatlens.event import TIME_CLAMPED, TIME_ERROR, rfc3339
 
 READ_AT_S = 1_795_435_200.0  # 2026-11-23T12:00:00Z
@@ -147,7 +149,15 @@ def test_a_long_lead_and_a_mark_spare_a_decoder_the_lines_of_others():
 
 def test_a_group_that_names_no_field_is_refused():
     with pytest.raises(ValueError, match="nofield"):
-        row("(?P<nofield>x)")
+        _ = row("(?P<nofield>x)").read
+
+
+def test_every_row_that_is_shipped_has_a_reader():
+    rows = [thing for thing in gc.get_objects() if isinstance(thing, Row)]
+    assert len(rows) > 300
+    for known in rows:
+        if known.pattern != "(?P<nofield>x)":
+            assert callable(known.read), known.pattern
 
 
 def shop_object(document, fields):

@@ -13,10 +13,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from threatlens.decoders.base import ADDRESSES, Head, LineDecoder, Open, Opened, Read, compiled, put_address
+from threatlens.decoders.base import (
+    ADDRESSES,
+    FLAGS,
+    Head,
+    LineDecoder,
+    Open,
+    Opened,
+    Read,
+    compiled,
+    noted,
+    put_address,
+)
 from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.times import Clock
 from threatlens.event import TIME_ERROR, Fields
@@ -93,14 +103,46 @@ PORTS = {"sport": "source.port", "dport": "destination.port"}
 _PARTS = frozenset(("time", "date", "level", "message"))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One kind of message: the pattern that covers it as a whole, what is always true of it, and its reader."""
+    """One kind of message: the pattern that covers it as a whole, and what is always true of it.
 
-    pattern: str
-    names: tuple[str, ...]  # of the pattern's groups, in their order
-    constants: Fields
-    read: Read
+    Its expression and its reader are made when they are first needed: most kinds are never met on one machine.
+    """
+
+    __slots__ = ("_names", "_read", "constants", "pattern")
+
+    def __init__(self, pattern: str, constants: Fields) -> None:
+        self.pattern = noted(pattern)
+        self.constants = constants
+        self._names: tuple[str, ...] = ()  # with _read
+        self._read: Read | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the pattern's groups, in their order."""
+        self.read  # noqa: B018  (makes them)
+        return self._names
+
+    @property
+    def read(self) -> Read:
+        """Stores what a message says, if the pattern covers it: the generated function (message, fields) -> bool."""
+        if self._read is None:
+            expression = re.compile(self.pattern, FLAGS)
+            self._names = _names(expression)
+            lines = [
+                "def read(message, fields):",
+                "    found = match(message)",
+                "    if found is None:",
+                "        return False",
+            ]
+            if self._names:
+                lines.append(f"    {', '.join(self._names)}, = found.groups()")
+            lines += [f"    fields[{name!r}] = {value!r}" for name, value in self.constants.items()]
+            for name in self._names:
+                lines += _storing(name)
+            lines.append("    return True")
+            self._read = _function("read", lines, match=expression.fullmatch)
+        return self._read
 
 
 def row(
@@ -113,23 +155,7 @@ def row(
     also: Mapping[str, str] | None = None,
 ) -> Row:
     """A kind of message and what it says: an ECS action, its outcome, its category, its level, and other fields."""
-    expression = compiled(pattern)
-    names = _names(expression)
-    constants = _constants(category, action, outcome, level, also)
-    lines = [
-        "def read(message, fields):",
-        "    found = match(message)",
-        "    if found is None:",
-        "        return False",
-    ]
-    if names:
-        lines.append(f"    {', '.join(names)}, = found.groups()")
-    lines += [f"    fields[{name!r}] = {value!r}" for name, value in constants.items()]
-    for name in names:
-        lines += _storing(name)
-    lines.append("    return True")
-    read: Read = _function("read", lines, match=expression.fullmatch)
-    return Row(pattern, names, constants, read)
+    return Row(pattern, _constants(category, action, outcome, level, also))
 
 
 def layout(
@@ -302,24 +328,36 @@ def joined(owner: str, head: Head, programs: Iterable[str], rows: Sequence[Row],
 class Table:
     """Rows by the first word of the message; the rows under "" are tried when no other fits."""
 
-    __slots__ = ("_any", "_patterns", "_rows")
+    __slots__ = ("_readers", "_rows")
 
     def __init__(self, rows: Mapping[str, Iterable[Row]]) -> None:
-        rows = {word: tuple(group) for word, group in rows.items()}
-        self._patterns = {word: tuple(row.pattern for row in group) for word, group in rows.items()}
-        self._any = tuple(row.read for row in rows.get("", ()))
-        self._rows = {word: (*(row.read for row in group), *self._any) for word, group in rows.items() if word}
+        self._rows = {word: tuple(group) for word, group in rows.items()}
+        self._readers = _Readers(self._rows)
 
     def read(self, message: str, fields: Fields) -> bool:
         """Add what the first row that fits says; False: none fits."""
-        for read in self._rows.get(message.partition(" ")[0], self._any):  # noqa: SIM110  (any() costs a generator)
+        for read in self._readers[message.partition(" ")[0]]:  # noqa: SIM110  (any() costs a generator)
             if read(message, fields):
                 return True
         return False
 
     def patterns(self, message: str) -> tuple[str, ...]:
         """The patterns that a message with this first word meets; all of them where no row has its word."""
-        own = self._patterns.get(message.partition(" ")[0])
-        if own is None:
-            return tuple(pattern for group in self._patterns.values() for pattern in group)
-        return (*own, *self._patterns.get("", ()))
+        own = self._rows.get(message.partition(" ")[0])
+        groups = self._rows.values() if own is None else (own, self._rows.get("", ()))
+        return tuple(row.pattern for group in groups for row in group)
+
+
+class _Readers(dict[str, tuple[Read, ...]]):
+    """First word -> the readers to try, made when a message begins with it."""
+
+    def __init__(self, rows: Mapping[str, tuple[Row, ...]]) -> None:
+        self._rows = rows
+
+    def __missing__(self, word: str) -> tuple[Read, ...]:
+        if word and word in self._rows:
+            self[word] = readers = (*(row.read for row in self._rows[word]), *self[""])
+            return readers
+        if "" not in self:
+            self[""] = tuple(row.read for row in self._rows.get("", ()))
+        return self[""]
