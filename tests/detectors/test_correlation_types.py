@@ -230,3 +230,47 @@ def test_a_correlation_that_cannot_run_says_why(tables, text, said):
     assert said in problem.reason
     assert problem.line >= 22
     assert len(made.rules) == 3
+
+
+@pytest.mark.parametrize(
+    ("timespan", "seconds"),
+    [("90s", 90), ("5m", 300), ("3h", 3 * 3600), ("2d", 2 * 86_400), ("1w", 7 * 86_400)],
+)
+def test_a_timespan_has_a_unit(engine, timespan, seconds):
+    text = correlation(f"type: event_count\nrules: a\ngroup-by: [ip]\ntimespan: {timespan}\ncondition: {{gte: 2}}")
+
+    assert engine(text).detect(happen("aa", step_s=seconds - 1)).matches
+    assert not engine(text).detect(happen("aa", step_s=seconds + 1)).matches
+
+
+def test_rules_of_a_correlation_are_named_by_name_or_id(engine):
+    for reference in ("a", "aaaaaaaa-1111-4111-8111-111111111111"):
+        text = correlation(f"type: event_count\nrules: [{reference}]\ntimespan: 10s\ncondition: {{gte: 2}}")
+        assert engine(text).detect(happen("aa")).matches
+
+
+ABOVE = """
+type: event_count
+rules: a
+group-by: [ip]
+timespan: 10s
+condition: {gte: 3}
+---
+title: Again and again, then in
+id: 33333333-3333-4333-8333-333333333333
+level: critical
+correlation:
+  type: temporal_ordered
+  rules: [22222222-2222-4222-8222-222222222222, b]
+  group-by: [ip]
+  timespan: 1m
+"""
+
+
+def test_a_correlation_may_be_about_another(engine):
+    text = BASES + "  " + ABOVE.strip().replace("\n", "\n  ", 4) + "\n"
+    names = {match.rule_name for match in engine(text).detect(happen("aaab")).matches}
+
+    assert "Again and again, then in" in names
+    assert "Again and again, then in" not in {m.rule_name for m in engine(text).detect(happen("baaa")).matches}
+    assert "Again and again, then in" not in {m.rule_name for m in engine(text).detect(happen("aab")).matches}

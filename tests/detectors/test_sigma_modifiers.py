@@ -119,6 +119,10 @@ TABLE = [
     ({"f|contains|cased": "BC"}, {"f": "aBCd"}, True),
     ({"f|contains|cased": "BC"}, {"f": "abcd"}, False),
     ({"f|startswith|cased": "A"}, {"f": "a"}, False),
+    ({"f|endswith|cased": "C"}, {"f": "abC"}, True),
+    ({"f|endswith|cased": "C"}, {"f": "abc"}, False),
+    ({"f|contains|cased": "B?D"}, {"f": "aBxDe"}, True),
+    ({"f|contains|cased": "B?D"}, {"f": "abxde"}, False),
     # exists
     ({"f|exists": True}, {"f": "x"}, True),
     ({"f|exists": True}, {"g": "x"}, False),
@@ -138,6 +142,12 @@ TABLE = [
     # neq
     ({"f|neq": "a"}, {"f": "b"}, True),
     ({"f|neq": "a"}, {"f": "A"}, False),
+    ({"f|neq": ["a", "b"]}, {"f": "b"}, False),
+    ({"f|neq": ["a", "b"]}, {"f": "c"}, True),
+    ({"f|re|neq": "^a"}, {"f": "abc"}, False),
+    ({"f|re|neq": "^a"}, {"f": "xyz"}, True),
+    ({"f|cidr|neq": "192.0.2.0/24"}, {"f": "192.0.2.1"}, False),
+    ({"f|cidr|neq": "192.0.2.0/24"}, {"f": "198.51.100.1"}, True),
     ({"f|contains|neq": "a"}, {"f": "xyz"}, True),
     ({"f|contains|neq": "a"}, {"f": "xaz"}, False),
     # cidr
@@ -187,6 +197,9 @@ TABLE = [
     ({"f|fieldref": "g"}, {"f": "Anna", "g": "anna"}, True),
     ({"f|fieldref": "g"}, {"f": "anna", "g": "ben"}, False),
     ({"f|fieldref": "g"}, {"f": "anna"}, False),
+    ({"f|fieldref": ["g", "h"]}, {"f": "anna", "g": "ben", "h": "anna"}, True),
+    ({"f|fieldref|neq": "g"}, {"f": "anna", "g": "ben"}, True),
+    ({"f|fieldref|neq": "g"}, {"f": "anna", "g": "anna"}, False),
     ({"f|fieldref|startswith": "g"}, {"f": "annabel", "g": "anna"}, True),
     ({"f|fieldref|endswith": "g"}, {"f": "annabel", "g": "bel"}, True),
     ({"f|fieldref|contains": "g"}, {"f": "annabel", "g": "nab"}, True),
@@ -320,13 +333,30 @@ detection: {sel: {f: b}, condition: sel}
 action: repeat
 id: 33333333-3333-4333-8333-333333333333
 level: high
+---
+action: reset
+---
+id: 44444444-4444-4444-8444-444444444444
+title: Apart
+level: medium
+logsource: {category: test}
+detection: {sel: {f: b}, condition: sel}
 """
 
 
 def test_the_documents_of_an_old_collection_share_what_is_global(engine):
     found = engine(GLOBAL).detect([event({"f": "a"}), event({"f": "b"})]).matches
 
-    assert [(match.rule_id[0], match.level) for match in found] == [("1", "low"), ("2", "low"), ("3", "high")]
+    assert [(match.rule_id[0], match.rule_name, match.level) for match in found] == [
+        ("1", "Both", "low"), ("2", "Both", "low"), ("3", "Both", "high"), ("4", "Apart", "medium"),
+    ]  # fmt: skip
+
+
+def test_of_several_conditions_one_is_enough(engine):
+    made = engine(rule_of({"sel_a": {"f": "a"}, "sel_b": {"g": "b"}, "condition": ["sel_a", "sel_b"]}))
+    found = made.detect([event({"f": "a"}), event({"g": "b"}), event({"f": "a", "g": "b"}), event({"h": "c"})]).matches
+
+    assert {match.positions for match in found} == {(0,), (1,), (2,)}
 
 
 @pytest.mark.parametrize(

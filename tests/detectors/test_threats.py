@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from builders import mmdb
 from rule_texts import event
 
+from threatlens.decoders import SourceDecoder
+from threatlens.detectors import BUILTIN, DetectionEngine, load_rules
 from threatlens.detectors.geo import Geo
 from threatlens.detectors.lists import load_lists, parse_list
 from threatlens.detectors.threats import ThreatLists
@@ -109,6 +113,33 @@ def test_addresses_are_placed_by_files_in_the_format_of_maxmind(tmp_path, engine
     ]
     assert inside[0].fields["source.geo.location.lat"] == 59.3
     assert "source.geo.country_iso_code" not in outside[0].fields
+    geo.close()
+
+
+def test_logins_from_two_countries_are_told_of_where_a_file_of_countries_is_given(tmp_path, tables):
+    for octet, country in ((203, "SE"), (198, "BR")):
+        (tmp_path / f"{country}.mmdb").write_bytes(mmdb(octet, {"country": {"iso_code": country}}))
+    geo = Geo([str(tmp_path / "SE.mmdb"), str(tmp_path / "BR.mmdb")])
+    rules = load_rules([os.path.join(BUILTIN, "authentication", "impossible_travel.yml")])
+
+    def told(*logins: tuple[str, str, str], enrich=geo.enrich) -> list[tuple]:
+        decoder = SourceDecoder(year=2026)
+        lines = [
+            f"Nov 23 {time} web1 sshd[4211]: Accepted password for {user} from {address} port 52144 ssh2"
+            for time, user, address in logins
+        ]
+        decoded = [decoder.decode(line, 1_795_435_200.0) for line in lines]
+        engine = DetectionEngine(rules, tables, enrich=enrich)
+        found = engine.detect([(one, one.timestamp_us) for one in decoded]).matches
+        return [(match.rule_name, match.user_name, match.positions) for match in found]
+
+    far = [("12:00:00", "anna", "203.0.113.9"), ("12:20:00", "anna", "198.51.100.4")]
+    assert told(*far) == [("Logins from two countries", "anna", (0, 1))]
+    assert told(far[0], ("12:20:00", "anna", "203.0.113.77")) == []
+    assert told(far[0], ("12:20:00", "ben", "198.51.100.4")) == []
+    assert told(far[0], ("13:20:00", "anna", "198.51.100.4")) == []
+    assert told(far[0], ("12:20:00", "anna", "192.0.2.1")) == [], "an address that is in no file is nowhere"
+    assert told(*far, enrich=None) == []
     geo.close()
 
 
