@@ -145,7 +145,8 @@ class Correlator:
         for index, given in enumerate(inputs):
             key, time_us, rule, value = given
             group = find(key)
-            if type(group) is Group and group.times[-1] <= time_us and group.times[0] >= time_us - 2 * span_us:
+            oldest = time_us - 2 * span_us
+            if type(group) is Group and group.times[-1] <= time_us and (is_plain or group.times[0] >= oldest):
                 times, what = group.times, group.what
                 if is_temporal:
                     latest = group.index
@@ -163,7 +164,9 @@ class Correlator:
                     touch(key)
                     if is_plain:
                         times.append(time_us)
-                        if len(times) > most:
+                        if times[0] < oldest:
+                            del times[: bisect.bisect_left(times, oldest)]
+                        elif len(times) > most:
                             del times[0]
                     elif what[-1] == value:
                         times[-1] = time_us
