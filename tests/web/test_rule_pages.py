@@ -36,8 +36,8 @@ FAILED = LINE.replace("Accepted", "Failed")
 
 
 @pytest.fixture
-def client(analyst_client: Any) -> Any:
-    return analyst_client
+def client(admin_client: Any) -> Any:
+    return admin_client
 
 
 def post(client: Any, page: str, path: str, **values: Any) -> Any:
@@ -152,6 +152,21 @@ def test_a_rule_of_ones_own_is_saved_checked_and_removed(client, services):
     assert actions == ["rule.removed", "rule.saved"]
 
 
+def test_an_analyst_switches_rules_and_writes_none(client, analyst_client, services):
+    save(client)
+    page = f"/rules/{RULE_ID}"
+    assert "Copy to edit" not in analyst_client.get(page).text.replace("Edit</a>", "Copy to edit")
+    text = analyst_client.get("/rules").text
+    assert not any(each in text for each in ("/rules/new", "/rules/upload", "/rules/lists"))
+    token = re.search(r'name="csrf-token" content="([^"]+)"', text)[1]
+    for path in ("/rules/new", f"{page}/edit", "/rules/lists", "/rules/upload"):
+        form = {"csrf_token": token, "name": "mine.yml", "text": "x", "do": "remove"}
+        assert analyst_client.post(path, data=form).status_code == 403, path
+    assert os.listdir(services.rules.folder) == ["mine.yml"]
+    post(analyst_client, page, f"{page}/state", state="observe")
+    assert services.store.rule_states()[RULE_ID] == "observe"
+
+
 @pytest.mark.parametrize("name", ["../evil.yml", "/etc/evil.yml", ".hidden.yml", "a b.yml", "rule.txt", ""])
 def test_a_file_stays_in_its_folder(client, services, name):
     assert "field-error" in save(client, name=name).text
@@ -180,6 +195,10 @@ def test_a_zip_of_rules_is_taken_within_bounds(client, services, monkeypatch):
     answer = post(client, "/rules", "/rules/upload", archive=archive(bomb="#" * 100_000))
     assert "0 files of rules were saved" in answer.text
     assert "0 files" in post(client, "/rules", "/rules/upload", archive=(io.BytesIO(b"PK"), "a.zip")).text
+    whole = archive(mine=RULE)[0].getvalue()
+    torn = whole[:45] + b"\xff" * 40 + whole[85:]
+    answer = post(client, "/rules", "/rules/upload", archive=(io.BytesIO(torn), "a.zip"))
+    assert "The zip is broken" in answer.text
 
 
 def test_states_and_exceptions_are_set_and_audited(client, services):

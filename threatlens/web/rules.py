@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -299,7 +300,7 @@ def tried(library: RuleLibrary, rule_id: str, *, clock: Any = time.monotonic) ->
 
 
 @blueprint.route("/rules/new", methods=["GET", "POST"])
-@needs("analyst")
+@needs("admin")
 def add() -> Response | str:
     """A new file of rules, empty or as a copy of a rule."""
     form = RuleForm()
@@ -314,7 +315,7 @@ def add() -> Response | str:
 
 
 @blueprint.route("/rules/<rule_id>/edit", methods=["GET", "POST"])
-@needs("analyst")
+@needs("admin")
 def edit(rule_id: str) -> Response | str:
     """The user's own file that holds a rule."""
     rule, library = _rule(rule_id), services().rules
@@ -355,7 +356,7 @@ def _edited(form: RuleForm, rule: Rule | None) -> Response | str:
 
 
 @blueprint.post("/rules/upload")
-@needs("analyst")
+@needs("admin")
 def upload() -> Response:
     """Many rules at once, from a zip; what cannot be a rule file is left out and said."""
     form = UploadForm()
@@ -368,8 +369,10 @@ def upload() -> Response:
                     saved += 1
                 except RuleFileError as error:
                     refused.append(f"{name}: {error}")
-        except (zipfile.BadZipFile, RuleFileError, NotImplementedError, RuntimeError) as error:
+        except RuleFileError as error:
             refused.append(str(error))
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError):
+            refused.append("The zip is broken, encrypted, or packed in a way that is not taken; use deflate.")
         services().store.audit_rule(doer(), "rule.uploaded", "", {"saved": saved, "refused": len(refused)})
         flash(f"{saved} files of rules were saved.", "done" if saved else "error")
         for sentence in refused[:10]:
@@ -385,6 +388,8 @@ def _members(content: bytes) -> Iterator[tuple[str, str]]:
             msg = f"the archive has more than {MAX_ARCHIVE_FILES:,} rule files or {MAX_ARCHIVE_BYTES // 1_000_000} MB"
             raise RuleFileError(msg)
         total = 0
+        if any(info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED} for info in infos):
+            raise zipfile.BadZipFile
         for info in infos:
             with archive.open(info) as file:
                 data = file.read(MAX_FILE_BYTES + 1)
@@ -415,7 +420,7 @@ def coverage() -> Response:
 
 
 @blueprint.route("/rules/lists", methods=["GET", "POST"])
-@needs("analyst")
+@needs("admin")
 def lists() -> Response | str:
     """The lists that rules expand."""
     library, form = services().rules, ListForm()
