@@ -8,6 +8,7 @@ removed fails here.
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -239,6 +240,7 @@ REQUIREMENTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("test_scripts.py", "test_whatever_is_pinned_needs_is_pinned_with_it"),
         ("test_scripts.py", "test_the_list_of_components_covers_whatever_is_pinned_with_licences_and_who_needs_it"),
         ("test_scripts.py", "test_an_audit_says_when_nobody_could_be_asked"),
+        ("test_scripts.py", "test_what_is_pinned_and_dangerous_is_never_loaded"),
     ),
     "R46": (RAW, (NGINX, "test_a_request_that_two_servers_could_read_differently_is_refused")),
     "R47": (
@@ -250,7 +252,9 @@ REQUIREMENTS: dict[str, tuple[tuple[str, str], ...]] = {
         (BACKUP, "test_a_backup_holds_database_and_configuration_and_no_key"),
         (BACKUP, "test_a_restore_keeps_what_it_replaces"),
     ),
-    "R49": ((API, "test_healthz_says_only_that_the_process_lives"),),
+    "R49": (
+        (API, "test_healthz_says_only_that_the_process_lives"), (API, "test_readyz_names_no_address_user_or_path"),
+    ),
     "R50": (("test_health.py", "test_a_full_disk_costs_the_reserve_and_events_wait_until_there_is_space"),),
 }  # fmt: skip
 #: R04 is not here: it comes with a second factor.
@@ -384,6 +388,19 @@ ROWS: dict[str, tuple[tuple[str, str], ...]] = {
 def names(file: str) -> frozenset[str]:
     tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def test_the_page_about_security_names_tests_and_modules_that_exist() -> None:
+    page = (TESTS.parent / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    there = {name for path in TESTS.rglob("test_*.py") for name in names(str(path.relative_to(TESTS)))}
+    begun = tuple(each for each in named if each.endswith("_"))
+    modules = set(re.findall(r"`((?:web|sources)/[a-z_]+\.py|[a-z_]+\.py)`", page))
+
+    assert len(named) > 60
+    assert {each for each in named if each not in there and each not in begun} == set()
+    assert all(any(name.startswith(each) for name in there) for each in begun)
+    assert {path for path in modules if not (TESTS.parent / "threatlens" / path).exists()} == set()
 
 
 @pytest.mark.parametrize("row", sorted(ROWS))

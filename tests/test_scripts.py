@@ -373,6 +373,23 @@ esac
     assert bool(told) == bool(err)
 
 
+def test_what_is_pinned_and_dangerous_is_never_loaded(tmp_path: Path) -> None:
+    """diskcache, which pySigma needs for what we do not use, reads pickles from its folder."""
+    checks = ["threatlens", "rules", "check", str(ROOT / "threatlens" / "rules" / "ssh")]
+    program = (
+        "import runpy, sys\n"
+        "sys.modules['diskcache'] = None  # to import it is an error\n"
+        f"sys.argv = {checks!r}\n"
+        "runpy.run_module('threatlens', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False,
+        env={**os.environ, "THREATLENS_DATA": str(tmp_path / "data")},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "loaded" in done.stdout
+
+
 @pytest.mark.parametrize("script", [*(f"script/{name}" for name in SCRIPTS), ".ci/run"])
 def test_scripts_parse_and_may_be_run(script: str) -> None:
     path = ROOT / script

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from programs import Program
 
+from threatlens.errors import StoreUnavailable
 from threatlens.models import now_us
 from threatlens.store_accounts import ROLES
 from threatlens.web.operations import Operation
@@ -230,6 +231,19 @@ def test_healthz_says_only_that_the_process_lives(app: Any) -> None:
     answer = app.test_client().get("/healthz")
 
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+def test_readyz_names_no_address_user_or_path(app: Any, services: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> int:
+        words = 'the database does not answer: connection to "db.internal" (192.0.2.5) failed for user "threatlens"'
+        raise StoreUnavailable(words, reason="away")
+
+    monkeypatch.setattr(services.store, "last_id", away)
+    answer = app.test_client().get("/readyz")
+
+    assert answer.status_code == 503
+    assert "the database does not answer" in answer.json["reasons"]
+    assert not any(word in answer.text for word in ("192.0.2.5", "internal", "user"))
 
 
 def test_readyz_says_why_not(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from threatlens.answers import AnswerLinks
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.courtesy import Courtesy
-from threatlens.errors import ThreatLensError
+from threatlens.errors import StoreUnavailable, ThreatLensError
 from threatlens.ingestions import Ingestions
 from threatlens.language_model import LanguageModel
 from threatlens.notifications import NotificationManager
@@ -30,6 +30,8 @@ from threatlens.web.limits import LoginLimits
 
 #: Seconds after which the engine's own status is too old to be believed.
 STATUS_AGE_S = 5.0
+#: Why the database takes no work, for whoever asks: a driver's own words name addresses, users and paths.
+WHY_NOT = {"busy": "the database is locked by another program", "disk_full": "the disk of the database is full"}
 
 
 class Background(Protocol):
@@ -102,7 +104,8 @@ class Services:
         try:
             self.store.last_id()
         except ThreatLensError as error:
-            reasons.append(str(error))
+            reason = error.reason if isinstance(error, StoreUnavailable) else "away"
+            reasons.append(WHY_NOT.get(reason, "the database does not answer"))
         status = self.engine_status()
         if not status:
             reasons.append("no engine runs")
