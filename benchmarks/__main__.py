@@ -25,6 +25,7 @@ BENCHMARKS = {
     "doors": ("--quick",),
     "announce": ("--incidents", "40", "--kills", "3"),
     "power": ("--cuts", "3"),
+    "trouble": ("--scale", "0.1"),
     "leaving": ("--events", "20000", "--back", "3000"),
 }
 

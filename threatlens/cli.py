@@ -235,7 +235,7 @@ def _wait_until_ingested(services: Services, ingestion_id: str) -> None:
 
 def _wait_until_stored(services: Services, source_id: int, label: str) -> None:
     """Wait for the last byte, with a progress bar on a terminal; raises ClickException when it cannot be read."""
-    with click.progressbar(length=1000, label=label, file=sys.stderr) as bar:
+    with click.progressbar(length=1000, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         shown = read_us = 0
         while True:
             source, progress = services.store.source(source_id), services.store.stream_progress(source_id)

@@ -15,8 +15,8 @@ from typing import TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 MAX_MESSAGE_CHARS = 1000  # above DEBUG
-#: Libraries that report every step at INFO.
-_CHATTY = ("alembic", "apscheduler")
+#: Libraries that report every step at INFO; APScheduler warns of every job that still runs when its time comes again.
+_CHATTY = {"alembic": logging.WARNING, "apscheduler": logging.ERROR}
 
 
 def configure(stream: TextIO | None = None, *, json: bool, level: str = "INFO") -> None:
@@ -30,8 +30,8 @@ def configure(stream: TextIO | None = None, *, json: bool, level: str = "INFO") 
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else logging.WARNING)
+    for name, quiet in _CHATTY.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else quiet)
     logging.captureWarnings(True)
 
 

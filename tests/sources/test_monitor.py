@@ -288,6 +288,7 @@ def test_g4_a_file_renamed_out_of_the_pattern_at_once_is_read(make_bench) -> Non
     bench.monitor.step(0)
     bench.commit()
     assert len(bench.store.lines) == 200
+    assert bench.monitor.statuses()[0].vanished == 0  # nobody is told that they were gone
 
 
 def test_generations_made_while_down_are_found_outside_the_pattern(bench: Bench) -> None:

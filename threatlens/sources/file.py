@@ -411,14 +411,18 @@ class LogFileMonitor:
     def _short_lived(self, named: str, now_at: str) -> None:
         """A file that had a name of ours and was renamed before it could be opened."""
         for source, _ in self._matching(named):
+            self._follower.touched.pop(named, None)  # it is not gone
             if not self._matching(now_at):
                 self._supervised(source, now_at, self._judge_renamed, source, now_at)
             return
 
     def _judge_renamed(self, source: FollowedSource, path: str) -> None:
-        status = os.stat(path, follow_symlinks=False)
-        require_regular(status, path)
-        self._judge(source, (path, path, status))
+        try:
+            require_regular(status := os.stat(path, follow_symlinks=False), path)
+        except FileNotFoundError:
+            source.vanished += 1
+        else:
+            self._judge(source, (path, path, status))
 
     def _matching(self, path: str) -> list[tuple[FollowedSource, str]]:
         """(source, path as its pattern names it) for every source that this resolved path belongs to."""
