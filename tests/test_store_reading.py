@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
@@ -168,6 +169,27 @@ def test_a_query_that_takes_too_long_is_cut_off(store, filler, monkeypatch):
     monkeypatch.setattr("threatlens.store_database.PROGRESS_STEPS", 1)
     with pytest.raises(QueryTimeout, match="narrow"), store.database.reading(timeout_s=-1) as connection:
         connection.exec_driver_sql("SELECT count(*) FROM events a, events b").scalar()
+
+
+def test_what_a_page_asks_within_a_snapshot_is_of_one_moment(store, filler):
+    filler.add("one")
+    with store.database.snapshot():
+        assert [source.events for source in store.sources()] == [1]
+        filler.add("two")
+        assert store.last_id() == 1
+        assert store.counts(EventFilter()).total == 1
+        assert [source.events for source in store.sources()] == [1]
+    assert store.last_id() == 2
+    assert [source.events for source in store.sources()] == [2]
+
+
+def test_a_snapshot_ends_with_the_page_that_failed_in_it(store, filler):
+    filler.add("one")
+    with contextlib.suppress(QueryTimeout), store.database.snapshot():
+        assert store.last_id() == 1
+        raise QueryTimeout
+    filler.add("two")
+    assert store.last_id() == 2
 
 
 def test_merging_the_index_changes_no_answer(store, filler):

@@ -152,7 +152,7 @@ class BackgroundProcessor:
             log.info("process %d runs the engine; this one follows it and takes over when it ends", self.owner())
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(10_000, 50, 50)  # a collection holds up every thread: many short ones
 
     def request_stop(self) -> None:
         """Everything is told to end; may be called in a signal handler, returns at once."""

@@ -18,7 +18,7 @@ _NAP_S = 0.001
 #: Seconds after a request in which the next one is likely.
 VISIT_S = 1.0
 #: Lines of a batch, each a transaction of its own, while somebody is looking.
-PIECE_LINES = 500
+PIECE_LINES = 250
 
 
 def go_on() -> None:

@@ -56,7 +56,7 @@ class Engine(Protocol):
 
     def detect(self, events: Sequence[tuple[Decoded, int]], give_way: Callable[[], None] = ...) -> Found: ...
 
-    def changes(self) -> list[StateRow]: ...
+    def changes(self, give_way: Callable[[], None] = ...) -> list[StateRow]: ...
 
     def restore(self, rows: Iterable[StateRow]) -> None: ...
 
@@ -305,7 +305,9 @@ class Detector:
             why = self._decisions.suppression(match, decoded, source, now)
             verdict.matches.append((match, CASE if case_id and not why.startswith("exception") else why))
         prefix = case_prefix(case_id) if case_id else ""
-        verdict.states += [row._replace(rule_id=prefix + row.rule_id) if prefix else row for row in engine.changes()]
+        verdict.states += [
+            row._replace(rule_id=prefix + row.rule_id) if prefix else row for row in engine.changes(give_way)
+        ]
 
     def _memory_of(self, case_id: int) -> Engine:
         """The engine that remembers what is stored of this case; raises StoreUnavailable."""
@@ -344,6 +346,8 @@ class Detector:
             ]
         if not case_id:
             for place in places:
+                if not place & 63:
+                    give_way()
                 item = items[place]
                 matches += self._novelty.look(item.decoded, item.timestamp_us, item.template_id, item.source, place)
         return matches

@@ -49,7 +49,6 @@ from threatlens.store_words import INDEXED_CHARACTERS
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two tries while the database is away: doubling from the first to the second.
 #: Batches that may be ready before one is stored; together they are one transaction.
 PREPARED_BATCHES = 3
 #: Looks, 50 ms apart, whether the rules are loaded, before lines are stored without them.
@@ -206,6 +205,7 @@ class QueueProcessor:
             if first_id is None:
                 return None
             self._announce(prepared, first_id)
+            self._give_way_storing()
             return self._account(prepared, first_id, time.perf_counter() - started)
         return None
 
@@ -411,6 +411,7 @@ class QueueProcessor:
                 self._give_way_storing,
             )  # fmt: skip
             self.counts.rules.add(time.perf_counter() - started)
+            self._give_way_storing()
             rows = list(prepared.rows)
             for place, raised in verdict.severities().items():
                 if raised > rows[place].severity:

@@ -303,7 +303,7 @@ class EventStore(
     def merge_words(self) -> None:
         """Put parts of the full-text index together, a little at a time: smaller on disk, quicker to search."""
         with self.database.writing() as connection:
-            connection.exec_driver_sql("INSERT INTO events_fts (events_fts, rank) VALUES ('merge', 500)")
+            connection.exec_driver_sql("INSERT INTO events_fts (events_fts, rank) VALUES ('merge', 125)")
 
     # -- words as numbers
 

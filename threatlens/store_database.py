@@ -8,6 +8,7 @@ power cut.
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,7 @@ EDGES = "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)"
 #: What a connection may keep of the file: a batch while it is written; the system's own cache serves those that read.
 WRITER_CACHE_KIB, READER_CACHE_KIB = 16_000, 4_000
 #: Virtual machine instructions between two looks at the clock while a query runs.
-PROGRESS_STEPS = 10_000
+PROGRESS_STEPS = 50_000
 
 
 def connect(database_url: str) -> Engine:
@@ -90,6 +91,7 @@ class Database:
         self.sequences = "written" if self.is_postgresql else "sqlite_sequence"
         self._holder: Connection | None = None
         self._away: StoreUnavailable | None = None
+        self._snapshot = threading.local()  # the connection of the thread that is within snapshot()
 
     @contextmanager
     def writing(self, *, busy_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Connection]:
@@ -118,7 +120,12 @@ class Database:
     @contextmanager
     def reading(self, timeout_s: float = 5.0) -> Iterator[Connection]:
         """One snapshot to read from; raises QueryTimeout after timeout_s, StoreUnavailable without a database."""
+        held: Connection | None = getattr(self._snapshot, "connection", None)
         try:
+            if held is not None:
+                with self._limit(held, timeout_s):
+                    yield held
+                return
             with (
                 self.engine.connect().execution_options(timeout_ms=int(timeout_s * 1000)) as connection,
                 connection.begin(),
@@ -133,6 +140,20 @@ class Database:
             raise self._noted(unavailable(error)) from error
         except PoolTimeout as error:
             raise unavailable(error) from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Whatever this thread reads within is of one moment, and costs one connection and one transaction.
+
+        For a page that asks a dozen questions, and ends soon: nothing is written within, and nothing waited for. In
+        PostgreSQL no question has a shorter limit than the first.
+        """
+        with self.reading() as connection:
+            self._snapshot.connection = connection.execution_options(known={})
+            try:
+                yield
+            finally:
+                self._snapshot.connection = None
 
     def _noted(self, error: StoreUnavailable) -> StoreUnavailable:
         """Remember, until somebody reaches it again, that the server is away: trying to takes seconds."""
@@ -238,6 +259,12 @@ class Database:
                 dbapi.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
         except sqlite3.Error as error:
             raise unavailable(error) from error
+
+
+def known(connection: Connection) -> dict[str, Any]:
+    """What was read of this moment and is asked for again and again; outside of a snapshot always empty."""
+    found: dict[str, Any] = connection.get_execution_options().get("known", {})
+    return found
 
 
 def _sqlstate(error: object) -> str:

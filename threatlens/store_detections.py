@@ -7,6 +7,7 @@ neither loses nor repeats one.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -363,14 +364,14 @@ class DetectionBook:
         with self.database.reading() as connection:
             low = _first_id(connection, start_us)
             rows = connection.exec_driver_sql(
-                "WITH newest AS MATERIALIZED (SELECT user_name, host_name FROM detections WHERE event_id >= ?"
-                " AND suppressed = '' ORDER BY event_id DESC LIMIT ?)"
-                " SELECT 'user', user_name, count(*) AS n FROM newest WHERE user_name > '' GROUP BY user_name UNION ALL"
-                " SELECT 'host', host_name, count(*) FROM newest WHERE host_name > '' GROUP BY host_name"
-                " ORDER BY n DESC, 1, 2 LIMIT ?",
-                (low, TARGETS_FROM, limit),
-            )
-            return [tuple(row) for row in rows]
+                "SELECT user_name, host_name, count(*) FROM (SELECT user_name, host_name FROM detections"
+                " WHERE event_id >= ? AND suppressed = '' ORDER BY event_id DESC LIMIT ?) AS newest GROUP BY 1, 2",
+                (low, TARGETS_FROM),
+            ).all()
+        found: Counter[tuple[str, str]] = Counter()
+        for user, host, n in rows:
+            found.update({(kind, name): n for kind, name in (("user", user), ("host", host)) if name})
+        return [(*each, n) for each, n in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:limit]]
 
     def rule_states(self) -> dict[str, str]:
         """What was decided about rules: off, observe or on."""

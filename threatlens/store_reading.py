@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from threatlens.event import Decoded, Event, EventFilter
-from threatlens.store_database import ALL, Database
+from threatlens.store_database import ALL, Database, known
 from threatlens.store_detections import DetectionView, detections_of
 from threatlens.store_search import COLUMNS, MINUTE_US, Found, Search, rollup_condition, shared_condition, text_of
 from threatlens.store_sorting import Sorted
@@ -150,15 +150,17 @@ class EventReading:
             condition = " AND ".join(tests)
             first = None if where.start_us is None else where.start_us // MINUTE_US
             last = None if where.end_us is None else (where.end_us - 1) // MINUTE_US
-            rows: list[Any] = []
+            parts: list[str] = []
+            asked: list[Any] = []
             for (table, column), low, high in spans(
                 first, last, ("event_hours", "hour"), ("event_minutes", "minute"), 60
             ):
-                rows += connection.exec_driver_sql(
+                parts.append(
                     f"SELECT severity, category_id, source_id, sum(n) FROM {table} WHERE {column} BETWEEN ? AND ?"
-                    f" AND {condition} GROUP BY severity, category_id, source_id",
-                    (low, high, *values),
-                ).all()
+                    f" AND {condition} GROUP BY severity, category_id, source_id"
+                )
+                asked += [low, high, *values]
+            rows = connection.exec_driver_sql(" UNION ALL ".join(parts), tuple(asked)).all()
             categories = _names(connection, {row[1] for row in rows})
             sources = _source_names(connection)
         counts: tuple[dict[int, int], dict[str, int], dict[str, int]] = ({}, {}, {})
@@ -301,15 +303,23 @@ def spans(first: int | None, last: int | None, coarse: Table, fine: Table, size:
 
 
 def _names(connection: Connection, numbers: set[int]) -> dict[int, str]:
-    if not numbers:
-        return {}
-    marks = ",".join("?" * len(numbers))
-    rows = connection.exec_driver_sql(f"SELECT id, name FROM names WHERE id IN ({marks})", tuple(numbers))
-    return {row[0]: row[1] for row in rows}
+    found: dict[int, str] = known(connection).setdefault("names", {})
+    missing = tuple(numbers - found.keys())
+    if missing:
+        marks = ",".join("?" * len(missing))
+        found.update(
+            map(tuple, connection.exec_driver_sql(f"SELECT id, name FROM names WHERE id IN ({marks})", missing))
+        )
+    return found
 
 
 def _source_names(connection: Connection) -> dict[int, str]:
-    return {row[0]: row[1] for row in connection.exec_driver_sql("SELECT id, source_name FROM log_sources")}
+    of_moment = known(connection)
+    found: dict[int, str] | None = of_moment.get("source_names")
+    if found is None:
+        rows = connection.exec_driver_sql("SELECT id, source_name FROM log_sources")
+        found = of_moment["source_names"] = {row[0]: row[1] for row in rows}
+    return found
 
 
 def _event(

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import Connection
+
 from threatlens.clock import now_us
 from threatlens.decoders import is_zone
 from threatlens.errors import IngestError
 from threatlens.event import SourceStatus
 from threatlens.settings import Settings
 from threatlens.sources.base import CASE_PREFIX, LogSourceConfig
-from threatlens.store_database import Database
+from threatlens.store_database import Database, known
 
 HOUR_US = 3_600_000_000
 
@@ -107,9 +109,16 @@ class SourceBook:
     def sources(self) -> list[SourceView]:
         """All sources by name, but for removed ones."""
         with self.database.reading() as connection:
-            rows = connection.exec_driver_sql(
-                f"SELECT {_PLAIN} FROM log_sources WHERE kind <> 'removed' ORDER BY source_name"
-            ).all()
+            of_moment = known(connection)
+            if "sources" not in of_moment:
+                of_moment["sources"] = self._sources(connection)
+            return list(of_moment["sources"])
+
+    @staticmethod
+    def _sources(connection: Connection) -> list[SourceView]:
+        rows = connection.exec_driver_sql(
+            f"SELECT {_PLAIN} FROM log_sources WHERE kind <> 'removed' ORDER BY source_name"
+        )
         return [
             SourceView(
                 **{

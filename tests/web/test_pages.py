@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from builders import Filler
+from sqlalchemy import event
 
 from threatlens.clock import now_us
 from threatlens.errors import QueryTimeout, StoreUnavailable
@@ -55,6 +56,19 @@ def test_every_page_works_at_zero(client: Any, path: str) -> None:
     assert answer.status_code == 200
     assert answer.text.startswith("<!doctype html>")
     assert answer.text.count("<h1") == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/events"])
+def test_a_page_asks_the_database_in_two_transactions_its_session_and_itself(
+    client: Any, filler: Filler, services: Any, path: str
+) -> None:
+    filler.add("one line")
+    client.get(path)
+    begun: list[object] = []
+    event.listen(services.store.database.engine, "begin", begun.append)
+
+    assert client.get(path).status_code == 200
+    assert len(begun) <= 2
 
 
 def test_the_newest_event_is_on_top_and_pages_lead_to_every_event(client: Any, filler: Filler) -> None:

@@ -233,6 +233,7 @@ class DetectionEngine:
             for decoded, _ in events:
                 self._enrich(decoded)
         self._ask(batch, give_way)
+        give_way()
         self._tell(batch)
         self._correlate(batch, give_way)
         for place in self._judged_late:
@@ -244,6 +245,7 @@ class DetectionEngine:
                 self._journal.closed(place, self._latest_us)
                 self._fired_late(place, fired, batch)
         self._bound()
+        give_way()
         known = self._threats.matches(events) if self._threats is not None else ()
         return Detections(
             (*known, *sorted(batch.matches, key=lambda match: match.positions[-1])), tuple(batch.disabled)
@@ -441,9 +443,9 @@ class DetectionEngine:
         self._held = self._latest_us = 0
         self.hits = Counter()
 
-    def changes(self) -> list[StateRow]:
+    def changes(self, give_way: Callable[[], None] = go_on) -> list[StateRow]:
         """What the batches since the last call changed, to be committed with them."""
-        return self._journal.rows(self._links, self._correlators)
+        return self._journal.rows(self._links, self._correlators, give_way)
 
     def restore(self, rows: Iterable[StateRow]) -> None:
         """Go back to the state that these rows hold, which are all that were committed; the rest is dropped."""

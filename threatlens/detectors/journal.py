@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
+from threatlens.courtesy import go_on
 from threatlens.detectors.correlation import Correlator
 from threatlens.detectors.feeding import Run, together
 from threatlens.detectors.linking import Linked
@@ -61,7 +62,9 @@ class Journal:
         self._inputs += 1
         self._changed[place] = None
 
-    def rows(self, links: Sequence[Linked], correlators: Mapping[int, Correlator]) -> list[StateRow]:
+    def rows(
+        self, links: Sequence[Linked], correlators: Mapping[int, Correlator], give_way: Callable[[], None] = go_on
+    ) -> list[StateRow]:
         """The rows that bring what is stored up to now."""
         changed = [StateRow(rule_id, key, None) for rule_id, key in self._stale]
         self._stale = []
@@ -76,6 +79,7 @@ class Journal:
         if is_long or self._is_stale:
             changed += self._restarted()
             for place in self._changed:
+                give_way()
                 rule = links[place].rule
                 key = f"{rule.digest[:12]}:snapshot"
                 changed.append(StateRow(rule.id, key, _dumped(correlators[place].dump())))

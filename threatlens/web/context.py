@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from flask import current_app
 
@@ -27,6 +29,9 @@ from threatlens.store import EventStore
 from threatlens.threat_lists import ThreatListKeeper
 from threatlens.volumes import VolumeWatch
 from threatlens.web.limits import LoginLimits
+
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
 
 #: Seconds after which the engine's own status is too old to be believed.
 STATUS_AGE_S = 5.0
@@ -117,3 +122,14 @@ class Services:
 def services() -> Services:
     """The services of the app that handles this request or command."""
     return cast("Services", current_app.extensions["threatlens"])
+
+
+def of_one_moment(view: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
+    """All that this view reads is of one moment, in one transaction: for what ends soon and writes nothing."""
+
+    @wraps(view)
+    def looked_at(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
+        with services().store.database.snapshot():
+            return view(*args, **kwargs)
+
+    return looked_at

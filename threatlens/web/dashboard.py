@@ -13,7 +13,7 @@ from threatlens.errors import ConfigError
 from threatlens.event import EventFilter
 from threatlens.web.attention import headline
 from threatlens.web.auth import actor, needs
-from threatlens.web.context import services
+from threatlens.web.context import of_one_moment, services
 from threatlens.web.event_filter import RANGES, View
 from threatlens.web.overview import DASHBOARD_RANGES, SEVERE_ROWS, fitting_range, overview, trust
 
@@ -22,6 +22,7 @@ blueprint = Blueprint("dashboard", __name__)
 
 @blueprint.get("/")
 @needs("viewer", confined=True)
+@of_one_moment
 def index() -> str | Response:
     """The whole page; who may know of some sources only begins with their events."""
     if actor().sources:
@@ -82,6 +83,7 @@ def severe_view() -> View:
     return View(EventFilter(min_severity=5), {"min_severity": 5})
 
 
+@of_one_moment
 def panels() -> dict[str, str]:
     """The parts of the page that are kept up to date, by the id of their element."""
     values = _values()

@@ -17,7 +17,7 @@ from threatlens.exports import FORMS
 from threatlens.store_search import Found
 from threatlens.store_sorting import SORTS
 from threatlens.web.auth import actor, kept_within, may_know, needs, record
-from threatlens.web.context import services
+from threatlens.web.context import of_one_moment, services
 from threatlens.web.event_filter import (
     MAX_ID,
     RANGES,
@@ -58,6 +58,7 @@ blueprint = Blueprint("events", __name__)
 
 @blueprint.get("/events")
 @needs("viewer", confined=True)
+@of_one_moment
 def index() -> str:
     """A page of events, newest first, as the URL filters them."""
     view = asked_view()
@@ -87,6 +88,7 @@ def index() -> str:
 
 @blueprint.get("/events/survey")
 @needs("viewer", confined=True)
+@of_one_moment
 def survey() -> str:
     """What is known of the whole result, or of as much of it as can be read at once: facets, histogram, how many."""
     view = asked_view()
@@ -136,6 +138,7 @@ def cancel_export(export_id: int) -> Response:
 
 @blueprint.get("/events/<int:event_id>")
 @needs("viewer", confined=True)
+@of_one_moment
 def detail(event_id: int) -> str:
     """One event: raw and decoded as one thing, and what stands around it."""
     event = services().store.event(event_id) if event_id <= MAX_ID else None
@@ -195,6 +198,7 @@ def _choosable(view: View, events: list[Event]) -> list[str]:
     return list(dict.fromkeys((*view.columns, *OFFERED, *there)))[:60]
 
 
+@of_one_moment
 def panels() -> dict[str, str]:
     """The parts of the list's page that are kept up to date, beside the rows themselves."""
     view = asked_view()

@@ -22,6 +22,7 @@ from threatlens.event_match import texts_of
 from threatlens.query import hint
 from threatlens.visible import visible
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: Flags of an event, explained (threatlens.event.FLAG_NAMES).
 FLAG_WORDS = {
     "truncated": "The line was longer than can be kept; its end is cut off.",
@@ -75,7 +76,7 @@ def _zone_named(name: str) -> dt.tzinfo:
 
 def moment(timestamp_us: int) -> dt.datetime:
     """Microseconds since the epoch in the viewer's zone."""
-    return (dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=timestamp_us)).astimezone(zone())
+    return (EPOCH + dt.timedelta(microseconds=timestamp_us)).astimezone(zone())
 
 
 def clock(timestamp_us: int) -> str:
