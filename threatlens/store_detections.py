@@ -361,16 +361,15 @@ class DetectionBook:
 
     def top_targets(self, start_us: int, *, limit: int) -> list[tuple[str, str, int]]:
         """Whom the newest matches since then are about: ("user" or "host", its name, matches)."""
+        found: Counter[tuple[str, str]] = Counter()
         with self.database.reading() as connection:
             low = _first_id(connection, start_us)
-            rows = connection.exec_driver_sql(
+            for user, host, n in connection.exec_driver_sql(
                 "SELECT user_name, host_name, count(*) FROM (SELECT user_name, host_name FROM detections"
                 " WHERE event_id >= ? AND suppressed = '' ORDER BY event_id DESC LIMIT ?) AS newest GROUP BY 1, 2",
                 (low, TARGETS_FROM),
-            ).all()
-        found: Counter[tuple[str, str]] = Counter()
-        for user, host, n in rows:
-            found.update({(kind, name): n for kind, name in (("user", user), ("host", host)) if name})
+            ):
+                found.update({each: n for each in (("user", user), ("host", host)) if each[1]})
         return [(*each, n) for each, n in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:limit]]
 
     def rule_states(self) -> dict[str, str]:

@@ -86,6 +86,14 @@ def test_a_view_can_be_written_as_an_address_and_read_again() -> None:
     }
 
 
+def test_a_bar_of_a_chart_leads_to_its_own_time() -> None:
+    for view in (read(), read(q="a b", range="24h"), read(start="2026-11-20T00:00:00Z", category="web")):
+        start, end = "2026-11-23T10:00:00+00:00", "2026-11-23T11:00:00+00:00"
+        there = parse_qs(urlsplit(view.time_url()(start, end)).query)
+        assert there == parse_qs(urlsplit(view.url(range=None, start=start, end=end)).query)
+        assert (there["start"], there["end"]) == ([start], [end])
+
+
 @pytest.mark.parametrize("word", ["203.0.113.9", 'say "hi"', "back\\slash", "a:b", "-x", "NOT"])
 def test_a_quoted_word_is_searched_as_it_is(word: str) -> None:
     assert parse_query(quoted(word), now_us=NOW_US).words == (word,)

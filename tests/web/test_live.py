@@ -193,14 +193,16 @@ def test_every_panel_has_its_place_on_the_page(app: Any, filler: Filler, page: s
 
 def test_what_was_rendered_once_serves_everybody(app: Any, filler: Filler, monkeypatch: Any) -> None:
     rendered: list[int] = []
-    original = live.render_template
+    original = live.get_template_attribute
 
-    def counting(name: str, **values: Any) -> str:
-        if name == "events/_row.html":
-            rendered.append(values["event"].id)
-        return original(name, **values)
+    def counting(template: str, name: str) -> Any:
+        def row(event: Any, columns: Any) -> str:
+            rendered.append(event.id)
+            return str(original(template, name)(event, columns))
 
-    monkeypatch.setattr(live, "render_template", counting)
+        return row
+
+    monkeypatch.setattr(live, "get_template_attribute", counting)
     filler.add("a", "b", "c")
     pages, who = live.LivePages(), somebody(app)
     for query in ("page=events&have=0", "page=events&have=1", "page=events&have=0&q=b"):

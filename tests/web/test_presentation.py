@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from flask import url_for
 
 from threatlens.clock import now_us
 from threatlens.web import presentation
@@ -36,6 +37,18 @@ def in_berlin(app: Any) -> Any:
 
 def at(text: str) -> int:
     return int(dt.datetime.fromisoformat(text).timestamp()) * 1_000_000
+
+
+def test_the_address_of_an_event_is_that_of_its_route(in_berlin: None) -> None:
+    assert presentation.event_url(17) == url_for("events.detail", event_id=17)
+
+
+def test_a_page_that_stays_open_learns_that_a_day_is_over(in_berlin: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    for now in ("2026-11-24T22:59:59+00:00", "2026-11-24T23:00:00+00:00"):  # midnight in Berlin
+        monkeypatch.setattr(presentation, "now_us", lambda now=now: at(now))
+        shown.append(presentation.clock(at("2026-11-24T20:00:00+00:00")))
+    assert shown == ["21:00:00", "24 Nov 21:00:00"]
 
 
 def test_times_are_written_in_the_zone_of_the_browser(in_berlin: None, monkeypatch: pytest.MonkeyPatch) -> None:

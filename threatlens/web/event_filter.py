@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import g, url_for
 from werkzeug.datastructures import MultiDict
@@ -77,6 +78,12 @@ class View:
             g.events_url = url_for("events.index")
         asked = urlencode(_without_none({**self.params, **changes}), doseq=True, safe=SAFE)  # as url_for writes it
         return f"{g.events_url}?{asked}" if asked else str(g.events_url)
+
+    def time_url(self) -> Callable[[str, str], str]:
+        """Gives this view of another stretch of time, from its ends as RFC 3339 has them; a chart has a hundred."""
+        base = self.url(range=None, start=None, end=None)
+        base += "&" if "?" in base else "?"
+        return lambda start, end: f"{base}start={quote(start, safe=SAFE)}&end={quote(end, safe=SAFE)}"
 
     def compare_url(self, other: str | None = None) -> str:
         """This view beside another time: one of threatlens.web.comparison.WITH."""

@@ -194,7 +194,7 @@ def _nearby(event: Event) -> list[tuple[str, str]]:
 
 def _choosable(view: View, events: list[Event]) -> list[str]:
     """The columns that are offered: the usual ones, those chosen, and what the events at hand have."""
-    there = sorted({name for event in events for name in event.fields if is_column(name)})
+    there = sorted(filter(is_column, {name for event in events for name in event.fields}))
     return list(dict.fromkeys((*view.columns, *OFFERED, *there)))[:60]
 
 

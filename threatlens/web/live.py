@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from flask import Blueprint, Flask, abort, g, render_template, request
+from flask import Blueprint, Flask, abort, g, get_template_attribute, render_template, request
 from simple_websocket import ConnectionClosed
 
 from threatlens.broadcaster import Batch, Place
@@ -106,7 +106,7 @@ class LivePages:
         with self.lock:
             known = self.rows.get(key)
         if known is None:
-            known = render_template("events/_row.html", event=event, columns=columns)
+            known = str(get_template_attribute("events/_row.html", "row")(event, columns))
             with self.lock:
                 self.rows[key] = known
                 while len(self.rows) > 2_000:
