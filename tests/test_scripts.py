@@ -248,7 +248,7 @@ def test_what_is_missing_is_said_in_a_sentence(
 def test_a_relative_data_folder_is_the_callers(project: Project, tmp_path: Path) -> None:
     project.python("python3.12")
     project.run("script/server")
-    serve = '#!/bin/sh\ncase $* in *threatlens*) echo "$THREATLENS_DATA" ;; esac\n'
+    serve = '#!/bin/sh\ncase $* in *"-m threatlens"*) echo "$THREATLENS_DATA" ;; esac\n'
     (project.root / ".venv" / "bin" / "python").write_text(serve)
 
     assert project.run("script/server", cwd=tmp_path, THREATLENS_DATA="data")[1] == f"{tmp_path}/data\n"
