@@ -410,6 +410,34 @@ class Outbox:
             )
         return changed.rowcount == 1
 
+    def notification(self, notification_id: int) -> tuple[NotificationView, str] | None:
+        """One message, and its payload: JSON, "" before it was put together."""
+        with self.database.reading() as connection:
+            row = connection.exec_driver_sql(
+                f"SELECT {_VIEW}, payload FROM notification_history WHERE id = ?", (notification_id,)
+            ).one_or_none()
+        return None if row is None else (NotificationView(*row[:-1]), str(row[-1]))
+
+    def notifications_about(self, incident_id: int, channels: Sequence[str], limit: int = 50) -> list[NotificationView]:
+        """What these channels, and those that ever sent something, were told of one incident; the newest first."""
+        threads = (f"incident:{incident_id}", f"incident:{incident_id}:success")
+        marks = ",".join("?" * len(channels)) or "''"
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT {_VIEW} FROM notification_history WHERE thread IN (?, ?) AND (channel IN ({marks})"
+                " OR channel IN (SELECT channel FROM channel_states)) ORDER BY id DESC LIMIT ?",
+                (*threads, *channels, limit),
+            ).all()
+        return [NotificationView(*row) for row in rows]
+
+    def waiting(self) -> dict[str, int]:
+        """How many messages wait, by channel."""
+        with self.database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT channel, count(*) FROM notification_history WHERE status = 'pending' GROUP BY channel"
+            )
+            return {row[0]: int(row[1]) for row in rows}
+
     def notifications(
         self, *, status: str = "", channel: str = "", before: int | None = None, limit: int = 50
     ) -> list[NotificationView]:

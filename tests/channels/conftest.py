@@ -89,7 +89,7 @@ def mail_server(certificate: tuple[str, str]) -> Iterator[MailServerForTests]:
     mails: list[Envelope] = []
     refuse: dict[str, str] = {}
     controller = Controller(
-        _Taking(mails, refuse), hostname="127.0.0.1", port=free_port(), tls_context=context, authenticator=_knows,
+        _Taking(mails, refuse), hostname="0.0.0.0", port=free_port(), tls_context=context, authenticator=_knows,
         auth_require_tls=True,
     )  # fmt: skip
     controller.start()

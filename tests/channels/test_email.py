@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from email import message_from_bytes, policy
 
 import pytest
@@ -102,6 +103,29 @@ def test_a_server_that_is_not_there_is_tried_again(message):
     with pytest.raises(ChannelError, match="cannot be reached") as caught:
         EmailNotifier("ops", ("a@example.org",), "t@example.org", MailServer("127.0.0.1", 9)).send(message)
     assert not caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"tls": "tls"}, "does not speak TLS from the start"), ({"host": "nowhere.invalid"}, "has no address"),
+     ({"password": "wrong"}, "does not take the user name and password: 535"),
+     ({"host": "127.0.0.2"}, "not trusted: IP address mismatch")],
+)  # fmt: skip
+def test_what_is_wrong_is_said_so_that_one_knows_what_to_change(mail_server, message, changes, words):
+    values = {"host": "127.0.0.1", "port": mail_server.port, "username": "lens", "password": "correct horse",
+              "tls": "starttls", **changes}  # fmt: skip
+    server = MailServer(**values)
+    with pytest.raises(ChannelError) as caught:
+        EmailNotifier("ops", ("a@example.org",), "t@example.org", server, tls=mail_server.trusting).send(message)
+    assert words in str(caught.value)
+
+
+def test_a_server_that_never_says_anything_is_left_in_time(message, monkeypatch):
+    monkeypatch.setattr("threatlens.channels.email.TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = MailServer("127.0.0.1", silent.getsockname()[1])
+        with pytest.raises(ChannelError, match="A port for TLS"):
+            EmailNotifier("ops", ("a@example.org",), "t@example.org", server).send(message)
 
 
 def test_a_report_goes_along(message):

@@ -127,6 +127,33 @@ def test_the_history_is_filtered_and_a_failed_message_is_sent_again(browser: Any
     assert services.store.notifications()[0].status == "sent"
 
 
+def test_a_message_shows_its_words_what_was_said_and_why_it_waits(browser: Any, services: Any, hook: Any) -> None:
+    assert "Add e-mail" in browser.get("/notifications").text
+    add_hook(browser, hook.url, quiet_hours="00:00-23:59")
+    assert "No rule sends anything" in browser.get("/notifications/channels/hook").text
+    assert 'value="hook"' in browser.get("/notifications/rules/add?channel=hook").text
+    browser.post(
+        "/notifications/rules/add", data={"name": "r", "min_severity": "5", "channels": "hook", "enabled": "y"}
+    )
+    hook.answers = [(500, {}), (200, {})]
+    for severity in (8, 10):
+        happening = Happening(f"t{severity}", severity, f"<b>thing {severity}</b>", "web", "nginx", now_us())
+        services.store.commit([], [], occurrences=services.notifications.plan([happening]))
+    services.notifications.deliver("hook")
+
+    page = browser.get("/notifications").text
+    assert "Quiet until" in page
+    assert "2 messages wait" in page
+    assert "quiet hours until" in page
+    assert "the receiver answered 500; tried again at" in page
+    loud, quiet = services.store.notifications()
+    assert "put together when it is sent" in browser.get(f"/notifications/{quiet.id}").text
+    page = browser.get(f"/notifications/{loud.id}").text
+    assert "&lt;b&gt;thing 10&lt;/b&gt;" in page
+    assert "&lt; 500" in page
+    assert browser.get("/notifications/999").status_code == 404
+
+
 def test_what_the_file_declares_is_read_only(browser: Any, services: Any, settings: Any) -> None:
     with open(settings.yaml_path, "w") as file:
         json.dump({"channels": [{"name": "m", "type": "email", "to": ["a@example.org"]}]}, file)

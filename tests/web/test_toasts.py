@@ -60,6 +60,19 @@ def test_notifications_are_for_analysts(in_request: Any) -> None:
     assert "Could not be sent by mail" in html
 
 
+def test_what_several_channels_were_told_of_one_thing_is_one_toast(in_request: Any) -> None:
+    toasts = Toasts(is_analyst=True)
+
+    def told(number: int, **changes: Any) -> str:
+        data = {"id": number, "incident_id": 7, "severity": 9, "status": "sent", "channel": f"c{number}", "title": "x"}
+        return toasts.html((EventUpdate("notification", {**data, **changes}, 1, priority=3, id=number),))
+
+    assert "Sent by c1" in told(1)
+    assert told(2) == ""
+    assert "Could not be sent by c3" in told(3, status="failed")
+    assert "/notifications/4" in told(4, severity=10), "it has become worse"
+
+
 def test_of_many_alerts_at_once_the_newest_are_shown(in_request: Any) -> None:
     html = Toasts(is_analyst=True).html(tuple(incident(number=number) for number in range(50)))
     assert html.count("<article") == 3

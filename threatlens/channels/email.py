@@ -77,6 +77,8 @@ class EmailNotifier:
             words = _words(error.smtp_error)
             permanent = error.smtp_code >= 500
             msg = f"the mail server answered {error.smtp_code} {words}"
+            if isinstance(error, smtplib.SMTPAuthenticationError):
+                msg = f"the mail server does not take the user name and password: {error.smtp_code} {words}"
             raise ChannelError(msg, permanent=permanent, transcript=tuple(transcript)) from error
         except smtplib.SMTPRecipientsRefused as error:
             permanent = all(code >= 500 for code, _ in error.recipients.values())
@@ -90,9 +92,7 @@ class EmailNotifier:
             msg = f"the mail server's certificate is not trusted: {error.verify_message}"
             raise ChannelError(msg, transcript=tuple(transcript)) from error
         except (OSError, smtplib.SMTPException) as error:
-            words = getattr(error, "strerror", None) or "the conversation broke off"
-            msg = f"{server.host}:{server.port} cannot be reached: {words}"
-            raise ChannelError(msg, transcript=tuple(transcript)) from error
+            raise ChannelError(_went_wrong(error, server), transcript=tuple(transcript)) from error
         transcript += [f"! {address} was refused: {code} {_words(said)}" for address, (code, said) in refused.items()]
         return Delivery(tuple(transcript))
 
@@ -298,6 +298,21 @@ def _coded(text: str) -> str:
     return "".join(
         f"{code}{html.escape(piece)}</code>" if place % 2 else html.escape(piece) for place, piece in enumerate(pieces)
     )
+
+
+def _went_wrong(error: Exception, server: MailServer) -> str:
+    """Why there was no conversation, and what to change."""
+    where = f"{server.host}:{server.port}"
+    if isinstance(error, socket.gaierror):
+        return f"the name {server.host} has no address: is it written correctly?"
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+        other = " A port for TLS (often 465) says nothing until TLS begins." if server.tls != "tls" else ""
+        return f"{where} did not answer within {TIMEOUT_S:.0f} s.{other}"
+    if isinstance(error, ssl.SSLError):
+        return f"{where} does not speak TLS from the start; choose STARTTLS, or another port (often 465)"
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return f"{where} ended the conversation"
+    return f"{where} cannot be reached: {getattr(error, 'strerror', None) or 'the conversation broke off'}"
 
 
 def _words(said: bytes | str) -> str:

@@ -21,6 +21,7 @@ from threatlens.store_incidents import STATUSES, Incident
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, whole
+from threatlens.web.notifications import STATE_WORDS
 from threatlens.web.overview import trust
 from threatlens.web.presentation import plural
 
@@ -215,6 +216,9 @@ def _people(incident: Incident) -> dict[str, Any]:
         "asked_by": getattr(actor().user, "name", ""),
         "previous": store.incident(incident.previous_id) if incident.previous_id else None,
         "recipients": _recipients(incident),
+        "messages": store.notifications_about(incident.id, [one.name for one in services().config.config.channels]),
+        "states": STATE_WORDS,
+        "now": now_us(),
         "narrow": ["rule", *(kind for kind, _ in incident.entities if kind in ("source.ip", "user.name"))],
     }
 

@@ -19,7 +19,7 @@ _RULE = NotificationRule("", ())
 
 
 class _NamedForm(FlaskForm):  # type: ignore[misc]
-    name = StringField("Name", description="Short and unique.")
+    name = StringField("Name", description="Short and unique; rules and the history call it so.")
 
     def blame(self, error: ConfigError) -> bool:
         """Show the error beside the field it is about; False when it is about none."""
@@ -53,12 +53,15 @@ class ChannelForm(_NamedForm):
 class EmailForm(ChannelForm):
     """E-mail."""
 
-    to = StringField("To", description="Addresses, with commas between.")
-    sender = StringField("From", description="The address mails come from.")
-    host = StringField("Mail server", default="localhost")
-    port = IntegerField("Port", [Optional()], default=25)
+    to = StringField("To", description="Addresses, with commas between: ops@example.org, ana@example.org")
+    sender = StringField(
+        "From", description="An address that the mail server lets you send from. Empty: threatlens@ and the server."
+    )
+    host = StringField("Mail server", default="localhost", description="Its name, such as smtp.example.org")
+    port = IntegerField("Port", [Optional()], default=25, description="25 within one's own network, else 587 or 465.")
     tls = SelectField(
         "Encryption",
+        description="With a user name: never none, the password could be read on its way.",
         choices=[
             SelectChoice("none", "none"),
             SelectChoice("starttls", "STARTTLS (often port 587)"),
@@ -66,7 +69,7 @@ class EmailForm(ChannelForm):
         ],
     )
     username = StringField("User name", description="Empty: no log-in.")
-    password = PasswordField("Password")
+    password = PasswordField("Password", description="Many providers want an app password here, not the account's.")
 
     def values(self) -> dict[str, Any]:
         smtp = {
@@ -84,7 +87,10 @@ class EmailForm(ChannelForm):
 class SlackForm(ChannelForm):
     """Slack."""
 
-    url = PasswordField("Webhook URL", description="Slack: Apps, Incoming Webhooks. The URL is a secret.")
+    url = PasswordField(
+        "Webhook URL",
+        description="Such as https://hooks.slack.com/services/T0…/B0…/… (Slack: Apps, Incoming Webhooks). A secret.",
+    )
 
     def values(self) -> dict[str, Any]:
         url = {"url": self.url.data} if self.url.data else {}
@@ -94,9 +100,14 @@ class SlackForm(ChannelForm):
 class WebhookForm(ChannelForm):
     """A signed webhook."""
 
-    url = StringField("URL", description="Receives JSON by POST, as Standard Webhooks describes.")
+    url = StringField(
+        "URL",
+        description="Such as https://hooks.example.org/threatlens. It gets JSON by POST, as Standard Webhooks says.",
+    )
     secret = PasswordField(
-        "Secret", description="whsec_…, signs each request. While it changes: the new one, a space, the old one."
+        "Secret",
+        description="Signs each request; make one with: echo whsec_$(openssl rand -base64 32). "
+        "While it changes: the new one, a space, the old one. Empty: not signed.",
     )
 
     def values(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from dataclasses import dataclass
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from threatlens.analyzers.heuristic import CATEGORIES
+from threatlens.channels.email import as_text
 from threatlens.clock import now_us
 from threatlens.config_values import Channel, NotificationRule
 from threatlens.errors import ChannelError, ConfigError
-from threatlens.notifications import Happening
+from threatlens.notifications import Happening, after_quiet, within
+from threatlens.notifications_words import from_json
 from threatlens.store_notifications import ChannelState
 from threatlens.web.auth import actor, doer, needs, record
 from threatlens.web.context import services
@@ -22,6 +26,11 @@ from threatlens.web.overview import trust
 
 PAGE = 50
 STATUSES = ("pending", "sent", "failed", "suppressed")
+#: What became of a message: words and tone.
+STATE_WORDS = {
+    "sent": ("Sent", "ok"), "pending": ("Waiting", "busy"), "failed": ("Failed", "bad"),
+    "suppressed": ("Held back", "idle"),
+}  # fmt: skip
 
 blueprint = Blueprint("notifications", __name__)
 
@@ -59,21 +68,54 @@ def panels() -> dict[str, str]:
     rows = services().store.notifications(limit=PAGE)
     return {
         "channel-list": render_template("notifications/_channels.html", **_panel_values()),
-        "notification-history": render_template("notifications/_told.html", rows=rows, forms=False, filtered=False),
+        "notification-history": render_template(
+            "notifications/_told.html", rows=rows, forms=False, filtered=False, now=now_us(), states=STATE_WORDS
+        ),
     }
 
 
 def _panel_values() -> dict[str, object]:
     config = services().config
     states = services().store.channel_states()
+    now = now_us()
     return {
+        "quiet": {
+            one.name: after_quiet(one.quiet_hours, now)
+            for one in config.config.channels
+            if one.quiet_hours and within(one.quiet_hours, now)
+        },
+        "waiting": services().store.waiting(),
+        "told_by_rules": _told_channels(),
+        "states": STATE_WORDS,
         "channels": [(one, states.get(one.name, ChannelState(one.name))) for one in config.config.channels],
         "rules": config.config.notification_rules,
         "declared_channels": config.declared("channels"),
         "declared_rules": config.declared("notification_rules"),
         "kinds": {name: words for name, (_, words) in CHANNEL_FORMS.items()},
-        "now": now_us(),
+        "now": now,
     }
+
+
+@blueprint.get("/notifications/<int:notification_id>")
+@needs("viewer")
+def detail(notification_id: int) -> str:
+    """One message: its words, what became of it, and what was said on the way."""
+    found = services().store.notification(notification_id) if notification_id <= MAX_ID else None
+    if found is None:
+        abort(404)
+    row, payload = found
+    return render_template(
+        "notifications/detail.html", row=row, trust=trust(), now=now_us(), states=STATE_WORDS,
+        text=as_text(from_json(json.loads(payload))) if payload else "",
+    )  # fmt: skip
+
+
+def _told_channels() -> set[str]:
+    """The channels to which some rule or report goes."""
+    config = services().config.config
+    return {name for rule in config.notification_rules if rule.enabled for name in rule.channels} | set(
+        config.reports.channels
+    )
 
 
 @blueprint.post("/notifications/<int:notification_id>/resend")
@@ -185,7 +227,7 @@ def withdraw_answers(name: str) -> Response:
 @needs("admin", fresh=True)
 def add_rule() -> Response | str:
     """A new rule."""
-    form = RuleForm()
+    form = RuleForm(data={"channels": request.args.get("channel", "")[:100]})
     if form.is_submitted() and form.validate():
         try:
             made = services().config.put_named("notification_rules", form.values(), author=actor().name)
@@ -233,7 +275,7 @@ def preview() -> str:
     told = services().notifications.recipients(Happening("preview", severity, "preview", category, source, now_us()))
     return render_template(
         "notifications/preview.html", told=told, severity=severity, category=category, source=source,
-        sources=[view.source_name for view in services().store.sources()], trust=trust(),
+        sources=[view.source_name for view in services().store.sources()], categories=CATEGORIES, trust=trust(),
     )  # fmt: skip
 
 
@@ -263,7 +305,7 @@ def _channel_page(
         flash(str(error), "error")
     return render_template(
         "notifications/channel.html", form=form, kind=kind, words=CHANNEL_FORMS[kind][1], channel=channel,
-        tested=tested,
+        tested=tested, told=channel is not None and channel.name in _told_channels(),
         state=services().store.channel_states().get(channel.name if channel else "", ChannelState("")),
         declared=channel is not None and channel.name in services().config.declared("channels"), trust=trust(),
     )  # fmt: skip

@@ -39,13 +39,17 @@ class Toasts:
             text = "Somebody got in." if worth[1] else ""
             return _toast(str(data["title"]), text, severity, url_for("incidents.detail", incident_id=data["id"]))
         if update.event_type == "notification" and self._is_analyst:
-            failed = data.get("status") == "failed"
-            if not failed and severity < URGENT:
+            failed, about = data.get("status") == "failed", data.get("incident_id")
+            if not failed and (severity < URGENT or (about and about == self._reading)):
                 return ""
-            if not self._is_news(("notification", data.get("id"), failed), (severity, failed)):
+            key: object = ("incident", about) if about else ("event", data.get("event_id") or data.get("title"))
+            if failed:  # each channel that fails is news; that several were told of one thing is not
+                key = ("failed", data.get("id"))
+            if not self._is_news(key, (severity, failed)):
                 return ""
             sent = f"{'Could not be sent by' if failed else 'Sent by'} {data.get('channel')}"
-            return _toast(str(data.get("title")), sent, max(severity, 1), "")
+            link = url_for("notifications.detail", notification_id=data["id"]) if data.get("id") else ""
+            return _toast(str(data.get("title")), sent, max(severity, 1), link)
         return ""
 
     def _is_news(self, key: object, worth: tuple[int, bool]) -> bool:
