@@ -68,7 +68,7 @@ def test_a_test_that_does_not_arrive_says_so(browser: Any, hook: Any) -> None:
 
     page = browser.post("/notifications/channels/hook/test").text
 
-    assert "the receiver answered 500" in page
+    assert "The receiver answered 500" in page
     assert "It arrived" not in page
 
 

@@ -226,13 +226,15 @@ def as_text(message: Message) -> str:
     parts = [message.title, " ".join(each for each in (f"{how_bad(message.severity)}.", message.lead) if each)]
     if message.text:
         parts.append(message.text)
-    parts += [f"{topic}: {text}" for topic, text in message.says]
+    said = [f"{topic}: {text}" for topic, text in message.says]
+    parts += said[:1]
     if message.todo:
         numbered = (f"  {number}. {text}" for number, text in enumerate(message.todo, 1))
         parts.append("\n".join(["What to do:", *numbered]))
     if links := ways(message):
         width = max(len(words) for words, _ in links) + 1
         parts.append("\n".join(f"{words + ':':<{width}} {url}" for words, url in links))
+    parts += said[1:]
     width = max((len(name) for name, _ in message.facts), default=0)
     parts.append("\n".join(f"{name:<{width}}  {value}" for name, value in message.facts) or message.timestamp)
     if message.samples:
@@ -259,7 +261,8 @@ def as_html(message: Message) -> str:
     parts.append(f"<p style='margin:0 0 12px'><span style='{label}'>{say(how_bad(severity))}</span>{lead}</p>")
     if message.text:
         parts.append(f"<p>{say(message.text)}</p>")
-    parts += [f"<p><span style='{_FAINT}'>{say(topic)}</span><br>{_coded(text)}</p>" for topic, text in message.says]
+    said = [f"<p><span style='{_FAINT}'>{say(topic)}</span><br>{_coded(text)}</p>" for topic, text in message.says]
+    parts += said[:1]
     if message.todo:
         items = "".join(f"<li style='margin:0 0 6px'>{_coded(text)}</li>" for text in message.todo)
         parts.append(f"<p style='margin:0 0 4px'><strong>What to do</strong></p><ol style='margin-top:0'>{items}</ol>")
@@ -273,6 +276,7 @@ def as_html(message: Message) -> str:
             )
             + "</p>"
         )
+    parts += said[1:]
     if message.facts:
         rows = "".join(
             f"<tr><td style='{_CELL};{_FAINT}'>{say(name)}</td><td style='{_CELL}'><bdi>{say(value)}</bdi></td></tr>"

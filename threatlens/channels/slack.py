@@ -44,13 +44,16 @@ def payload(message: Message) -> dict[str, Any]:
         {"type": "header", "text": {"type": "plain_text", "text": _cut(_quiet(title), _HEADER), "emoji": False}}
     ]
     opening = [f"{how_bad(message.severity)}. {message.lead}".rstrip(), message.text]
-    opening += [f"{topic}: {text}" for topic, text in message.says]
+    said = [f"{topic}: {text}" for topic, text in message.says]
+    opening += said[:1]
     blocks.append({"type": "section", "text": _plain("\n".join(filter(None, opening)), _SECTION)})
     if message.todo:
         numbered = (f"{number}. {text}" for number, text in enumerate(message.todo, 1))
         blocks.append({"type": "section", "text": _plain("\n".join(["What to do:", *numbered]), _SECTION)})
     if links := ways(message):
         blocks.append({"type": "actions", "elements": [_button(*each, place) for place, each in enumerate(links[:5])]})
+    if said[1:]:
+        blocks.append({"type": "section", "text": _plain("\n".join(said[1:]), _SECTION)})
     facts = message.facts[:_FIELDS]
     if facts:
         fields = [_plain(f"{name}: {value}", _FIELD) for name, value in facts]
