@@ -12,6 +12,8 @@ from accounts import log_in
 from builders import Filler
 from postgresql import PROGRAMS, Server
 from receivers import hook, make_hook  # noqa: F401 - fixtures
+from redis_server import PROGRAM as REDIS
+from redis_server import RedisServer
 from served import served  # noqa: F401 - a fixture
 
 from threatlens import create_app
@@ -44,6 +46,17 @@ def postgresql() -> Iterator[Server]:
         server = Server(folder)
         yield server
         server.stop()
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A Redis server of our own."""
+    if REDIS is None:
+        pytest.skip("Redis is not installed")
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        server = RedisServer(folder)
+        yield server
+        server.kill()
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ LAYERS = {
     1: "analyzers attack broadcaster channels decoders demo detectors discovery ingestion_queue logs outbound "
     "passwords query rulebook settings sources vault",
     2: "config migrations models own_decoders store",
-    3: "analysis answers backup coverage detection doctor exports habits health incidents ingestions language_model "
-    "metrics notices notifications own_alerts processor raising redteam reports retention rule_library threat_lists "
-    "volumes",
+    3: "analysis answers backup coverage detection doctor exports fanout habits health incidents ingestions "
+    "language_model metrics notices notifications own_alerts processor raising redteam reports retention "
+    "rule_library threat_lists volumes",
     4: "background web",
     5: "__init__",  # create_app()
     6: "__main__ cli",  # like wsgi.py, they start what create_app() has built

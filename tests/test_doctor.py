@@ -45,6 +45,7 @@ class Place:
     logs: Path
     uses_sqlite: bool = True
     database_url: str = ""
+    redis_url: str = ""
 
     @property
     def database_name(self) -> str:

@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from threatlens.errors import DataFolderError, SettingsError
-from threatlens.settings import load_settings, prepare_data_folder, secret_key
+from threatlens.settings import load_settings, prepare_data_folder, redis_name, secret_key
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,10 @@ from threatlens.settings import load_settings, prepare_data_folder, secret_key
     [
         ("PORT", "abc"), ("PORT", "0"), ("PORT", "65536"), ("PORT", "-1"), ("PORT", "８０"),
         ("THREATLENS_DATABASE_URL", "mysql://x"), ("THREATLENS_DATABASE_URL", "sqlite:///relative.db"),
-        ("THREATLENS_LOG_LEVEL", "LOUD"), ("HOST", "unix:web.sock"),
+        ("THREATLENS_LOG_LEVEL", "LOUD"), ("THREATLENS_REDIS_URL", "http://x"), ("THREATLENS_REDIS_URL", "redis://"),
+        ("THREATLENS_REDIS_URL", "redis://x:a"), ("THREATLENS_REDIS_URL", "redis://x/db"),
+        ("THREATLENS_REDIS_URL", "rediss://x?ssl_cert_reqs=none"), ("THREATLENS_REDIS_URL", "unix://x"),
+        ("HOST", "unix:web.sock"),
         ("HOST", "unix:/" + "x" * 107), ("THREATLENS_WS_MAX_CONNECTIONS", "0"),
     ],
 )  # fmt: skip
@@ -28,6 +31,16 @@ def test_a_setting_that_cannot_be_used_is_named(name, value):
 def test_a_database_url_with_a_password_is_not_repeated():
     with pytest.raises(SettingsError) as error:
         load_settings({"THREATLENS_DATABASE_URL": "mysql://me:hunter2@db/x"})
+    assert "hunter2" not in str(error.value)
+
+
+def test_the_url_of_redis_is_repeated_without_its_password():
+    good = "rediss://:hunter2@cache.example.org:6380/1?ssl_ca_certs=/etc/ca.pem"
+    settings = load_settings({"THREATLENS_REDIS_URL": good})
+    assert redis_name(settings.redis_url) == "rediss://cache.example.org:6380/1"
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(SettingsError) as error:
+        load_settings({"THREATLENS_REDIS_URL": good.replace("rediss:", "tcp:")})
     assert "hunter2" not in str(error.value)
 
 

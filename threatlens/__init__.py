@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.courtesy import Courtesy
     from threatlens.coverage_keeper import CoverageKeeper
     from threatlens.detectors.geo import GeoFolder
+    from threatlens.fanout import Fanout
     from threatlens.habits_keeper import HabitKeeper
     from threatlens.health import ClockWatch, HealthMonitor
     from threatlens.health_heartbeat import Heartbeat
@@ -87,6 +88,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     outbound = OutboundClient(lambda: config.config.outbound, user_agent=f"ThreatLens/{__version__}")
     broadcaster = EventBroadcaster()
+    fanout = Fanout(settings.redis_url, secret_key(settings))
     ingestions = Ingestions(settings, store)
     reporter = Reporter(store, lambda: config.config, settings.reports_folder)
     answers = AnswerLinks(lambda: secret_keys(settings), settings.base_url, lambda: config.config.answers)
@@ -119,7 +121,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         CoverageKeeper(rules, own_decoders, habits),
         alerts,
     )
-    health = HealthMonitor(settings, store, config, rules, parts=upkeep.parts, clock=clock)
+    health = HealthMonitor(settings, store, config, rules, parts=upkeep.parts, clock=clock, fanout=fanout)
     raiser = Raiser(store, notifications, broadcaster)
     threat_lists = ThreatListKeeper(
         os.path.join(settings.data, "rules", "threats"),
@@ -148,6 +150,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         threat_lists,
         volumes,
         courtesy,
+        fanout,
     )
     app.extensions["threatlens"] = Services(
         settings,
@@ -168,6 +171,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         threat_lists,
         volumes,
         courtesy,
+        fanout,
     )
     web.register(app, settings.hosts)
     return app

@@ -21,8 +21,10 @@ from functools import partial
 from typing import Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from threatlens.background_following import Follower
 from threatlens.background_lease import Lease, Rate, write_json
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.clock import now_us
@@ -31,7 +33,8 @@ from threatlens.courtesy import Courtesy
 from threatlens.demo import DEMO_SOURCES, DemoWriter
 from threatlens.detection import Decisions, Detector
 from threatlens.errors import StoreUnavailable, ThreatLensError
-from threatlens.event import EventFilter, EventUpdate, SourceStatus
+from threatlens.event import EventUpdate, SourceStatus
+from threatlens.fanout import Fanout
 from threatlens.health import Facts, HealthMonitor, is_well
 from threatlens.health_disk import DiskGuard
 from threatlens.health_status import measurements, status_document
@@ -54,8 +57,8 @@ from threatlens.volumes import VolumeWatch
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two requests for the lease, and between two looks at a database that another process writes.
-LEASE_S, FOLLOW_S = 1.0, 0.1
+#: Seconds between two requests for the lease.
+LEASE_S = 1.0
 STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
 HABITS_S, COVERAGE_S = 5.0, 2.0
 LISTS_S, VOLUMES_S = 5.0, 120.0
@@ -104,6 +107,7 @@ class BackgroundProcessor:
         threat_lists: ThreatListKeeper,
         volumes: VolumeWatch,
         courtesy: Courtesy,
+        fanout: Fanout,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -120,6 +124,8 @@ class BackgroundProcessor:
         self._threat_lists = threat_lists
         self._volumes = volumes
         self._courtesy = courtesy
+        self._fanout = fanout
+        self._follower = Follower(store, broadcaster, fanout)
         self.status: dict[str, Any] = {}  # what the engine last said about itself, if it runs here
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
@@ -143,13 +149,17 @@ class BackgroundProcessor:
         self._only = only_sources
         sys.setswitchinterval(0.0005)  # pages, decoding and storing take short turns
         self._broadcaster.begin(self._store.last_id())
-        self._every(LEASE_S, self._ask_for_lease)
-        self._every(FOLLOW_S, self._follow)
         self._every(HOUSEKEEPING_S, self._write_use)
         self._scheduler.start()
+        if self._fanout.used:
+            for step in (self._fanout.listen, self._fanout.send):
+                self._thread(f"fan-out {step.__name__}", self._again_and_again, step, self.stopped)
         self._ask_for_lease()
         if not self.is_engine:
-            log.info("process %d runs the engine; this one follows it and takes over when it ends", self.owner())
+            log.info("%s; this process follows it and takes over when it ends", self._owner_words())
+            self._every(LEASE_S, self._ask_for_lease)  # not before: starting an engine may take longer than that
+            self._every(CONFIG_S, self._config.poll)
+            self._thread("follower", self._again_and_again, self._follower.run, self._follows_no_longer)
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 50, 50)  # a collection holds up every thread: many short ones
@@ -183,6 +193,8 @@ class BackgroundProcessor:
 
     def _wake_everybody(self) -> None:
         self._broadcaster.close()
+        self._fanout.close()
+        self._follower.wake()
         if self._engine is not None:
             self._engine.queue.close()
             self._engine.monitor.stop()
@@ -196,6 +208,12 @@ class BackgroundProcessor:
         """The process id of the engine; 0: unknown."""
         return self._lease.owner()
 
+    def _owner_words(self) -> str:
+        """Who runs the engine."""
+        if self._store.database.is_postgresql and (elsewhere := self._store.database.held_by()):
+            return f"the engine runs at {elsewhere}"
+        return f"process {self.owner()} runs the engine"
+
     def stopped(self, wait_s: float) -> bool:
         """Wait this long, or until stopping; whether we are."""
         return self._stopping.wait(wait_s) if wait_s else self._stopping.is_set()
@@ -207,6 +225,7 @@ class BackgroundProcessor:
             if not self._store.database.hold():
                 self._lease.release()
                 return
+            self._follower.look()  # nobody else stores from here on
             log.info("this process runs the engine")
             self._start_engine()
 
@@ -254,8 +273,10 @@ class BackgroundProcessor:
         self._thread("monitor", self._again_and_again, monitor.run)
         if self._settings.demo:
             self._thread("demo", self._again_and_again, DemoWriter(self._settings.demo_folder).run, self.stopped)
-        for waiting in (self._follow, self._ask_for_lease):
-            self._scheduler.remove_job(waiting.__name__)
+        self._follower.wake()
+        for waiting in (self._config.poll, self._ask_for_lease):
+            with contextlib.suppress(JobLookupError):
+                self._scheduler.remove_job(waiting.__name__)
         self._every(LEASE_S, self._keep_lease)
         self._every(CONFIG_S, self._reload_config, engine)
         self._thread("rules", self._again_and_again, self._follow_rules, engine)
@@ -344,14 +365,8 @@ class BackgroundProcessor:
             if self.stopped(RULES_S):
                 return
 
-    def _follow(self) -> None:
-        """Without the lease: publish what the engine's process has stored since."""
-        if self._engine is not None or self._stopping.is_set():
-            return
-        last_id = self._broadcaster.place().event_id
-        while events := self._store.page(EventFilter(), after=last_id, limit=500):
-            self._broadcaster.publish(events[0].id, len(events), partial(list, events))
-            last_id = events[-1].id
+    def _follows_no_longer(self) -> bool:
+        return self._engine is not None or self.stopped(0)
 
     def _write_status(self, engine: _Engine) -> None:
         """Say how things are: the state of every source into the database where it changed, the rest into a file."""
@@ -374,6 +389,7 @@ class BackgroundProcessor:
             "counts": {**processor.counts.as_json(), "groups_evicted": engine.detector.evicted},
         }
         self.status = {**document, **more}
+        self._fanout.tell_status(self.status)
         with contextlib.suppress(OSError):  # a full disk: this process still knows
             write_json(self._settings.status_path, self.status)
         if changed:

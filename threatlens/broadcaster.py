@@ -77,17 +77,25 @@ class EventBroadcaster:
         self._updates: deque[tuple[int, EventUpdate]] = deque(maxlen=max_updates)
         self._update_seq = 0
         self.closed = False
+        #: Told of what is published here: the id of the newest event, or an update. It must not wait.
+        self.tell: Callable[[int | EventUpdate], None] | None = None
 
     def begin(self, last_id: int) -> None:
         """Nothing up to this id will be published here."""
         with self._changed:
             self._last_id = self._floor = last_id
 
-    def publish(self, first_id: int, count: int, make: Callable[[], Sequence[Event]]) -> None:
-        """Announce `count` stored events with consecutive ids from first_id on."""
+    def publish(self, first_id: int, count: int, make: Callable[[], Sequence[Event]], *, tell: bool = True) -> None:
+        """Announce `count` stored events with consecutive ids from first_id on.
+
+        What another process stored before them is in the database only: readers that lack it lapse.
+        """
         with self._changed:
             if count < 1 or first_id + count - 1 <= self._last_id:
                 return
+            if first_id > self._last_id + 1:
+                self._ring.clear()
+                self._count, self._floor = 0, first_id - 1
             self._ring.append(_Stored(first_id, count, make))
             self._count += count
             self._last_id = first_id + count - 1
@@ -96,13 +104,17 @@ class EventBroadcaster:
                 self._count -= gone.count
                 self._floor = gone.last_id
             self._changed.notify_all()
+        if tell and self.tell is not None:
+            self.tell(first_id + count - 1)
 
-    def publish_update(self, update: EventUpdate) -> None:
+    def publish_update(self, update: EventUpdate, *, tell: bool = True) -> None:
         """Announce something that is not a new event."""
         with self._changed:
             self._update_seq += 1
             self._updates.append((self._update_seq, update))
             self._changed.notify_all()
+        if tell and self.tell is not None:
+            self.tell(update)
 
     def place(self) -> Place:
         """Where a reader stands that wants only what comes from now on."""

@@ -25,6 +25,8 @@ from threatlens.config_values import EmailChannel, MonitoringConfig, Secret
 from threatlens.detectors import load_rules
 from threatlens.discovery import may_read, permission_remedy, user_name
 from threatlens.errors import ConfigError, DataFolderError
+from threatlens.fanout import ping
+from threatlens.settings import redis_name
 from threatlens.sources.base import LogSourceConfig
 from threatlens.store_check import problems_of
 from threatlens.store_schema import HEAD, file_system, revision, server_revision
@@ -63,6 +65,8 @@ class Deployment(Protocol):
     def database_path(self) -> str: ...
     @property
     def lease_path(self) -> str: ...
+    @property
+    def redis_url(self) -> str: ...
 
 
 def _cannot_watch() -> str:
@@ -117,6 +121,7 @@ class Probes:
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     is_alive: Callable[[int], bool] = _is_alive
+    ping: Callable[[str], tuple[str, str]] | None = ping  # Redis; None: it is not asked
 
 
 def run_checks(deployment: Deployment, config: ConfigManager | None, *, probes: Probes | None = None) -> list[Finding]:
@@ -140,6 +145,7 @@ def run_checks(deployment: Deployment, config: ConfigManager | None, *, probes: 
         _disk(deployment, probes),
         _clock(probes),
         _engine(deployment, probes),
+        *_redis(deployment, probes),
     ]
     return findings
 
@@ -337,3 +343,9 @@ def _engine(deployment: Deployment, probes: Probes) -> Finding:
     if text.isascii() and text.isdigit() and probes.is_alive(int(text)):
         return Finding("engine", True, f"process {text} runs it")
     return Finding("engine", True, "not running", "script/server")
+
+
+def _redis(deployment: Deployment, probes: Probes) -> Iterator[Finding]:
+    if deployment.redis_url and probes.ping is not None:
+        reason, remedy = probes.ping(deployment.redis_url)
+        yield Finding("redis", not reason, reason or redis_name(deployment.redis_url), remedy)

@@ -19,6 +19,7 @@ from threatlens.config import ConfigManager
 from threatlens.doctor import Finding, Probes, run_checks
 from threatlens.errors import ThreatLensError
 from threatlens.event import SourceStatus
+from threatlens.fanout import Fanout
 from threatlens.ingestion_queue import QueueStats
 from threatlens.rule_library import RuleLibrary
 from threatlens.settings import Settings
@@ -147,6 +148,7 @@ class HealthMonitor:
         parts: Sequence[Part] = (),
         probes: Probes | None = None,
         clock: ClockWatch | None = None,
+        fanout: Fanout | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -155,7 +157,9 @@ class HealthMonitor:
         self._rules = rules
         self._parts = tuple(parts)
         # What is stored is checked once, at the start and by `threatlens doctor`: it takes minutes for a large file.
-        self._probes = replace(probes or Probes(), database_problems=lambda _path: [])
+        # Redis is in use, so its state is known at any time.
+        self._probes = replace(probes or Probes(), database_problems=lambda _path: [], ping=None)
+        self._fanout = fanout
         self.clock = clock or ClockWatch()
         self._monotonic = monotonic
         self._asked: tuple[Component, ...] = ()
@@ -191,6 +195,7 @@ class HealthMonitor:
         yield self._queue(facts.queue)
         yield from _database(facts)
         yield self.clock.look()
+        yield from redis_component(self._fanout)
         yield _memory()
         yield _sources(facts.statuses)
         yield self._rule_state(facts)
@@ -316,6 +321,13 @@ def _database(facts: Facts) -> Iterator[Component]:
         yield Component("database", "failed", f"{reason}; events wait in their files", "close what holds it open")
     else:
         yield Component("database", "ok")
+
+
+def redis_component(fanout: Fanout | None) -> Iterator[Component]:
+    """The component `redis`, where there is one."""
+    if fanout is not None and fanout.used:
+        reason, remedy = fanout.problem()
+        yield Component("redis", "degraded" if reason else "ok", reason or fanout.name, remedy)
 
 
 def _memory() -> Component:

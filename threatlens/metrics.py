@@ -129,11 +129,19 @@ def _sight(status: Mapping[str, Any], names: Mapping[int, str]) -> list[Family]:
 
 
 def collect(
-    status: Mapping[str, Any], store: EventStore, *, version: str, database_path: str, now_us: int, sockets: int
+    status: Mapping[str, Any],
+    store: EventStore,
+    *,
+    version: str,
+    database_path: str,
+    now_us: int,
+    sockets: int,
+    redis: Mapping[str, int] | None = None,
 ) -> list[Family]:
     """Everything that is measured; raises StoreUnavailable and QueryTimeout.
 
     status: what the engine last said about itself, {} without one. sockets: open ones of this process.
+    redis: what this process sent through it and received; None: it is not used.
     """
     sources, sums, dead = store.sources(), store.sums(), store.dead_by_source()
     names = {view.id: view.source_name for view in sources}
@@ -224,6 +232,13 @@ def collect(
             gauge("process_resident_memory_bytes", "Memory of the engine.", ({}, status["memory_bytes"])),
             counter("retries_total", "Times a batch had to wait for the database.", ({}, status["retries"])),
         ]
+    if redis is not None:
+        families += [
+            gauge("redis_up", "1 while Redis answers this process.", ({}, redis["up"])),
+            counter("redis_messages_total", "What this process told others, and heard of them.",
+                    *[({"direction": each}, redis[each]) for each in ("sent", "received")]),
+            counter("redis_failures_total", "Times that Redis did not do what it was asked.", ({}, redis["failures"])),
+        ]  # fmt: skip
     try:
         free_on_disk = os.statvfs(os.path.dirname(database_path))
         families.append(gauge("disk_free_bytes", "Free where the database is.",

@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from threatlens.durable import put_in_place, sync_folder
 from threatlens.errors import DataFolderError, SettingsError
@@ -20,6 +20,8 @@ PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 #: The SQLite file in the data folder.
 DATABASE = "threatlens.db"
+#: What may follow the question mark of Redis' URL: files of TLS.
+REDIS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 UNIX = "unix:"  # how the path of a socket begins, where a host is named
 
 
@@ -44,6 +46,7 @@ class Settings:
     argon2_memory_kib: int = 65_536  # what hashing a password costs
     argon2_time: int = 3
     backup_passphrase: str = field(default="", repr=False)  # of backups that are made by themselves; "": none
+    redis_url: str = field(default="", repr=False)  # through which processes tell each other what is new; "": none
 
     @property
     def yaml_path(self) -> str:
@@ -172,6 +175,13 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
             f" {database_url.split('@')[-1]!r}"
         )
         raise SettingsError(msg)
+    redis_url = environ.get("THREATLENS_REDIS_URL", "")
+    if redis_url and (wrong := redis_fault(redis_url)):
+        msg = (
+            "THREATLENS_REDIS_URL must be redis://[user:password@]host[:port][/database], rediss://... (TLS) or"
+            f" unix:///path: {wrong}"
+        )
+        raise SettingsError(msg)
     host = environ.get("HOST") or "127.0.0.1"
     if host.startswith(UNIX) and not (host.startswith("unix:/") and len(os.fsencode(host)) <= 112):
         msg = f"HOST must be an address, or unix: and an absolute path of at most 107 bytes, not {host!r}"
@@ -198,7 +208,35 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         argon2_memory_kib=_number(environ, "THREATLENS_ARGON2_MEMORY_KIB", 65_536, 8, 4_194_304),
         argon2_time=_number(environ, "THREATLENS_ARGON2_TIME", 3, 1, 100),
         backup_passphrase=environ.get("THREATLENS_BACKUP_PASSPHRASE", ""),
+        redis_url=redis_url,
     )
+
+
+def redis_fault(url: str) -> str:
+    """What is wrong with the URL of a Redis server, in words that hold none of its password; "": nothing."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "its port is not a number"
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        return "it begins with none of these"
+    if parts.scheme == "unix":
+        return "" if parts.path.startswith("/") and not parts.query else "an absolute path must follow, nothing else"
+    if not parts.hostname:
+        return "it names no host"
+    if port == 0 or not (parts.path.strip("/") or "0").isdecimal():
+        return "port and database are numbers"
+    unknown = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} - set(REDIS_OPTIONS)
+    if unknown or (parts.query and parts.scheme == "redis"):
+        return f"the options are those of TLS: {', '.join(REDIS_OPTIONS)}"
+    return ""
+
+
+def redis_name(url: str) -> str:
+    """The URL without its user, password and options."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,7 @@ class AccountBook:
         self._people_read_at = -1e9
         self._people_lock = threading.Lock()
         self._session_seen: dict[str, int] = {}
+        self.when_people_change: Callable[[], object] = lambda: None  # for other processes to be told
 
     # -- the first account
 
@@ -345,9 +346,14 @@ class AccountBook:
                     self._people, self._people_read_at = (users, sessions), began
         return self._people
 
-    def _forget_people(self) -> None:
+    def forget_people(self) -> None:
+        """Accounts or sessions were changed: the next to ask looks into the database."""
         with self._people_lock:
             self._people_read_at = -1e9
+
+    def _forget_people(self) -> None:
+        self.forget_people()
+        self.when_people_change()
 
     def _used(self, session: Session) -> Session:
         seen = max(session.seen_at, self._session_seen.get(session.id_hash, 0))

@@ -213,6 +213,22 @@ class Database:
             raise unavailable(error) from error
         return True
 
+    def held_by(self) -> str:
+        """Where the engine runs, as PostgreSQL knows it; "": nowhere, or (SQLite) on this machine if at all."""
+        if not self.is_postgresql:
+            return ""
+        try:
+            with self.reading() as connection:
+                found = connection.exec_driver_sql(
+                    "SELECT coalesce(host(a.client_addr), 'a socket of the database server') FROM pg_locks l"
+                    " JOIN pg_database d ON d.oid = l.database LEFT JOIN pg_stat_activity a ON a.pid = l.pid"
+                    " WHERE l.locktype = 'advisory' AND l.granted AND l.objid = ? AND d.datname = current_database()",
+                    (ENGINE,),
+                ).scalar()
+        except (QueryTimeout, StoreUnavailable):
+            return ""
+        return str(found or "")
+
     def let_go(self) -> None:
         """Give that right up."""
         holder, self._holder = self._holder, None

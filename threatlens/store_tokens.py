@@ -11,7 +11,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from threatlens.clock import now_us
@@ -47,6 +47,7 @@ class TokenBook:
 
     database: Database
     audit: AuditLog
+    when_people_change: Callable[[], object]
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,6 +104,7 @@ class TokenBook:
                 connection=connection,
             )
         self._read_tokens()
+        self.when_people_change()
         return token
 
     def check_token(self, token: str) -> TokenView | None:
@@ -139,6 +141,7 @@ class TokenBook:
                     doer.name, doer.address, "token.revoked", gone[0], request_id=doer.request_id, connection=connection
                 )
         self._read_tokens()
+        self.when_people_change()
         return gone is not None
 
     def write_token_use(self) -> None:
@@ -149,6 +152,11 @@ class TokenBook:
                 connection.exec_driver_sql(
                     "UPDATE api_tokens SET last_used_at = ? WHERE id = ?", [(at, number) for number, at in used.items()]
                 )
+
+    def forget_tokens(self) -> None:
+        """They were changed elsewhere: the next to ask looks into the database."""
+        with self._token_lock:
+            self._token_read_at = -1e9
 
     def _tokens_now(self) -> dict[str, TokenView]:
         """The snapshot; who finds it old reads it again, and whoever comes meanwhile waits for that one reading."""

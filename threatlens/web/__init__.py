@@ -42,6 +42,7 @@ from threatlens.web import (
     unknown,
     upload,
 )
+from threatlens.web.limits import share
 
 #: Bytes of a form; the ingest interface has a limit of its own.
 MAX_FORM_BYTES = 1 << 20
@@ -106,4 +107,6 @@ def register(app: Flask, hosts: list[str]) -> None:
     live.register(app, sock)
     app.register_blueprint(event_socket.make_blueprint(sock))
     found = app.extensions["threatlens"]
-    app.wsgi_app = doorstep.Doorstep(app.wsgi_app, found.store, found.settings.proxies)  # type: ignore[method-assign]
+    door = doorstep.Doorstep(app.wsgi_app, found.store, found.settings.proxies)
+    app.wsgi_app = door  # type: ignore[method-assign]
+    share({"wrong tokens": door.allowance, "refusals": app.extensions["threatlens_refusals"]}, found.fanout)

@@ -16,6 +16,8 @@ from threatlens.broadcaster import EventBroadcaster
 from threatlens.config import ConfigManager
 from threatlens.courtesy import Courtesy
 from threatlens.errors import StoreUnavailable, ThreatLensError
+from threatlens.fanout import Fanout
+from threatlens.health import as_json, redis_component
 from threatlens.ingestions import Ingestions
 from threatlens.language_model import LanguageModel
 from threatlens.notifications import NotificationManager
@@ -79,19 +81,31 @@ class Services:
     threat_lists: ThreatListKeeper
     volumes: VolumeWatch
     courtesy: Courtesy
+    fanout: Fanout
 
     def engine_status(self) -> dict[str, Any]:
-        """What the engine last said about itself (see BackgroundProcessor); {} while no engine runs."""
+        """What the engine last said about itself (see BackgroundProcessor); {}: nothing is known of one."""
         status = self.background.status
         if not self.background.is_engine or not status:
+            if heard := self.fanout.status():
+                return self._with_own_redis(heard)
             try:
                 with open(self.settings.status_path) as file:
                     status = json.load(file)
             except (OSError, ValueError):
                 return {}
+            status = self._with_own_redis(status)
         if time.time() - status.get("at_us", 0) / 1e6 > STATUS_AGE_S:
             return {}
         return status
+
+    def _with_own_redis(self, status: dict[str, Any]) -> dict[str, Any]:
+        """The engine's status as this process knows it, which may be cut off from Redis alone."""
+        if not self.fanout.problem()[0]:
+            return status
+        others = [each for each in status.get("components", ()) if each["name"] != "redis"]
+        state = "degraded" if status.get("state") == "ok" else status.get("state")
+        return {**status, "state": state, "components": [*others, *as_json(redis_component(self.fanout))]}
 
     def setup_link(self) -> str | None:
         """A new link that makes the first account, once, within the hour; None when there is one already."""
@@ -112,7 +126,7 @@ class Services:
             reason = error.reason if isinstance(error, StoreUnavailable) else "away"
             reasons.append(WHY_NOT.get(reason, "the database does not answer"))
         status = self.engine_status()
-        if not status:
+        if not status and not self.store.database.held_by():
             reasons.append("no engine runs")
         elif status.get("unavailable"):
             reasons.append(f"the database takes no data: {status['unavailable']}")

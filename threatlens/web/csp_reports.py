@@ -35,7 +35,7 @@ def make_blueprint() -> Blueprint:
         if request.mimetype not in KINDS:
             abort(415)
         request.max_content_length = MAX_BYTES
-        if not limit.counts("reports"):
+        if not limit.take("reports"):
             return Response(status=429, headers={"Retry-After": "60"})
         try:
             document = loads(request.get_data(cache=False))

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from threatlens.errors import StoreUnavailable
 from threatlens.store import EventStore
 from threatlens.web.auth import BEARER, address_of, wrong_token
-from threatlens.web.limits import network
+from threatlens.web.limits import Allowance, network
 from threatlens.web.problems import PROBLEM_TYPE, ProblemError, new_request_id, problem_text
 from threatlens.web.security_headers import HEADERS, HSTS
 
@@ -44,9 +43,7 @@ class Doorstep:
         self._inner = inner
         self._store = store
         self._proxies = proxies  # whose X-Forwarded-For is believed
-        self._clock = clock
-        self._left: dict[str, tuple[float, float]] = {}  # address: wrong tokens it may still send, as of when
-        self._lock = Lock()
+        self.allowance = Allowance(FREE, FREE_PER_S, MAX_ADDRESSES, strict=True, clock=clock)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Pass a request on, or refuse it."""
@@ -84,12 +81,4 @@ class Doorstep:
 
     def _goes_on(self, environ: WSGIEnvironment) -> bool:
         """Count one more wrong token; whether its address has sent too many."""
-        address = network(address_of(environ, self._proxies))
-        now = self._clock()
-        with self._lock:
-            left, at = self._left.pop(address, (float(FREE), now))
-            left = min(float(FREE), left + (now - at) * FREE_PER_S)
-            self._left[address] = (max(0.0, left - 1), now)
-            while len(self._left) > MAX_ADDRESSES:
-                del self._left[next(iter(self._left))]
-        return left < 1
+        return not self.allowance.take(network(address_of(environ, self._proxies)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from threading import Lock
 
 from flask import Flask, Response, abort, current_app, g, make_response, redirect, request, session, url_for
 from flask.sessions import SecureCookieSessionInterface
@@ -30,6 +29,7 @@ from threatlens.web.auth import (
 )
 from threatlens.web.auth import bearer_token as bearer
 from threatlens.web.context import services
+from threatlens.web.limits import Allowance
 from threatlens.web.security_headers import SAFE_METHODS
 
 logger = logging.getLogger(__name__)
@@ -53,24 +53,11 @@ class BrowserSessions(SecureCookieSessionInterface):
         return request.is_secure
 
 
-class Refusals:
+class Refusals(Allowance):
     """Which refusals are written down: who asks without end must not fill the disk."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._left: dict[str, tuple[float, float]] = {}
-        self._lock = Lock()
-
-    def counts(self, name: str) -> bool:
-        """Whether one more of this somebody is written down."""
-        now = self._clock()
-        with self._lock:
-            left, at = self._left.pop(name, (float(REFUSALS), now))
-            left = min(float(REFUSALS), left + (now - at) * REFUSALS_PER_S)
-            self._left[name] = (left - 1 if left >= 1 else left, now)
-            while len(self._left) > MAX_REFUSED:
-                self._left.pop(next(iter(self._left)))
-        return left >= 1
+        super().__init__(REFUSALS, REFUSALS_PER_S, MAX_REFUSED, clock=clock)
 
 
 def register(app: Flask) -> None:
@@ -143,7 +130,7 @@ def record_change(answer: Response) -> Response:
 def refuse(who: Actor) -> None:
     """Write down that somebody asked for what their role does not allow."""
     refusals: Refusals = current_app.extensions["threatlens_refusals"]
-    if not refusals.counts(who.name):
+    if not refusals.take(who.name):
         return
     try:
         record("refused", f"{request.method} {request.path}", {"role": who.role})

@@ -91,6 +91,7 @@ def metrics() -> Response:
         database_path=found.settings.database_path,
         now_us=now_us(),
         sockets=seats().taken,
+        redis=found.fanout.measures() if found.fanout.used else None,
     )
     return Response(render(families), content_type=CONTENT_TYPE)
 

@@ -1,22 +1,87 @@
-"""How often a password may be tried: for an account from anywhere, and from an address for any account.
+"""How often something may be tried. Passwords: for an account from anywhere, and from an address for any account.
 
 A few mistakes are free; then every further one doubles the wait, up to a quarter of an hour. Nobody is locked out for
 ever, and who logged in from an address before is not locked out there by what others try elsewhere. The counts are in
-the database: more processes are no more tries, and a restart forgets nothing.
+the database: more processes are no more tries, and a restart forgets nothing. What must be decided without asking
+anybody (Allowance) is counted in each process; where there is Redis, each hears of what was used at the others.
 """
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from threatlens.clock import now_us
+from threatlens.fanout import Fanout
 from threatlens.store_logins import Failures, LoginFailures
 
 FREE = {"account": 10, "known": 10, "address": 20, "link": 20}
 LONGEST_S = 900.0
 FORGET_US = 3_600_000_000
+AGAIN_S = 0.5  # between two times that others are told of who goes on
+
+
+class Allowance:
+    """So many at once for each key, and some more each second; the key that was quiet longest is forgotten."""
+
+    def __init__(
+        self,
+        at_once: int,
+        per_s: float,
+        most_keys: int,
+        *,
+        strict: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """strict: who goes on when there is nothing left gets nothing until a pause."""
+        self._at_once, self._per_s, self._most = float(at_once), per_s, most_keys
+        self._strict = strict
+        self._clock = clock
+        self._left: dict[str, tuple[float, float, float]] = {}  # what is left, as of when, when that was told
+        self._lock = threading.Lock()
+        #: Told of a key that used one, and now and then of one that would: for other processes.
+        self.tell: Callable[[str], object] | None = None
+
+    def take(self, key: str) -> bool:
+        """Use one; False: there is none left."""
+        left, told = self._use(key, told=False)
+        if told and self.tell is not None:
+            self.tell(key)
+        return left >= 1
+
+    def used_elsewhere(self, key: str) -> None:
+        """Another process has used one."""
+        self._use(key, told=True)
+
+    def _use(self, key: str, *, told: bool) -> tuple[float, bool]:
+        """(what was left, whether others are to be told)."""
+        now = self._clock()
+        with self._lock:
+            left, at, told_at = self._left.pop(key, (self._at_once, now, float("-inf")))
+            left = min(self._at_once, left + (now - at) * self._per_s)
+            telling = not told and (left >= 1 or (self._strict and now - told_at >= AGAIN_S))
+            after = left - 1 if left >= 1 else (0.0 if self._strict else left)
+            self._left[key] = (after, now, now if telling else told_at)
+            while len(self._left) > self._most:
+                del self._left[next(iter(self._left))]
+        return left, telling
+
+
+def share(allowances: Mapping[str, Allowance], fanout: Fanout) -> None:
+    """Have each, by its name, count what was used in other processes too, as far as they can be heard."""
+    if not fanout.used:
+        return
+    for name, allowance in allowances.items():
+        allowance.tell = lambda key, name=name: fanout.tell("used", [name, key])
+
+    def take(used: tuple[str, str] | None) -> None:
+        if used is not None and used[0] in allowances:
+            allowances[used[0]].used_elsewhere(used[1])
+
+    fanout.on("used", take)
 
 
 class LoginLimits:
