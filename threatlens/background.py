@@ -210,8 +210,9 @@ class BackgroundProcessor:
 
     def _owner_words(self) -> str:
         """Who runs the engine."""
-        if self._store.database.is_postgresql and (elsewhere := self._store.database.held_by()):
-            return f"the engine runs at {elsewhere}"
+        if self._lease.acquire():  # so nobody on this machine does
+            self._lease.release()
+            return f"the engine runs at {self._store.database.held_by() or 'another machine'}"
         return f"process {self.owner()} runs the engine"
 
     def stopped(self, wait_s: float) -> bool:
