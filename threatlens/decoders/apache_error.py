@@ -32,6 +32,7 @@ _DENIED = "http_denied"
 _MESSAGES = Table(
     {
         "user": [
+            row(r"user `(?P<user>.*)' in realm `[^'`]{0,256}' not found: .*", "http_login", "failure"),
             row(r"user (?P<user>.*) not found: .*", "http_login", "failure"),
             row(r"user (?P<user>.*): authentication failure for .*", "http_login", "failure"),
             row(r"user (?P<user>.*): [Pp]assword [Mm]ismatch.*", "http_login", "failure"),

@@ -17,6 +17,12 @@ _LINE = compiled(
     r"\[?([0-9]{4}[-/.][0-9]{2}[-/.][0-9]{2}[T _][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?"
     r"(?: ?(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?)\]?[\s:,|-]{1,8}(.*)"
 ).fullmatch
+#: Days in front, months by name, no marks between the parts.
+_OTHER = compiled(
+    r"[\[(]?((?:[0-9]{2}\.[0-9]{2}\.[0-9]{4}|[0-9]{2}[/-][A-Z][a-z]{2}[/-][0-9]{4}|[0-9]{8})[T :]?[ :_-]?"
+    r"[0-9]{2}:?[0-9]{2}:?[0-9]{2}(?:[.,][0-9]{1,9})?(?: ?(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?)"
+    r"[\])]?[\s:,|-]{1,8}(.*)"
+).fullmatch
 _BSD = compiled(
     r"\[?(?:[A-Z][a-z]{2},? )?([A-Z][a-z]{2} {1,2}[0-9]{1,2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
     r"(?: [0-9]{4})?)\]?"
@@ -34,11 +40,14 @@ def open_line(line: str, clock: Clock) -> Opened | None:
     found = _LINE(line)
     if found is not None:
         timestamp_us, flags = clock.iso(found[1])
-    else:
-        found = _BSD(line)
-        if found is None:
-            return None
+    elif (found := _BSD(line)) is not None:
         timestamp_us, flags = clock.bsd(found[1])
+    elif (found := _OTHER(line)) is not None:
+        timestamp_us, flags = clock.any(found[1])
+        if timestamp_us is None:
+            return None
+    else:
+        return None
     fields: Fields = {}
     message = found[2]
     levelled = _LEVEL(message)
@@ -53,7 +62,24 @@ DECODER = LineDecoder(
     name=NAME,
     about="Any line with a full date and time in front, and a level if it names one.",
     open=open_line,
-    leads=("0000-00-00", "0000/00/00", "0000.00.00", "[0000-00-00", "[0000/00/00", "[Aaa ", "Aaa ", "Aaa, "),
+    leads=(
+        "0000-00-00",
+        "0000/00/00",
+        "0000.00.00",
+        "[0000-00-00",
+        "[0000/00/00",
+        "[Aaa ",
+        "Aaa ",
+        "Aaa, ",
+        "00.00.0000 00:",
+        "[00.00.0000 00:",
+        "00/Aaa/0000",
+        "[00/Aaa/0000",
+        "00-Aaa-0000",
+        "[00-Aaa-0000",
+        "00000000 00:",
+        "00000000A00",
+    ),
     strict=False,
     goes_on=ANY_LINE,
 )

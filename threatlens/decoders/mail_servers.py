@@ -185,6 +185,9 @@ _QMAIL = Table(
 )
 _ASSP = Table(
     {
+        "Blocking": [
+            row(r"Blocking (?P<src>[0-9A-Fa-f.:]{2,45}) - (?P<reason>too much AUTH errors.*)", _LOGIN, "failure")
+        ],
         "": [
             row(
                 r"(?:[\w-]+ )?(?:\[\w+\] )*+(?P<src>[0-9A-Fa-f.:]++) (?:<(?P<sender>[^>]*)> )?(?:to: "
@@ -204,7 +207,7 @@ _ASSP = Table(
                 **_MAIL,
             ),
             row(r"(?:[\w-]+ )?(?:\[[\w-]+\] )*+(?P<src>[0-9A-Fa-f.:]+) (?P<reason>.*)", **_MAIL),
-        ]
+        ],
     }
 )
 _DOMINO = Table(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from threatlens.decoders.base import MAX_FIELDS, put_address, put_port
+from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, put_address, put_port
 from threatlens.decoders.levels import LEVELS
 from threatlens.event import FIELDS_CUT, Fields
 
@@ -45,7 +45,7 @@ def put_pairs(pairs: Iterable[tuple[str, str]], prefix: str, fields: Fields) -> 
             fields["log.level"] = LEVELS.get(word, word)
         elif key in _TEXTS:
             fields[_TEXTS[key]] = value
-        elif key in _ADDRESSES:
+        elif key in _ADDRESSES and (key != "client" or ADDRESSES[value]):  # a client may be a program's part
             put_address(fields, _ADDRESSES[key], value)
         elif key in _PORTS:
             put_port(fields, _PORTS[key], value)

@@ -62,15 +62,15 @@ _MONIT = Table(
         "": [
             row(
                 r"(?:error\s*: |warning\s*: )?HttpRequest: access denied -- client \[?(?P<src>[^\s\]:]+)\]?:? "
-                r"(?:unknown"
-                r" user '(?P<user>.*)'|wrong password for user '(?P<target>.*)'|missing or invalid Authorization"
+                r"(?:(?:unknown|wrong password for)"
+                r" user '(?P<user>.*)'|missing or invalid Authorization"
                 r" header|.*)",
                 "http_login",
                 "failure",
             ),
             row(
                 r"(?:error\s*: |warning\s*: )?(?:Warning: )?Client '?(?P<src>[^\s':]+)'?"
-                r" supplied (?:unknown user '(?P<user>.*)'|wrong password for user '(?P<target>.*)').*",
+                r" supplied (?:unknown|wrong password for) user '(?P<user>.*)'.*",
                 "http_login",
                 "failure",
             ),

@@ -131,4 +131,29 @@ DECODERS = (
             ]
         },
     ),
+    product(
+        "elasticsearch.audit",
+        "Elasticsearch's audit log: logins, access.",
+        "type timestamp event.type event.action",
+        when={"type": ["audit"]},
+        constants={"event.category": "database"},
+        fields={
+            "source": "origin.address",
+            "user.name": "user.name",
+            "http.request.method": "request.method",
+            "url.path": "url.path",
+        },
+        cases={
+            "event.action": {
+                "authentication_failed": login("failure", "database_login"),
+                "realm_authentication_failed": login("failure", "database_login"),
+                "authentication_success": login("success", "database_login"),
+                "anonymous_access_denied": login("failure", "database_login"),
+                "access_denied": {"event.action": "database_denied", "event.outcome": "failure"},
+                "access_granted": {"event.action": "database_access", "event.outcome": "success"},
+                "connection_denied": {"event.action": "connection_refused", "event.outcome": "failure"},
+            }
+        },
+        times="timestamp",
+    ),
 )

@@ -51,6 +51,7 @@ _BEGINNINGS = (
 _SENTENCES = Table(dict.fromkeys(_BEGINNINGS.split(), _REFUSED))
 
 _MAX_READ = 2000
+_SHORT = 150  # characters in front of the address
 _FAILED = compiled(
     r"(?i:\b(?:fail(?:ed|ure)|invalid|incorrect|wrong|unsuccessful|unauthori[sz]ed|denied|rejected)\b)"
 ).search
@@ -63,8 +64,10 @@ _ADDRESS = compiled(
 ).finditer
 _NAMED = compiled(r"(?i:(?:\b(?:from|ip|address|addr|client|remote|host|rhost|by)\b[ =:]{0,3}|\()\[?$)").search
 _USER = compiled(
-    r"(?i:\b(?:user(?:name)?|account|login|email)\b)[ =:]{1,3}[\"'`\[(<]?([\w@.+\\-]{1,128})[\"'`\])>]?[ ,;.)]"
-).search
+    r"(?i:\b(?:user(?:name)?|account|login|email)\b)[ =:]{1,3}[\"'`\[(<]?(\w[\w@.+\\-]{0,127})[\"'`\])>]?[ ,;.)]"
+).finditer
+#: "... failed for bob from ": one word between the two, or it is none.
+_FOR = compiled(r"\bfor (\w[\w@.+\\-]{0,127}) from [\[(]?$").search
 _QUOTES = "\"'`"
 
 
@@ -99,9 +102,11 @@ def _found_in(text: str, fields: Fields) -> bool:
         "event.outcome": "failure",
         "source.ip": address,
     }
-    user = _USER(text)
-    if user is not None and not ADDRESSES[user[1]] and user[1].lower() not in _WORDS:
-        fields["user.name"] = user[1]
+    named = (user[1] for user in _USER(text) if user[1].lower() not in _WORDS)
+    short = _FOR(ahead[-_SHORT:])
+    user = next(named, "") or (short[1] if short is not None else "")
+    if user and not ADDRESSES[user]:
+        fields["user.name"] = user
     return True
 
 

@@ -53,6 +53,7 @@ _CLOCK = (
     r"(?P<H>[0-9]{1,2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})(?:[.,:](?P<f>[0-9]{1,9}))?)?(?: ?(?P<p>[AaPp]\.?[Mm]\.?))?"
 )
 _ZONE = r"(?:,? ?\(?(?P<z>Z|UTC|GMT|[A-Z]{3,5}|(?:UTC|GMT)?[+-][0-9]{2}:?(?:[0-9]{2})?)\)?)?"
+_THEN = r"(?:[ T-]|::?)"  # two colons: Erlang
 _WEEKDAY = r"(?:[^\W\d_]{2,12}\.?,? )?"
 _MONTH = r"(?P<m>[^\W\d_]{3,10})\.?"
 #: Ways of writing a time, most usual first, and what is special about them.
@@ -63,7 +64,7 @@ _LAYOUTS = tuple(
         (rf"{_WEEKDAY}{_MONTH} {{1,2}}(?P<d>[0-9]{{1,2}}),? {_CLOCK}{_ZONE}(?: (?P<y>[0-9]{{4}}))?", "md"),
         (rf"{_WEEKDAY}{_MONTH} {{1,2}}(?P<d>[0-9]{{1,2}}),? (?P<y>[0-9]{{4}}),? (?:at )?{_CLOCK}{_ZONE}", "mdy"),
         (
-            rf"{_WEEKDAY}(?P<d>[0-9]{{1,2}})[ /.-]{_MONTH}[ /.-](?P<y>[0-9]{{4}}|[0-9]{{2}}),?[ :T-]{_CLOCK}{_ZONE}",
+            rf"{_WEEKDAY}(?P<d>[0-9]{{1,2}})[ /.-]{_MONTH}[ /.-](?P<y>[0-9]{{4}}|[0-9]{{2}}),?{_THEN}{_CLOCK}{_ZONE}",
             "dmy",
         ),
         (rf"{_WEEKDAY}(?P<d>[0-9]{{1,2}})\.? {_MONTH} {_CLOCK}{_ZONE}(?: (?P<y>[0-9]{{4}}))?", "dm"),

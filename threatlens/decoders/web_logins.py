@@ -142,7 +142,7 @@ _EJABBERD = Table(
             ),
             row(
                 rf"[^ ]{{1,200}} (?:\([^ ]{{0,200}}\) )?Accepted (?:\S+ ){{0,2}}authentication for (?P<user>\S*) "
-                rf"(?:by \S+ )?{_EJABBERD_AT}",
+                rf"(?:by \S+ (?:backend )?)?{_EJABBERD_AT}",
                 "login",
                 "success",
             ),

@@ -100,10 +100,11 @@ _GROUP_OFFICE = Table(
 DECODERS = (
     layout(
         "roundcube",
-        r"\[(?P<time>[0-9]{2}-[A-Z][a-z]{2}-[0-9]{4} [0-9:]{8}(?:\.[0-9]+)? ?[+-][0-9]{4})\]:? (?:"
+        r"\[(?P<time>(?:[0-9]{2}-[A-Z][a-z]{2}-[0-9]{4}|[0-9]{4}-[0-9]{2}-[0-9]{2}) [0-9:]{8}(?:\.[0-9]+)?"
+        r" ?[+-][0-9]{4})\]:? (?:"
         r"(?P<level>[A-Z]+): )?(?P<message>.*)",
         about="Roundcube web mail: logins, in its own file or syslog.",
-        leads=("[00-Aaa-0000 00:00:00",),
+        leads=("[00-Aaa-0000 00:00:00", "[0000-00-00 00:00:00 +0000]: <", "[0000-00-00 00:00:00 -0000]: <"),
         goes_on=("Error:", "ERROR:", "Exception", "Stack trace"),
         messages=_ROUNDCUBE,
         programs=("roundcube", "roundcubemail"),
