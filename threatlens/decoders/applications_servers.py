@@ -11,6 +11,8 @@ _BARE = IP.removeprefix(r"\[?").removesuffix(r"\]?")
 _CLIENT = r'(?:(?:realmId|realmName|clientId|userId|sessionId)=(?:"[^"]*"|[^",]*), ){1,5}'
 _KEYCLOAK = r"[A-Z]{4,5} {1,3}\[org\.keycloak\.events\] \([^)]{1,80}\) "
 
+_GITEA = r"(?:\S{1,120} )?(?:\[[\w-]{1,20}\] ){0,2}Failed authentication attempt "
+
 SERVERS = (
     Application(
         "keycloak",
@@ -43,14 +45,12 @@ SERVERS = (
         {
             "Failed failed": [
                 failed(
-                    r"(?:\S{1,120} )?(?:\[[\w-]{1,20}\] ){0,2}Failed authentication attempt for (?P<user>.*) from "
-                    + IP
-                    + PORT
-                    + r"(?:: .*)?"
+                    _GITEA + r"for (?P<user>.*) from (?P<src>[0-9a-fA-F:.]*?[0-9a-fA-F])(?::(?P<sport>[0-9]{1,5}))?"
                 ),
-                failed(
-                    r"(?:\S{1,120} )?(?:\[[\w-]{1,20}\] ){0,2}Failed authentication attempt from " + IP + PORT + r".*"
-                ),
+                # What follows names the account again: with another " from " in it the line can be read two ways.
+                failed(_GITEA + r"for (?P<user>(?:(?! from ).)*) from " + IP + PORT + r": (?:(?! from ).)*"),
+                failed(_GITEA + r"for .*"),
+                failed(_GITEA + r"from " + IP + PORT + r".*"),
             ]
         },
     ),

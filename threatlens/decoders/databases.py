@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from threatlens.decoders.base import MessageDecoder
+from threatlens.decoders.base import LineDecoder, MessageDecoder, Opened, compiled
 from threatlens.decoders.tables import Table, layout, row
+from threatlens.decoders.times import Clock
 
 _DB: dict[str, Any] = {"category": "database"}
 _LOGIN = "database_login"
@@ -164,6 +166,24 @@ _REDIS = Table(
 )
 _LEVELS = r"(?:LOG|ERROR|FATAL|PANIC|WARNING|NOTICE|INFO|DETAIL|HINT|STATEMENT|CONTEXT|DEBUG[1-5]?)"
 
+#: What ends a prefix of log_line_prefix that names the client.
+_PREFIX_END = compiled(rf"[0-9a-fA-F:.]{{2,45}}(?:\([0-9]{{1,5}}\))? (?:{_LEVELS}): ").search
+
+
+def _unambiguous(decoder: LineDecoder) -> LineDecoder:
+    """The decoder without what a prefix says if another end of one follows: a user's name may hold the first."""
+    inner = decoder.open
+
+    def open_line(line: str, clock: Clock) -> Opened | None:
+        opened = inner(line, clock)
+        if opened is not None and _PREFIX_END(opened[4]) is not None:
+            for name in ("source.ip", "source.address", "source.port", "user.id", "database.instance"):
+                opened[5].pop(name, None)
+        return opened
+
+    return replace(decoder, open=open_line)
+
+
 DECODERS = (
     layout(
         "mysql",
@@ -178,18 +198,29 @@ DECODERS = (
         messages=_MYSQL,
         programs=("mysqld", "mariadbd", "mariadb", "mysqld_safe", "mysql"),
     ),
-    layout(
-        "postgresql",
-        r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}(?:\.[0-9]{1,6})? [A-Z]{3,5}) \[(?P<pid>[0-9]{1,10})\](?:[:"
-        r" ]+(?:\[[0-9-]+\] )?)?(?:(?:user=)?(?P<user__id>[^\s@,]{0,64})[@,](?:db=)?"
-        r"(?P<database__instance>[^\s,]{0,64})(?:,app=[^,\s]{0,64})?(?:(?:,client=|,| )(?P<src>[0-9a-fA-F:.]{2,45})"
-        r"(?:\((?P<sport>[0-9]{1,5})\))?|,\S*)?(?: \[local\])? )?"
-        rf"(?P<level>{_LEVELS}):\s+(?P<message>.*)",
-        about="PostgreSQL: logins and errors, in its own file or syslog.",
-        leads=("0000-00-00 00:00:00",),
-        goes_on=("statement: ", "STATEMENT: ", "execute ", "ERROR: ", "DETAIL: ", "CONTEXT: ", "QUERY: ", "duration: "),
-        marks=("LOG: ", "ERROR: ", "FATAL: ", "DETAIL: ", "HINT: ", "STATEMENT: ", "WARNING: "),
-        messages=POSTGRESQL,
+    _unambiguous(
+        layout(
+            "postgresql",
+            r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}(?:\.[0-9]{1,6})? [A-Z]{3,5}) \[(?P<pid>[0-9]{1,10})\](?:[:"
+            r" ]+(?:\[[0-9-]+\] )?)?(?:(?:user=)?(?P<user__id>[^\s@,]{0,64})[@,](?:db=)?"
+            r"(?P<database__instance>[^\s,]{0,64})(?:,app=[^,\s]{0,64})?(?:(?:,client=|,| )(?P<src>[0-9a-fA-F:.]{2,45})"
+            r"(?:\((?P<sport>[0-9]{1,5})\))?|,\S*)?(?: \[local\])? )?"
+            rf"(?P<level>{_LEVELS}):\s+(?P<message>.*)",
+            about="PostgreSQL: logins and errors, in its own file or syslog.",
+            leads=("0000-00-00 00:00:00",),
+            goes_on=(
+                "statement: ",
+                "STATEMENT: ",
+                "execute ",
+                "ERROR: ",
+                "DETAIL: ",
+                "CONTEXT: ",
+                "QUERY: ",
+                "duration: ",
+            ),
+            marks=("LOG: ", "ERROR: ", "FATAL: ", "DETAIL: ", "HINT: ", "STATEMENT: ", "WARNING: "),
+            messages=POSTGRESQL,
+        )
     ),
     layout(
         "mongodb",
