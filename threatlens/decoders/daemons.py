@@ -218,8 +218,62 @@ _SNMPD = Table(
         "Authentication": [row(r"Authentication failed for (?P<user>.*)", "login", "failure")],
     }
 )
+_RSYNC_AT = rf"on module (?P<service__name>\S{{1,100}}) from \S{{0,255}} \({_IP}\)"
+_RSYNCD = Table(
+    {
+        "connect": [row(rf"connect from \S{{0,255}} \({_IP}\)", "connection_accepted", **_NET)],
+        "auth": [
+            row(
+                rf"auth failed {_RSYNC_AT} for (?P<user>.*): (?P<reason>[\w -]{{3,80}})",
+                "login",
+                "failure",
+            ),
+            row(rf"auth failed {_RSYNC_AT}(?:: (?P<reason>.*))?", "login", "failure"),
+        ],
+        "rsync": [
+            row(rf"rsync denied {_RSYNC_AT}", "connection_refused", "failure", **_NET),
+            row(
+                r"rsync (?:on|to|allowed access on module) (?P<file>.*) from (?:(?P<user>[^\s@]{1,256})@)?\S{0,255} "
+                rf"\({_IP}\)",
+                "file_transfer",
+                "success",
+                **_FILE,
+            ),
+        ],
+    }
+)
+_IP_TO = r"(?P<dst>[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-fA-F:]{2,39})"
+_PACKET = (
+    rf"(?P<transport>[A-Za-z0-9-]{{1,10}}) {_IP} {_IP_TO} (?:(?P<sport>[0-9]{{1,5}})|-) (?:(?P<dport>[0-9]{{1,5}})|-)"
+    r" (?:[\w-]{1,12} ){0,12}[\w-]{1,12}"
+)
+_WINDOWS_FIREWALL = Table(
+    {
+        "DROP": [row(rf"DROP {_PACKET}", "firewall_deny", "failure", also={"event.type": "denied"}, **_NET)],
+        "ALLOW": [row(rf"ALLOW {_PACKET}", "firewall_allow", "success", also={"event.type": "allowed"}, **_NET)],
+    }
+)
 
 DECODERS = (
+    layout(
+        "windows.firewall",
+        r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}) (?P<message>(?:DROP|ALLOW) .*)",
+        about="The firewall of Windows (pfirewall.log).",
+        leads=("0000-00-00 00:00:00 AAAA ", "0000-00-00 00:00:00 AAAAA "),
+        marks=(" DROP ", " ALLOW "),
+        messages=_WINDOWS_FIREWALL,
+        only_messages=True,
+    ),
+    layout(
+        "rsyncd",
+        r"(?P<time>[0-9]{4}/[0-9]{2}/[0-9]{2} [0-9:]{8}) \[(?P<pid>[0-9]{1,10})\] (?P<message>.*)",
+        about="rsync as a server: connections, refused logins.",
+        leads=("0000/00/00 00:00:00 [0",),
+        marks=("connect from ", "on module ", "rsync "),
+        messages=_RSYNCD,
+        only_messages=True,
+        programs=("rsyncd", "rsync"),
+    ),
     layout(
         "rabbitmq",
         r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3,6}(?:[+-][0-9]{2}:[0-9]{2})?) "

@@ -12,8 +12,9 @@ from threatlens.event import Fields
 _LINE = compiled(
     r"(?:\[ {0,8}[0-9]{1,12}\.[0-9]{1,9}\] ?)?(.{0,120}?)\bIN=([\w.:@+-]{0,40}) OUT=([\w.:@+-]{0,40}) (.*)"
 ).fullmatch
-_DENIED = compiled(r"(?i:block|drop|deny|denied|reject)").search
-_ALLOWED = compiled(r"(?i:allow|accept|pass)").search
+#: By a word, or by the letter that UniFi and EdgeOS put behind the rule's number or in front of it.
+_DENIED = compiled(r"(?i:block|drop|deny|denied|reject)|[\w-]-[DR](?:-[0-9]{1,12})?\]").search
+_ALLOWED = compiled(r"(?i:allow|accept|pass)|[\w-]-A(?:-[0-9]{1,12})?\]").search
 
 
 def read(message: str, fields: Fields) -> bool:

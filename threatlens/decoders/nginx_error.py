@@ -32,6 +32,9 @@ _MESSAGES = Table(
             row(r'user "(?P<user>.*)" was not found in "[^"]*",.*', "http_login", "failure"),
         ],
         "no": [row(r"no user/password was provided for basic authentication,.*", "http_login", "failure")],
+        "NAXSI_FMT:": [
+            row(r"NAXSI_FMT: .*", "waf_alert", "failure", category="intrusion_detection", also={"event.kind": "alert"})
+        ],
         "access": [row(r"access forbidden by rule,.*", "http_denied", "failure", **_WEB)],
         "limiting": [
             row(r"limiting (?:requests|connections)\b.*", "http_rate_limited", "failure", **_WEB),
