@@ -21,7 +21,7 @@ from threatlens.detectors.fields import NETWORK, NO_FIELDS, SHAPES, View, messag
 from threatlens.detectors.linking import Linked
 from threatlens.detectors.literals import Placed, Rarity, placed
 from threatlens.detectors.logsources import CHANNELS, DECIDING, is_told_by_channel
-from threatlens.detectors.predicates import SEPARATOR, Get, Predicate, make_predicate
+from threatlens.detectors.predicates import SEPARATOR, Get, Names, Predicate, make_predicate
 from threatlens.detectors.rule import Tree
 from threatlens.event import Decoded, Fields
 
@@ -172,6 +172,22 @@ class Plan:
         return found
 
 
+class _Later:
+    """A function of an event that is made when it is first called: most never are."""
+
+    __slots__ = ("_made", "_names", "_tree")
+
+    def __init__(self, tree: str, names: Names) -> None:
+        self._tree = tree
+        self._names = names
+        self._made: Predicate | None = None
+
+    def __call__(self, g: Get, o: Get, text: str) -> object:
+        if self._made is None:
+            self._made = make_predicate(json.loads(self._tree), self._names)
+        return self._made(g, o, text)
+
+
 def _folded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass").translate(_FOLDED)
 
@@ -219,6 +235,7 @@ class Plans:
         self._off = off
         self._tests: dict[str, Predicate] = {}
         self._placed: dict[str, Placed | None] = {}  # texts that are certain, by what is left of a rule
+        self._gates: dict[tuple[int, str], Predicate] = {}
         self.clear()
 
     @property
@@ -230,6 +247,7 @@ class Plans:
         """Forget all plans."""
         self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._placed.clear()
+        self._gates.clear()
         self._kinds = 0
         self._plans: list[Plan] = []
 
@@ -326,7 +344,7 @@ class Plans:
                 gate_at = of_literals.pop() if len(of_literals) == 1 else _ALL
             gate = kind.about(tree, gate_at) if gate_at not in {_ALL, _MESSAGE} else []
             if gate:
-                gates.setdefault(gate_at, {})[order] = kind.when_asked(gate), places == {gate_at}
+                gates.setdefault(gate_at, {})[order] = self._gate(order, gate), places == {gate_at}
             if literals is not None:
                 for place, text in looked:
                     wanted.setdefault(place, {}).setdefault(text, []).append(order)
@@ -338,6 +356,11 @@ class Plans:
             _Text(place, always.get(place, ()), wanted.get(place, {}), gates.get(place, {}))
             for place in dict.fromkeys((*always, *wanted))
         )
+
+    def _gate(self, order: int, parts: Sequence[Tree]) -> Predicate:
+        """What is certain of an event that a rule matches. Events of many kinds have it in common."""
+        tree = json.dumps(["and", parts])
+        return self._gates.setdefault((order, tree), _Later(tree, self._links[order].names))
 
     def _literals(self, tree: Tree) -> Placed | None:
         key = repr(tree)
@@ -400,17 +423,6 @@ class _Kind:
     def about(self, tree: Tree, place: _Place) -> list[Tree]:
         """The parts of a conjunction that are about one place alone."""
         return [part for part in (tree[1] if tree[0] == "and" else [tree]) if self.places(part) == {place}]
-
-    def when_asked(self, parts: Sequence[Tree]) -> Predicate:
-        """A function of all these parts, made when it is first called."""
-        made: list[Predicate] = []
-
-        def predicate(g: Get, o: Get, text: str) -> object:
-            if not made:
-                made.append(make_predicate(["and", list(parts)], self._names))
-            return made[0](g, o, text)
-
-        return predicate
 
     def settle(self, tree: Tree) -> Tree | bool:
         """What is left of a tree, or what it says."""
