@@ -6,34 +6,33 @@ from collections.abc import Callable, Sequence
 
 from ahocorasick_rs import AhoCorasick
 
+from threatlens.detectors.literals import Placed, texts_of
 from threatlens.detectors.predicates import Get, Predicate
 
 
 class Candidate:
     """A rule in force: its function, and the texts that the prefilter looks for, each made when it is first needed."""
 
-    __slots__ = ("_find_literals", "_literals", "_make", "order", "predicate")
+    __slots__ = ("_find", "_make", "_placed", "order", "predicate")
 
-    def __init__(
-        self, order: int, find_literals: Callable[[], frozenset[str] | None], make: Callable[[], Predicate]
-    ) -> None:
+    def __init__(self, order: int, find: Callable[[], Placed | None], make: Callable[[], Predicate]) -> None:
         self.predicate: Predicate = self._first
         self.order = order  # its place in the engine
         self._make = make
-        self._find_literals: Callable[[], frozenset[str] | None] | None = find_literals
-        self._literals: frozenset[str] | None = None
+        self._find: Callable[[], Placed | None] | None = find
+        self._placed: Placed | None = None
 
     def _first(self, g: Get, o: Get, text: str) -> object:
         self.predicate = self._make()
         return self.predicate(g, o, text)
 
     @property
-    def literals(self) -> frozenset[str] | None:
+    def placed(self) -> Placed | None:
         """Of these one stands in every event that the rule matches; None: nothing is certain."""
-        if self._find_literals is not None:
-            self._literals = self._find_literals()
-            self._find_literals = None
-        return self._literals
+        if self._find is not None:
+            self._placed = self._find()
+            self._find = None
+        return self._placed
 
 
 class Bucket:
@@ -44,10 +43,10 @@ class Bucket:
         wanted: dict[str, list[int]] = {}
         always = []
         for rule in self.rules:
-            literals = rule.literals
-            if literals is None:
+            placed = rule.placed
+            if placed is None:
                 always.append(rule.order)
-            for literal in literals or ():
+            for literal in texts_of(placed or frozenset()):
                 wanted.setdefault(literal, []).append(rule.order)
         self._always = tuple(always)
         self._orders = [tuple(orders) for orders in wanted.values()]

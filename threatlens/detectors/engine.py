@@ -31,7 +31,7 @@ from threatlens.detectors.feeding import Feeder, Feeds, Run, field_names, first_
 from threatlens.detectors.fields import FieldMap, View, searched_text
 from threatlens.detectors.journal import Journal
 from threatlens.detectors.linking import Linked, link
-from threatlens.detectors.literals import Rarity, required
+from threatlens.detectors.literals import Placed, Rarity, placed
 from threatlens.detectors.logsources import Kinds, LogSources
 from threatlens.detectors.plans import Plans
 from threatlens.detectors.predicates import Predicate, make_predicate
@@ -160,7 +160,7 @@ class DetectionEngine:
         self._held = self.group_count
         self._buckets = {}
         self._candidates = {
-            place: Candidate(place, partial(self._literals, linked), partial(_make, linked))
+            place: Candidate(place, partial(self._placed, linked), partial(_make, linked))
             for place, linked in enumerate(self._links)
             if linked.rule.kind == "rule"
         }
@@ -168,8 +168,8 @@ class DetectionEngine:
             self._links, self._candidates, self._rarity, lambda place: self._candidates[place].predicate is _never
         )
 
-    def _literals(self, linked: Linked) -> frozenset[str] | None:
-        return required(json.loads(linked.tree), self._rarity) if self._prefilter else None
+    def _placed(self, linked: Linked) -> Placed | None:
+        return placed(json.loads(linked.tree), self._rarity) if self._prefilter else None
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -51,7 +51,12 @@ Placed = frozenset[tuple[str | None, str]]
 def required(tree: Tree, rarity: Rarity) -> frozenset[str] | None:
     """Texts of which one stands, lower case, in every event that meets the tree. None: nothing is certain."""
     found = placed(tree, rarity)
-    return None if found is None else frozenset(text for _, text in _shortest_of((None, text) for _, text in found))
+    return None if found is None else texts_of(found)
+
+
+def texts_of(found: Placed) -> frozenset[str]:
+    """The texts, wherever they stand."""
+    return frozenset(text for _, text in _shortest_of((None, text) for _, text in found))
 
 
 def placed(tree: Tree, rarity: Rarity) -> Placed | None:

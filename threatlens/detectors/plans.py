@@ -334,7 +334,7 @@ class Plans:
         wanted: dict[_Place, dict[str, list[int]]] = {}
         gates: dict[_Place, dict[int, tuple[Predicate, bool]]] = {}
         for order, kind, tree, places in left:
-            literals = self._literals(tree)
+            literals = self._literals(order, kind, tree)
             looked = [(place, text) for field, text in literals or () for place in kind.looked_up(field)]
             if literals is None:
                 fields = places - {_ALL, _MESSAGE}
@@ -362,7 +362,11 @@ class Plans:
         tree = json.dumps(["and", parts])
         return self._gates.setdefault((order, tree), _Later(tree, self._links[order].names))
 
-    def _literals(self, tree: Tree) -> Placed | None:
+    def _literals(self, order: int, kind: _Kind, tree: Tree) -> Placed | None:
+        """Texts that are certain: those of the whole rule, unless it looks for one where that is settled."""
+        of_rule = self._candidates[order].placed
+        if of_rule is not None and not any(kind.is_settled(field) for field, _ in of_rule):
+            return of_rule
         key = repr(tree)
         if key not in self._placed:
             self._placed[key] = placed(tree, self._rarity)
@@ -415,6 +419,10 @@ class _Kind:
         if op == "ref":
             found = found.union(*(self.places_of(other) for other, _ in tree[3]))
         return found
+
+    def is_settled(self, field: str | None) -> bool:
+        """Whether a rule's field is nowhere in the event, or where all events of the kind are alike."""
+        return field is not None and not any(set(place) - self._steady for place in self.places_of(field))
 
     def looked_up(self, field: str | None) -> set[_Place]:
         """The same, of a keyword too."""
