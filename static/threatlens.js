@@ -343,6 +343,7 @@
   if (palette) {
     palette.addEventListener("click", (event) => { if (event.target === palette) palette.close(); });
     palette.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") { event.preventDefault(); palette.close(); return; } // a search field would only empty itself
       const links = all("a", palette);
       const at = links.indexOf(document.activeElement);
       if (event.key === "Enter" && document.activeElement === find && links[0]) { event.preventDefault(); links[0].click(); }
@@ -392,7 +393,7 @@
   }
   function zoom(one, other, comparing = false) {
     const [first, last] = one.dataset.start < other.dataset.start ? [one, other] : [other, one];
-    const url = new URL(comparing ? $(".chart a[data-start]").href : location.href);
+    const url = new URL(comparing ? one.getAttribute("href") : location.href, location.href);
     if (comparing) url.pathname += "/compare";
     for (const name of ["range", "before", "after"]) url.searchParams.delete(name);
     url.searchParams.set("start", first.dataset.start);
