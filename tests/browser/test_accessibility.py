@@ -73,6 +73,22 @@ def test_every_page_is_accessible_fits_and_complains_of_nothing(
 
 
 @pytest.mark.usefixtures("filled")
+def test_a_dark_page_prints_light_whole_and_without_navigation(chromium: Any, site: str) -> None:
+    watched = Watched(chromium, site, 794, color_scheme="dark")
+    for path in ("/events", "/incidents/1", "/rules", "/health"):
+        tab = watched.open(path, is_live=False)
+        tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+        tab.emulate_media(media="print")
+        ink, ground = tab.evaluate(
+            "['color', 'backgroundColor'].map((name) => getComputedStyle(document.querySelector('main'))[name])"
+        )
+        assert (ink, ground) == ("rgb(22, 32, 46)", "rgba(0, 0, 0, 0)"), path
+        assert not any(part.is_visible() for part in tab.locator(".rail, .foot, .filter, .skip").all()), path
+        tab.emulate_media(media="screen")
+    watched.context.close()
+
+
+@pytest.mark.usefixtures("filled")
 def test_the_rules_are_really_looked_at(chromium: Any, site: str) -> None:
     watched = Watched(chromium, site)
     tab = watched.open("/sources", is_live=False)

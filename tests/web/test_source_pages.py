@@ -181,6 +181,16 @@ def test_the_first_run_says_how_to_get_a_permission(client: Any, monkeypatch: py
     assert "Watch a file" in page
 
 
+def test_logs_that_no_decoder_knows_are_offered_and_not_ticked(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dashboard.Discovered("auth", "/var/log/auth.log", "file", True, 9, "sshd", LINE, {})
+    other = dashboard.Discovered("term", "/var/log/term.log", "file", True, 9, "unknown", "Log ended", {})
+    monkeypatch.setattr(dashboard, "discover", lambda *_, **__: [known, other])
+    page = client.get("/").text
+    assert 'value="/var/log/auth.log" checked>' in page
+    assert 'value="/var/log/term.log">' in page
+    assert "What no decoder knows is not ticked" in page
+
+
 def test_ticking_nothing_is_answered_kindly(client: Any, services: Any) -> None:
     page = client.post("/first-run", follow_redirects=True).text
     assert "Tick at least one log" in page
