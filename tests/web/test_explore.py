@@ -84,6 +84,13 @@ def test_a_search_is_saved_found_again_and_forgotten(client: Any, filled: Filler
     assert client.post("/searches/1/delete").status_code == 404
 
 
+def test_the_palette_offers_only_pages_that_may_be_seen(viewer_client: Any, admin_client: Any) -> None:
+    for client, offered in ((viewer_client, False), (admin_client, True)):
+        found = client.get("/palette?find=new rule").text
+        assert ('href="/rules/new"' in found) is offered
+    assert 'href="/health"' in viewer_client.get("/palette?find=health").text
+
+
 def test_a_search_of_somebody_else_is_not_there(app: Any, client: Any) -> None:
     client.post("/searches", data={"name": "mine", "params": "q=a"})
     other = log_in(app, "viewer")

@@ -12,7 +12,7 @@ from threatlens.clock import now_us
 from threatlens.errors import QueryError
 from threatlens.query import MAX_LENGTH, parse_query
 from threatlens.store_searches import SavedSearch
-from threatlens.web.auth import actor, is_open, may_know, needs
+from threatlens.web.auth import access_of, actor, is_open, may_know, needs
 from threatlens.web.completion import completions
 from threatlens.web.context import services
 from threatlens.web.event_filter import quoted
@@ -106,7 +106,7 @@ def _found(text: str) -> list[tuple[str, str, str]]:
     """(what it is, its name, its address)."""
     sought = text.lower()
     known: list[tuple[str, str, str]] = [
-        ("Page", name, url_for(endpoint)) for name, endpoint in PAGES if _exists(endpoint) and is_open(endpoint)
+        ("Page", name, url_for(endpoint)) for name, endpoint in PAGES if _is_for(endpoint)
     ]
     known += [("Search", saved.name, f"{url_for('events.index')}?{saved.params}") for saved in saved_searches()]
     known += [
@@ -134,5 +134,7 @@ def _found(text: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def _exists(endpoint: str) -> bool:
-    return endpoint in current_app.view_functions
+def _is_for(endpoint: str) -> bool:
+    """Whether the page exists and whoever asks may see it."""
+    access = access_of(current_app.view_functions.get(endpoint))
+    return access is not None and actor().may(access.role) and is_open(endpoint)
