@@ -74,10 +74,12 @@ def test_under_tls_the_cookie_is_for_this_host_alone(app: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["//evil.example", "/\\evil.example", "https:evil", "%2f%2fevil", "javascript:alert(1)"]
+    "target",
+    ["//evil.example", "/\\evil.example", "https:evil", "%2f%2fevil", "javascript:alert(1)", "http://[::1", "/\t/evil"],
 )
 def test_a_login_leads_to_this_site_only(app: Any, target: str) -> None:
     person(app)
+    assert app.test_client().get("/login", query_string={"next": target}).status_code == 200
     assert try_in(app.test_client(), next=target).headers["Location"] == "/"
 
 

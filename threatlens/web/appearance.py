@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from flask import Blueprint, has_request_context, redirect, request
 from werkzeug.wrappers import Response
 
@@ -28,7 +26,7 @@ def switch() -> Response:
 
 def local_path(target: str) -> str:
     """The target if it is a path of this site, else the dashboard."""
-    parts = urlsplit(target) if target.isprintable() and "\\" not in target else None
-    if parts is None or parts.scheme or parts.netloc or not target.startswith("/") or target.startswith("//"):
+    begins_here = target.startswith("/") and not target.startswith("//") and "\\" not in target
+    if not begins_here or not target.isprintable():
         return f"{request.script_root}/" if has_request_context() else "/"
     return target
