@@ -410,11 +410,11 @@ class LogFileMonitor:
 
     def _short_lived(self, named: str, now_at: str) -> None:
         """A file that had a name of ours and was renamed before it could be opened."""
-        for source, _ in self._matching(named):
-            self._follower.touched.pop(named, None)  # it is not gone
+        for source, _ in self._matching(named)[:1]:
+            if named not in self._follower.table.by_path:
+                self._follower.touched.pop(named, None)  # it is not gone
             if not self._matching(now_at):
                 self._supervised(source, now_at, self._judge_renamed, source, now_at)
-            return
 
     def _judge_renamed(self, source: FollowedSource, path: str) -> None:
         try:
