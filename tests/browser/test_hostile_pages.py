@@ -98,6 +98,7 @@ PAGES: dict[str, tuple[bool, tuple[str, ...]]] = {
     "/incidents/<int:incident_id>/mute": (SHOWING, ("{incident}/mute",)),
     "/login": (PLAIN, ("/login?next=" + urllib.parse.quote(EVIL),)),
     "/notifications": (SHOWING, ("/notifications",)),
+    "/notifications/<int:notification_id>": (SHOWING, ("/notifications/1",)),
     "/notifications/channels/<name>": (PLAIN, ("/notifications/channels/hook",)),
     "/notifications/channels/add": (PLAIN, ("/notifications/channels/add?type=webhook",)),
     "/notifications/preview": (PLAIN, ("/notifications/preview?" + urllib.parse.urlencode({"category": EVIL}),)),
