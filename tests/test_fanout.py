@@ -195,7 +195,8 @@ class Node:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+            with error:
+                return error.code, error.read().decode()
 
 
 @dataclass
@@ -327,4 +328,5 @@ def test_nodes_show_each_line_once_share_limits_and_end_sessions_though_redis_co
             if opcode == 8:
                 assert int.from_bytes(data[:2], "big") == 4401
                 break
+        feed.shutdown()
     assert time.monotonic() - started < 5
