@@ -15,7 +15,7 @@ from threatlens.decoders import FORMATS, SourceDecoder, decode_stored
 from threatlens.decoders.base import ADDRESSES, MAX_FIELDS, VALUE_CHARS
 from threatlens.decoders.json_lines import _CHECKED, _TEXTS
 from threatlens.decoders.records import decode_file, to_json
-from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, PARSE_ERROR, TIME_CLAMPED, TIME_ERROR, Decoded
+from threatlens.event import DUPLICATE_KEY, FIELDS_CUT, FROM_EXPORT, PARSE_ERROR, TIME_CLAMPED, TIME_ERROR, Decoded
 
 LINES = [line for *_, line in samples()]
 #: Lines of which several may be one event.
@@ -35,7 +35,8 @@ def check(decoded: Decoded) -> None:
     assert len(decoded.fields) <= MAX_FIELDS
     assert (decoded.timestamp_us is None) == bool(decoded.flags & TIME_ERROR)
     for name, value in decoded.fields.items():
-        assert name not in {"id", "severity", "event_type", "@timestamp", "message", "event.original", "log.format"}
+        assert name not in {"id", "severity", "event_type", "@timestamp", "message", "log.format"}
+        assert name != "event.original" or decoded.flags & FROM_EXPORT
         assert isinstance(value, (str, int, float, bool, list))
         foreign = name.startswith(("json.", "logfmt.", "keyvalue.", "log.syslog."))
         if name.endswith(".ip") and not foreign:
