@@ -56,6 +56,9 @@ FILTERS = [
     EventFilter(sources=("mail",), categories=("other",)),
     EventFilter(sources=("nobody",)),
     EventFilter(start_us=NOW_US + 3_000_000_000, end_us=NOW_US + 5_000_000_000),
+    EventFilter(max_severity=3, end_us=NOW_US + 1_980_000_000),
+    EventFilter(max_severity=3, end_us=NOW_US - 10**12),  # before there was any
+    EventFilter(sources=("web",), start_us=NOW_US + 10**12, end_us=NOW_US + 2 * 10**12),
     EventFilter(start_us=NOW_US + 3_000_000_000, sources=("auth",), min_severity=2),
     EventFilter(words=("beta",)),
     EventFilter(words=("10.0.0.1", "alpha"), sources=("web",)),

@@ -277,9 +277,9 @@ class Database:
             raise unavailable(error) from error
 
 
-def known(connection: Connection) -> dict[str, Any]:
+def known(connection: Connection) -> dict[Any, Any]:
     """What was read of this moment and is asked for again and again; outside of a snapshot always empty."""
-    found: dict[str, Any] = connection.get_execution_options().get("known", {})
+    found: dict[Any, Any] = connection.get_execution_options().get("known", {})
     return found
 
 

@@ -20,6 +20,7 @@ from threatlens.event import RuleMatch, StateRow, rfc3339
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
+from threatlens.store_search import ids_of_times
 
 DAY_US = 86_400_000_000
 RULE_STATES = ("off", "observe", "on")
@@ -231,14 +232,6 @@ def write_novelties(connection: Connection, rows: Iterable[Any]) -> None:
     )
 
 
-def _first_id(connection: Connection, start_us: int) -> int:
-    """The first event that arrived with a time from this minute on."""
-    low = connection.exec_driver_sql(
-        "SELECT min(first_id) FROM event_minutes WHERE minute >= ?", (start_us // 60_000_000,)
-    ).scalar()
-    return 2**62 if low is None else int(low)
-
-
 class DetectionBook:
     """Detections for pages, and the decisions of people about rules."""
 
@@ -340,21 +333,18 @@ class DetectionBook:
     def rule_hits(self, start_us: int, end_us: int) -> dict[str, tuple[str, int]]:
         """The rules that matched events which arrived in this time: id -> (name, matches). Whole minutes."""
         with self.database.reading() as connection:
-            low, high = connection.exec_driver_sql(
-                "SELECT min(first_id), max(last_id) FROM event_minutes WHERE minute >= ? AND minute <= ?",
-                (start_us // 60_000_000, (end_us - 1) // 60_000_000),
-            ).one()
+            low, high = ids_of_times(connection, start_us, end_us)
             rows = connection.exec_driver_sql(
                 "SELECT rule_id, max(rule_name), count(*) FROM detections WHERE event_id BETWEEN ? AND ?"
                 " AND timestamp >= ? AND timestamp < ? AND suppressed = '' GROUP BY rule_id",
-                (low or 0, high or 0, start_us, end_us),
+                (low, high, start_us, end_us),
             )
             return {row[0]: (row[1], row[2]) for row in rows}
 
     def matches_since(self, start_us: int) -> int:
         """How many matches there are of events that arrived since then; whole minutes."""
         with self.database.reading() as connection:
-            low = _first_id(connection, start_us)
+            low, _ = ids_of_times(connection, start_us, None)
             return int(
                 connection.exec_driver_sql("SELECT count(*) FROM detections WHERE event_id >= ?", (low,)).scalar() or 0
             )
@@ -363,7 +353,7 @@ class DetectionBook:
         """Whom the newest matches since then are about: ("user" or "host", its name, matches)."""
         found: Counter[tuple[str, str]] = Counter()
         with self.database.reading() as connection:
-            low = _first_id(connection, start_us)
+            low, _ = ids_of_times(connection, start_us, None)
             for user, host, n in connection.exec_driver_sql(
                 "SELECT user_name, host_name, count(*) FROM (SELECT user_name, host_name FROM detections"
                 " WHERE event_id >= ? AND suppressed = '' ORDER BY event_id DESC LIMIT ?) AS newest GROUP BY 1, 2",

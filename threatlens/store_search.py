@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from threatlens.event import Event, EventFilter
 from threatlens.event_match import FieldTest, network, stands_in
+from threatlens.store_database import ALL, known
 from threatlens.store_words import address_query, fts_query, user_query
 
 MINUTE_US = 60_000_000
@@ -64,7 +65,11 @@ class Search:
         self.events = events
         self.forward = after is not None
         self.low = (after or 0) + 1 if after is not None else 1
-        self.high = before - 1 if before is not None else 2**62
+        self.high = before - 1 if before is not None else ALL
+        self.last = ALL  # the id of no event of the filter's times is higher
+        if where.end_us is not None:
+            first, self.last = ids_of_times(connection, where.start_us, where.end_us)
+            self.low, self.high = max(self.low, first), min(self.high, self.last)
         self.deadline_s = time.monotonic() + (SEARCH_S if within_s is None else within_s)
 
     def found(self) -> Found:
@@ -89,7 +94,7 @@ class Search:
         return found
 
     def _reader(self, low: int, high: int, limit: int) -> _Reader:
-        return _Reader(self.connection, self.where, high + 1, low - 1, limit, forward=self.forward)
+        return _Reader(self.connection, self.where, high + 1, low - 1, limit, self.last, forward=self.forward)
 
     def _one_by_one(self) -> Iterator[tuple[list[Any], int | None]]:
         """Rows that may pass, and the last id that has been looked at (None: there are no more), window by window."""
@@ -179,13 +184,22 @@ class _Reader:
     """One page of rows: which ids may hold what the filter asks for, and reading them until the page is full."""
 
     def __init__(
-        self, connection: Connection, where: EventFilter, before: int, after: int, limit: int, *, forward: bool
+        self,
+        connection: Connection,
+        where: EventFilter,
+        before: int,
+        after: int,
+        limit: int,
+        last: int,
+        *,
+        forward: bool,
     ) -> None:
         self.connection = connection
         self.where = where
         self.forward = forward
         self.low, self.high = after + 1, before - 1
         self.limit = limit
+        self.last = last
         self.order = "ASC" if self.forward else "DESC"
         self.tests, self.values = event_condition(connection, where)
 
@@ -238,9 +252,9 @@ class _Reader:
         """Disjoint ranges of ids in reading order, from the roll-up rows that the filter allows."""
         condition, values = rollup_condition(self.connection, self.where)
         rows = self.connection.exec_driver_sql(
-            f"SELECT first_id, last_id FROM event_minutes WHERE {condition} AND first_id <= ? AND last_id >= ?"
-            f" ORDER BY {'first_id ASC' if self.forward else 'last_id DESC'}",
-            (*values, self.high, self.low),
+            f"SELECT first_id, last_id FROM event_minutes WHERE {condition} AND first_id <= ?"
+            f" AND last_id BETWEEN ? AND ? ORDER BY {'first_id ASC' if self.forward else 'last_id DESC'}",
+            (*values, self.high, self.low, self.last),
         )
         low, high = 1, 0  # nothing
         least, most = self.low, self.high  # what was not given yet lies between these
@@ -324,6 +338,25 @@ class _Reader:
         """The next rows in order, whatever their words."""
         rows = self.read(low, high, chunk)
         return rows, rows[-1][0] if rows else 0, len(rows) == chunk
+
+
+def ids_of_times(connection: Connection, start_us: int | None, end_us: int | None) -> tuple[int, int]:
+    """The lowest and the highest id of the events of these minutes; (ALL, 0) without any.
+
+    The ids of a time that is over lie below those of all that came since, which would be walked through to get there.
+    """
+    of_moment = known(connection)
+    times = (
+        0 if start_us is None else start_us // MINUTE_US,
+        ALL if end_us is None else (end_us - 1) // MINUTE_US,
+    )
+    found: tuple[int, int] | None = of_moment.get(times)
+    if found is None:
+        row = connection.exec_driver_sql(
+            "SELECT min(first_id), max(last_id) FROM event_minutes WHERE minute BETWEEN ? AND ?", times
+        ).one()
+        found = of_moment[times] = (ALL, 0) if row[0] is None else (row[0], row[1])
+    return found
 
 
 def rollup_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:

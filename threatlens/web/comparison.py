@@ -18,7 +18,7 @@ from threatlens.clock import now_us
 from threatlens.event import Event, EventFilter
 from threatlens.store_reading import Survey
 from threatlens.web.auth import actor, kept_within, needs
-from threatlens.web.context import services
+from threatlens.web.context import of_one_moment, services
 from threatlens.web.event_filter import RANGES, View, read_view, term
 from threatlens.web.facets import SAMPLED
 from threatlens.web.overview import drawn, trust
@@ -57,6 +57,7 @@ class Group:
 
 @blueprint.get("/events/compare")
 @needs("viewer", confined=True)
+@of_one_moment
 def index() -> str:
     """What a window of the filter in the address has that another does not have."""
     now = now_us()
