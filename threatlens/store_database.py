@@ -32,7 +32,7 @@ ALL = 2**62
 #: The lowest and the highest id. Asked for both in one, SQLite looks at every row.
 EDGES = "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)"
 #: What a connection may keep of the file: a batch while it is written; the system's own cache serves those that read.
-WRITER_CACHE_KIB, READER_CACHE_KIB = 16_000, 4_000
+WRITER_CACHE_KIB, READER_CACHE_KIB = 16_000, 2_000
 #: Virtual machine instructions between two looks at the clock while a query runs.
 PROGRESS_STEPS = 50_000
 
