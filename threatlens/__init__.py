@@ -38,6 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.health_upkeep import Upkeep
     from threatlens.ingestions import Ingestions
     from threatlens.language_model import LanguageModel
+    from threatlens.models import Base, db
     from threatlens.notifications import NotificationManager
     from threatlens.notifications_arrived import Arrivals
     from threatlens.outbound import OutboundClient
@@ -70,7 +71,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         static_folder="static",
         instance_path=settings.data,
     )
-    app.config.update(SECRET_KEY=secret_key(settings), THREATLENS_VERSION=__version__)
+    app.config.update(
+        SECRET_KEY=secret_key(settings), SQLALCHEMY_DATABASE_URI=settings.database_url, THREATLENS_VERSION=__version__
+    )
+    db.init_app(app)
+    app.shell_context_processor(lambda: {model.__name__: model for model in Base.__subclasses__()} | {"db": db})
     own_decoders = OwnDecoders(settings.decoders_folder)
     geo = GeoFolder(os.path.join(settings.data, "geo"))
 

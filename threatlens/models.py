@@ -4,12 +4,13 @@ Times are integers: microseconds since the epoch, UTC, in columns named ..._us o
 document names them. An event keeps its raw line and what was decided about it; its fields are read from the raw line
 again when somebody looks (decoders are pure), which keeps the table small and inserts fast.
 
-They say what the schema is: tests hold the migrations to it. Nothing that runs imports them, as the store speaks SQL
-and the mapper behind them takes 12 MB.
+They say what the schema is: tests hold the migrations to it, and `flask --app wsgi shell` looks at what is stored with
+them. Only the app factory imports them, as the store speaks SQL.
 """
 
 from __future__ import annotations
 
+from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import BigInteger, Boolean, Float, ForeignKey, Index, Integer, LargeBinary, SmallInteger, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -18,6 +19,9 @@ from threatlens.clock import now_us
 
 class Base(DeclarativeBase):
     """The declarative base of every table."""
+
+
+db = SQLAlchemy(model_class=Base)
 
 
 class LogSourceRecord(Base):

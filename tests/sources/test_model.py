@@ -173,6 +173,8 @@ class Logs(RuleBasedStateMachine):
         self.look()
         self.bench.store.down = away
         self.look()
+        if not away:
+            self.commit(1000)  # what was deleted meanwhile is in memory only
 
     @rule(capacity=st.integers(0, 2))
     def scan_with_a_full_queue(self, capacity: int) -> None:

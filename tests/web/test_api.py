@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from programs import Program
 
+from threatlens.clock import now_us
 from threatlens.errors import StoreUnavailable
-from threatlens.models import now_us
 from threatlens.store_accounts import ROLES
 from threatlens.web.operations import Operation
 
