@@ -173,4 +173,21 @@ def restore(passphrase_file: str | None, file: str) -> None:
             click.echo(f"its secrets need the key they were saved with: bring it back as {settings.key_path}", err=True)
 
 
-COMMANDS = (copy_database, secrets, config, backup, restore)
+@click.command("test-attack")
+@click.option("--tell", is_flag=True, help="Whoever is told of real attacks is told of this one.")
+@click.option("--remove", is_flag=True, help="Take it away again, with its incident and its lines.")
+def fire_test_attack(tell: bool, remove: bool) -> None:
+    """Let a small made-up attack arrive, to see an incident come up; it is marked and counts nowhere."""
+    from threatlens.store_accounts import COMMAND_LINE
+
+    with services() as found:
+        gone = found.store.remove_test_attacks(COMMAND_LINE)
+        if not remove:
+            found.ingestions.fire_test_attack(tells=tell)
+    if remove:
+        click.echo(f"{gone} test attack{'' if gone == 1 else 's'} removed")
+    else:
+        click.echo("on its way; take it away again with: threatlens test-attack --remove")
+
+
+COMMANDS = (copy_database, secrets, config, backup, restore, fire_test_attack)

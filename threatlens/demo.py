@@ -91,6 +91,23 @@ def story(start: dt.datetime, seed: int = 1, *, speed: float = 1.0) -> Iterator[
             written_s = at_s
 
 
+def made_up_attack(now: dt.datetime, seed: int | None = None) -> list[str]:
+    """The lines of one small attack that ends now: passwords are guessed over SSH for a minute, and one is right."""
+    rng = random.Random(seed)  # noqa: S311 - a story, not a secret
+    attacker = f"203.0.113.{rng.randrange(1, 255)}"
+    moments = [
+        moment
+        for number in range(16)
+        for moment in _failed_login(rng, 3.2 * number, rng.choice(("root", *GUESSED)), attacker, known=number % 3 == 0)
+    ]
+    moments += _failed_login(rng, 53.0, "deploy", attacker, known=True)
+    login = Login("deploy", 1001, attacker, rng.randrange(32_768, 60_999))
+    moments += (each for each in _session(rng, 58.0, login, "password", length_s=1.0) if each.file_name == AUTH)
+    start = now - dt.timedelta(seconds=60)
+    ordered = sorted(moments, key=lambda moment: moment.at_s)
+    return [_line(moment, start + dt.timedelta(seconds=moment.at_s)) for moment in ordered]
+
+
 class DemoWriter:
     """Writes the story into files of one folder, in real time, until told to stop. Takes 30 MB of disk at most."""
 

@@ -21,9 +21,11 @@ from threatlens.analyzers.severity import Raised, like_event, of_event, raised, 
 from threatlens.courtesy import go_on
 from threatlens.event import Decoded, EventUpdate, RuleMatch, StateRow
 from threatlens.incidents import Finding, fold, summary
-from threatlens.store import EventStore
+from threatlens.sources.base import TEST_ATTACKS
+from threatlens.store import EventRow, EventStore
 from threatlens.store_detections import (
     CASE,
+    TEST,
     DetectionRow,
     DetectionView,
     Mute,
@@ -71,7 +73,7 @@ class Item(NamedTuple):
     template_id: int
     source_id: int
     source: str
-    case: bool = False  # of a case: see LogSourceConfig
+    case: bool = False  # of a case or a test attack: see LogSourceConfig
 
 
 @dataclass
@@ -86,6 +88,17 @@ class Verdict:
     incidents: list[Incident] = field(default_factory=list)  # once written
     first_id: int = 0  # once written: of the batch's first event
     _by_event: dict[int, list[DetectionView]] | None = None
+
+    def rated(self, rows: Sequence[EventRow]) -> list[EventRow]:
+        """The rows of the batch with the severities that rules give them; those of a test attack are about nobody."""
+        rated = list(rows)
+        for place, raised_to in self.severities().items():
+            if raised_to > rated[place].severity:
+                rated[place] = rated[place]._replace(severity=raised_to)
+        for place, item in enumerate(self.items):
+            if item.case and item.source in TEST_ATTACKS:
+                rated[place] = rated[place]._replace(source_ip=None, user_name=None)
+        return rated
 
     def severities(self) -> dict[int, int]:
         """Place of an event -> its severity, of those that have matches."""
@@ -299,11 +312,12 @@ class Detector:
         """Ask about the events at these places: of a case, or (0) those of now, which teach what is usual too."""
         engine = self._memory_of(case_id)
         now = int(self._wall() * 1e6)
+        kept = TEST if verdict.items[places[0]].source in TEST_ATTACKS else CASE
         for match in self._ask(engine, case_id, places, verdict.items, give_way):
             last = verdict.items[match.positions[-1]] if match.positions and match.positions[-1] >= 0 else None
             decoded, source = (last.decoded, last.source) if last else (None, "")
             why = self._decisions.suppression(match, decoded, source, now)
-            verdict.matches.append((match, CASE if case_id and not why.startswith("exception") else why))
+            verdict.matches.append((match, kept if case_id and not why.startswith("exception") else why))
         prefix = case_prefix(case_id) if case_id else ""
         verdict.states += [
             row._replace(rule_id=prefix + row.rule_id) if prefix else row for row in engine.changes(give_way)

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple, Protocol
 from threatlens.analyzers.attack import sentence, stages_together
 from threatlens.analyzers.severity import Factor, Raised, of_incident, raised, succeeded, total
 from threatlens.event import RuleMatch, rfc3339
+from threatlens.store_detections import TEST
 from threatlens.store_incidents import (
     ATTEMPT,
     CLOSED,
     FALSE_POSITIVE,
     OPEN,
     SUCCESS,
+    TEST_SUBJECT,
     Entity,
     Incident,
     Member,
@@ -45,7 +47,7 @@ class Finding(NamedTuple):
     source_id: int
     outcome: str  # event.outcome of that event; ""
     category: str  # event.category of that event
-    suppressed: str = ""  # why it raises nothing: observe, mute:ID, exception:ID
+    suppressed: str = ""  # why it raises nothing: observe, mute:ID, exception:ID; test: it is made up
 
 
 class IncidentBook(Protocol):
@@ -80,7 +82,7 @@ def fold(findings: Sequence[Finding], book: IncidentBook) -> tuple[list[int], li
 
 
 def _is_told(finding: Finding) -> bool:
-    return not finding.suppressed and finding.match.level != "informational"
+    return finding.suppressed in ("", TEST) and finding.match.level != "informational"
 
 
 class _Fold:
@@ -90,7 +92,7 @@ class _Fold:
         self.changed: list[Incident] = []
         self._book = book
         self._opened: dict[str, int] = {}
-        self._about = {id(finding): entities(finding.match) for finding in findings}
+        self._about = {id(finding): _about(finding) for finding in findings}
         about = dict.fromkeys(entity for of_finding in self._about.values() for entity in of_finding)
         crowds = dict.fromkeys(("rule", finding.match.rule_id) for finding in findings)
         subjects = book.newest([*about, *crowds])
@@ -102,7 +104,11 @@ class _Fold:
     def take(self, finding: Finding) -> Incident | None:
         """Add the finding to the incident it belongs to; None: it belongs to none and opens none."""
         match, result, about = finding.match, outcome(finding), self._about[id(finding)]
-        incident = self._belongs_to(match, result, about)
+        if finding.suppressed == TEST:
+            known = self._by_subject.get(about[0])
+            incident = known if self._fits(known, match) else None
+        else:
+            incident = self._belongs_to(match, result, about)
         if incident is None:
             if match.severity < OPENS_AT:
                 return None
@@ -150,7 +156,7 @@ class _Fold:
         if match.rule_id not in self._opened:
             since = match.timestamp_us - WINDOW_US
             self._opened[match.rule_id] = self._book.opened_by(match.rule_id, since)
-        if self._opened[match.rule_id] >= MAX_PER_RULE and result == ATTEMPT:
+        if self._opened[match.rule_id] >= MAX_PER_RULE and result == ATTEMPT and subject[0] != TEST_SUBJECT:
             subject = ("rule", match.rule_id)
         self._opened[match.rule_id] += 1
         before = self._by_subject.get(subject)
@@ -207,6 +213,13 @@ def _reopen(incident: Incident, match: RuleMatch, result: str) -> None:
         incident.status = OPEN
         incident.closed_us = 0
         incident.reopened = True
+
+
+def _about(finding: Finding) -> list[Entity]:
+    """What the finding is about; a test attack is about itself alone, so that no page of an address knows of it."""
+    if finding.suppressed == TEST:
+        return [(TEST_SUBJECT, f"Test attack: {finding.match.source_ip or 'somebody'}")]
+    return entities(finding.match)
 
 
 def entities(match: RuleMatch) -> list[Entity]:

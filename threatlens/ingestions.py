@@ -7,6 +7,7 @@ spool like any other folder, so the promise of exactly once holds here too, in w
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import os
 import secrets
@@ -16,9 +17,11 @@ from dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 
 from threatlens.clock import now_us
+from threatlens.demo import made_up_attack
 from threatlens.durable import sync_folder
 from threatlens.errors import IngestError
 from threatlens.settings import Settings
+from threatlens.sources.base import TEST_ATTACK, TEST_ATTACK_TOLD
 from threatlens.store import EventStore
 
 #: Bytes that may wait in the spool; beyond that the client is asked to come back.
@@ -56,12 +59,13 @@ class Ingestions:
         log_format: str = "auto",
         idempotency_key: str | None = None,
         author: str = "",
+        source_id: int = 0,
     ) -> Ingestion:
         """Make the data durable and return its ingestion; with a key seen before by this author, the earlier one.
 
         chunks are whole lines in pieces of any size; a missing last newline is added. Raises IngestError (429 when the
         spool is full, or what waits of this author; "" is the machine's own user, who has no share); whatever the
-        iterable raises leaves nothing behind.
+        iterable raises leaves nothing behind. source_id: of a source that is there; 0: of the one with this name.
         """
         mark = _mark(author)
         if idempotency_key is not None:
@@ -75,7 +79,7 @@ class Ingestions:
         if author and self.spooled_bytes(mark) > MAX_WAITING_BYTES:
             msg = "too much of what you handed in waits already; come back later"
             raise IngestError(msg, status=429, retry_after_s=RETRY_AFTER_S)
-        source_id = self._store.put_api_source(source_name, log_format)
+        source_id = source_id or self._store.put_api_source(source_name, log_format)
         folder = os.path.join(self._settings.spool, str(source_id))
         if not os.path.isdir(folder):
             os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -96,6 +100,15 @@ class Ingestions:
             os.rename(path + ".part", path)
         sync_folder(folder)
         return Ingestion(ingestion_id, source_name, "accepted", size, 0, lines, now_us())
+
+    def fire_test_attack(self, *, tells: bool) -> None:
+        """Let a small made-up attack arrive as lines do. Raises IngestError.
+
+        tells: whoever is told of real attacks is told of this one.
+        """
+        lines = "\n".join(made_up_attack(dt.datetime.now(dt.UTC))).encode()
+        name = TEST_ATTACK_TOLD if tells else TEST_ATTACK
+        self.accept([lines], name, source_id=self._store.put_test_source(tells=tells))
 
     def get(self, ingestion_id: str) -> Ingestion | None:
         """One ingestion and how far it has come; None: unknown."""

@@ -85,7 +85,8 @@ class LanguageModel:
         for listed in self._store.pressing_incidents(LOOKED_AT):
             if stopped() or self.why_not(config):
                 break
-            incident = self._store.incident(listed.id) if listed.severity >= MIN_SEVERITY else None
+            is_asked = listed.severity >= MIN_SEVERITY and not listed.is_test
+            incident = self._store.incident(listed.id) if is_asked else None
             if incident is None:
                 continue
             story = analysis.story(incident)

@@ -15,6 +15,7 @@ from threatlens.detection import Verdict
 from threatlens.event import RuleMatch
 from threatlens.incidents import Finding, incident_stages, outcome, times, title
 from threatlens.notifications import Happening
+from threatlens.sources.base import TEST_ATTACK
 from threatlens.store_incidents import ACKNOWLEDGED, FALSE_POSITIVE, SUCCESS, Incident
 
 #: Details are facts of a message, so they are short.
@@ -48,6 +49,7 @@ def incident_happenings(verdict: Verdict) -> list[Happening]:
         )
         for incident in verdict.incidents
         if (part := parts.get(incident.id)) is not None and _is_news(incident, part)
+        if not (incident.is_test and verdict.items[part.place].source == TEST_ATTACK)
     ]
 
 

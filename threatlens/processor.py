@@ -412,10 +412,7 @@ class QueueProcessor:
             )  # fmt: skip
             self.counts.rules.add(time.perf_counter() - started)
             self._give_way_storing()
-            rows = list(prepared.rows)
-            for place, raised in verdict.severities().items():
-                if raised > rows[place].severity:
-                    rows[place] = rows[place]._replace(severity=raised)
+            rows = verdict.rated(prepared.rows)
 
             def write(connection: Connection, first_id: int) -> list[Occurrence]:
                 detector.write(connection, first_id, verdict)

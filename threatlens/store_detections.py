@@ -24,8 +24,8 @@ from threatlens.store_search import ids_of_times
 
 DAY_US = 86_400_000_000
 RULE_STATES = ("off", "observe", "on")
-#: In `suppressed`: the match is of a case, which raises nothing outside of it.
-CASE = "case"
+#: In `suppressed`: of a case, which raises nothing outside of it; of a test attack, which only its incident tells of.
+CASE, TEST = "case", "test"
 TARGETS_FROM = 3_000  # newest matches
 MAX_LINKED = 1_000  # events of one match that are linked to it
 
@@ -150,7 +150,7 @@ def write_detections(connection: Connection, rows: Sequence[DetectionRow]) -> li
         )  # fmt: skip
         if len(row.event_ids) > 1:
             links += [(event_id, number) for event_id in row.event_ids[-MAX_LINKED:] if event_id != row.event_id]
-        if row.suppressed == CASE:
+        if row.suppressed in (CASE, TEST):
             continue
         day = days.setdefault((match.rule_id, match.timestamp_us // DAY_US), [0, 0, 0])
         times = 1 if match.kind == "correlation" else match.count

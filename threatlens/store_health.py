@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from threatlens.store_database import Database
+from threatlens.store_incidents import TEST_SUBJECT
 
 #: processing_metrics.metric_type of a change of state, before the component's name.
 STATE = "state."
@@ -108,9 +109,10 @@ class HealthBook:
         """The counts that metrics show and that are kept in tables; each is read from an index or a small table."""
         statements = {
             "rules": "SELECT rule_id, sum(n), sum(suppressed) FROM rule_days GROUP BY rule_id",
-            "alerts": "SELECT severity, count(*) FROM incidents GROUP BY severity",
+            "alerts": "SELECT severity, count(*) FROM incidents"
+            f" WHERE subject_kind <> '{TEST_SUBJECT}' GROUP BY severity",
             "open": "SELECT severity, count(*) FROM incidents WHERE status IN ('open', 'acknowledged')"
-            " GROUP BY severity",
+            f" AND subject_kind <> '{TEST_SUBJECT}' GROUP BY severity",
             "notifications": "SELECT channel, status, count(*) FROM notification_history GROUP BY channel, status",
         }
         with self.database.reading() as connection:

@@ -26,6 +26,8 @@ STATUSES = (OPEN, ACKNOWLEDGED, CLOSED, FALSE_POSITIVE)
 
 _Value = TypeVar("_Value")
 Entity = tuple[str, str]  # (source.ip, user.name, host.name or rule; its value)
+#: The subject of an incident that somebody made up to see one arrive.
+TEST_SUBJECT = "test.attack"
 
 
 @dataclass
@@ -71,6 +73,11 @@ class Incident:
     changed: bool = False  # by this batch
     touched: set[tuple[str, str]] = field(default_factory=set)  # keys of members and entities that this batch changed
     reopened: bool = False  # by this batch
+
+    @property
+    def is_test(self) -> bool:
+        """Whether somebody made it up."""
+        return self.subject[0] == TEST_SUBJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +283,11 @@ class IncidentBook:
             return [_incident(row) for row in rows]
 
     def incidents_by_status(self) -> dict[str, int]:
-        """How many incidents have each status."""
+        """How many incidents have each status; test attacks are none."""
         with self.database.reading() as connection:
-            rows = connection.exec_driver_sql("SELECT status, count(*) FROM incidents GROUP BY status")
+            rows = connection.exec_driver_sql(
+                "SELECT status, count(*) FROM incidents WHERE subject_kind <> ? GROUP BY status", (TEST_SUBJECT,)
+            )
             return {**dict.fromkeys(STATUSES, 0), **{row[0]: row[1] for row in rows}}
 
     def incident(self, incident_id: int) -> Incident | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from threatlens.store_database import Database
+from threatlens.store_incidents import TEST_SUBJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,9 @@ class ReportBook:
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT id, status, title, severity, outcome, subject_kind, subject, first_us, last_us, n"
-                " FROM incidents WHERE last_us >= ? AND first_us < ? ORDER BY severity DESC, last_us DESC LIMIT ?",
-                (start_us, end_us, limit),
+                " FROM incidents WHERE last_us >= ? AND first_us < ? AND subject_kind <> ?"
+                " ORDER BY severity DESC, last_us DESC LIMIT ?",
+                (start_us, end_us, TEST_SUBJECT, limit),
             ).mappings()
             found = [dict(row) for row in rows]
             for incident in found:
@@ -151,8 +153,9 @@ class ReportBook:
         """Incidents that began in this span, by status."""
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT status, count(*) FROM incidents WHERE first_us >= ? AND first_us < ? GROUP BY status",
-                (start_us, end_us),
+                "SELECT status, count(*) FROM incidents WHERE first_us >= ? AND first_us < ? AND subject_kind <> ?"
+                " GROUP BY status",
+                (start_us, end_us, TEST_SUBJECT),
             )
             return {str(status): int(n) for status, n in rows}
 

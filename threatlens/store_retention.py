@@ -13,7 +13,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from threatlens.clock import now_us
+from threatlens.sources.base import TEST_ATTACKS
+from threatlens.store_accounts import Doer
+from threatlens.store_audit import AuditLog
 from threatlens.store_database import EDGES, Database
+from threatlens.store_incidents import TEST_SUBJECT
 from threatlens.store_reading import SLOT_US
 from threatlens.store_search import MINUTE_US
 from threatlens.store_words import indexed_text, line_of
@@ -53,6 +58,12 @@ _INCIDENT = (
 )
 
 
+#: What must be known of an event to take it out of every index and sum.
+_FORGOTTEN = (
+    "id, timestamp, ingested_at, source_id, category_id, severity, outcome, source_ip, user_name, encoding, raw"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """How much is stored, and how old it is."""
@@ -67,6 +78,7 @@ class RetentionBook:
     """Deleting what is older than wanted."""
 
     database: Database
+    audit: AuditLog
 
     def extent(self) -> Extent:
         """What there is."""
@@ -86,8 +98,7 @@ class RetentionBook:
         with self.database.writing() as connection:
             newest = connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0
             rows: Sequence[Any] = connection.exec_driver_sql(
-                "SELECT id, timestamp, ingested_at, source_id, category_id, severity, outcome, source_ip, user_name,"
-                " encoding, raw FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                f"SELECT {_FORGOTTEN} FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
                 (after_id, newest - KEPT_NEWEST, limit),
             ).all()
             if stored_before_us is not None:
@@ -102,6 +113,40 @@ class RetentionBook:
             if not keep_evidence or len(rows) == last - first + 1:
                 self._forget_ledger(connection, last)
         return len(rows), last
+
+    def remove_test_attacks(self, doer: Doer) -> int:
+        """Take test attacks away with all that they left; how many incidents that were.
+
+        The newest event of all stays, as ids continue from the highest; it goes when this is asked the next time.
+        """
+        with self.database.writing() as connection:
+            rows = connection.exec_driver_sql("SELECT id FROM incidents WHERE subject_kind = ?", (TEST_SUBJECT,))
+            incidents = [(row[0],) for row in rows]
+            for statement in _INCIDENT if incidents else ():
+                connection.exec_driver_sql(statement, incidents)
+            left = connection.exec_driver_sql(
+                "SELECT s.id, min(m.first_id), max(m.last_id) FROM log_sources s JOIN event_minutes m"
+                " ON m.source_id = s.id WHERE s.source_name IN (?, ?) GROUP BY s.id",
+                TEST_ATTACKS,
+            ).all()
+            newest = connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0
+            for source_id, first, last in left:
+                self._forget(
+                    connection,
+                    connection.exec_driver_sql(
+                        f"SELECT {_FORGOTTEN} FROM events WHERE id BETWEEN ? AND ? AND source_id = ?",
+                        (first, min(last, newest - 1), source_id),
+                    ).all(),
+                )
+            removed = connection.exec_driver_sql(
+                "UPDATE log_sources SET kind = 'removed', enabled = 0, updated_at = ? WHERE kind = 'test'", (now_us(),)
+            )
+            if incidents or removed.rowcount:
+                self.audit.append(
+                    doer.name, doer.address, "test_attack.removed", "test attack", {"incidents": len(incidents)},
+                    request_id=doer.request_id, connection=connection,
+                )  # fmt: skip
+        return len(incidents)
 
     @staticmethod
     def _forget(connection: Connection, rows: Sequence[Any]) -> None:

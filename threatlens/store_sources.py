@@ -15,7 +15,7 @@ from threatlens.decoders import is_zone
 from threatlens.errors import IngestError
 from threatlens.event import SourceStatus
 from threatlens.settings import Settings
-from threatlens.sources.base import CASE_PREFIX, LogSourceConfig
+from threatlens.sources.base import CASE_PREFIX, TEST_ATTACK, TEST_ATTACK_TOLD, LogSourceConfig
 from threatlens.store_database import Database, known
 
 HOUR_US = 3_600_000_000
@@ -28,7 +28,7 @@ class SourceView:
     id: int
     source_name: str
     path: str
-    kind: str  # file, api, cli, demo
+    kind: str  # file, api, cli, demo, test
     origin: str  # yaml, ui, api, cli, demo
     enabled: bool
     state: str
@@ -182,6 +182,10 @@ class SourceBook:
         """The source that data handed in under this name belongs to; raises IngestError when the name is taken."""
         return self._put_handed_in(name, "", "api", {"format": log_format, "file_pattern": "*.log"})
 
+    def put_test_source(self, *, tells: bool) -> int:
+        """The source of test attacks; tells: whoever is told of real ones is told of these."""
+        return self._put_handed_in(TEST_ATTACK_TOLD if tells else TEST_ATTACK, "", "test", {"file_pattern": "*.log"})
+
     def put_cli_source(self, name: str, path: str, log_format: str) -> int:
         """The source of a file that the command line names."""
         return self._put_handed_in(name, path, "cli", {"format": log_format})
@@ -219,7 +223,8 @@ class SourceBook:
         for source in self.sources():
             if source.kind == "file" or not source.enabled or (source.kind == "demo" and not settings.demo):
                 continue
-            path = os.path.join(settings.spool, str(source.id)) if source.kind == "api" else source.path
+            spooled = source.kind in ("api", "test")
+            path = os.path.join(settings.spool, str(source.id)) if spooled else source.path
             configs.append(
                 LogSourceConfig(
                     source.id,
@@ -227,10 +232,11 @@ class SourceBook:
                     path,
                     format=str(source.settings.get("format", "auto")),
                     file_pattern=source.settings.get("file_pattern"),
-                    roots=(path if source.kind == "api" else os.path.dirname(path),),
+                    roots=(path if spooled else os.path.dirname(path),),
                     whole_files=source.kind != "demo",
                     polling_interval=1.0,
-                    case=source.kind != "demo" and source.source_name.startswith(CASE_PREFIX),
+                    case=source.kind == "test"
+                    or (source.kind != "demo" and source.source_name.startswith(CASE_PREFIX)),
                 )
             )
         return configs

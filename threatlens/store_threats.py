@@ -173,8 +173,8 @@ class ThreatListBook:
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT e.id, e.timestamp, e.source_id, coalesce(s.source_name, '?'), f.name, c.name, e.source_ip,"
-                " e.raw, e.encoding, s.kind IN ('api', 'cli')"
-                " AND substr(s.source_name, 1, ?) = ? FROM events e LEFT JOIN log_sources s ON s.id = e.source_id"
+                " e.raw, e.encoding, s.kind = 'test' OR (s.kind IN ('api', 'cli')"
+                " AND substr(s.source_name, 1, ?) = ?) FROM events e LEFT JOIN log_sources s ON s.id = e.source_id"
                 " LEFT JOIN names f ON f.id = e.format_id LEFT JOIN names c ON c.id = e.category_id"
                 " WHERE e.id <= ? AND e.id >= ? ORDER BY e.id DESC LIMIT ?",
                 (len(CASE_PREFIX), CASE_PREFIX, next_id, low_id, limit),

@@ -15,6 +15,9 @@ from threatlens.event import LogEntry, SourceStatus
 Emit = Callable[[LogEntry], bool]
 #: How the names of cases begin: what somebody handed in to look into it, kept apart from what happens now.
 CASE_PREFIX = "case "
+#: The sources of attacks that somebody makes up to see one arrive: nobody is told, or as of a real one.
+TEST_ATTACK, TEST_ATTACK_TOLD = "test attack", "test attack with messages"
+TEST_ATTACKS = (TEST_ATTACK, TEST_ATTACK_TOLD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from threatlens.web import (
     security_headers,
     settings,
     sources,
+    test_attack,
     threat_lists,
     traces,
     unknown,
@@ -72,6 +73,7 @@ PAGES = (
     searches,
     entities,
     upload,
+    test_attack,
 )
 
 

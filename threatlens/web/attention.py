@@ -39,6 +39,7 @@ class Item:
     query: dict[str, object] = field(default_factory=dict)  # of the events page, which explains it
     endpoint: str = "events.index"
     link: str = "Show the events"
+    is_test: bool = False  # somebody made it up
 
 
 class SourceState(Protocol):
@@ -104,11 +105,13 @@ def _incident_item(incident: Incident) -> Item:
         query={"incident_id": incident.id},
         endpoint="incidents.detail",
         link="Show the incident",
+        is_test=incident.is_test,
     )
 
 
 def headline(items: Sequence[Item]) -> str:
-    """The first words of the dashboard."""
+    """The first words of the dashboard; a test attack needs nobody."""
+    items = [item for item in items if not item.is_test]
     numbers = ("Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
     if len(items) < 2:
         return "One thing needs you" if items else "Nothing needs you"

@@ -28,7 +28,9 @@ def index() -> str | Response:
     if actor().sources:
         return redirect(url_for("events.index"), 303)
     if not services().store.sources():
-        return render_template("dashboard/first_run.html", found=discovered(), trust=trust())
+        return render_template(
+            "dashboard/first_run.html", found=discovered(), trust=trust(), may_act=actor().may("analyst")
+        )
     last_id = services().store.last_id()
     view = severe_view()
     return render_template(
@@ -39,6 +41,7 @@ def index() -> str | Response:
         last_id=last_id,
         ranges=[(name, RANGES[name][1]) for name in DASHBOARD_RANGES],
         trust=trust(),
+        may_act=actor().may("analyst"),
         **_values(),
     )
 

@@ -46,7 +46,7 @@ def detail(kind: str, value: str) -> str | Response:
     newest = store.page(where, limit=SAMPLE)
     oldest = store.page(where, after=0, limit=1)
     outcomes = Counter(str(event.fields.get("event.outcome", "")) for event in newest)
-    incidents = [] if is_kept else store.incidents(text=value, limit=INCIDENTS)
+    incidents = [] if is_kept else [one for one in store.incidents(text=value, limit=INCIDENTS) if not one.is_test]
     return render_template(
         "entities/detail.html",
         kind=kind,
