@@ -51,6 +51,7 @@ def test_the_models_and_the_migrations_name_the_same_columns(settings, path):
     for record in (
         models_analyses.AnalysisRecord,
         models_logins.LoginFailureRecord,
+        models_searches.IncidentWatcherRecord,
         models_notifications.NotificationRecord,
         models_threats.ThreatListRecord,
         models_threats.ListPassRecord,

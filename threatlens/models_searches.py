@@ -1,4 +1,4 @@
-"""What people keep: searches under a name, and notes about addresses, users and hosts."""
+"""What people keep: searches under a name, and notes about addresses, users and hosts; and what they have open."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ class EntityNoteRecord(Base):
     text: Mapped[str] = mapped_column(Text)
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
     __table_args__ = (Index("ix_entity_notes_value", "kind", "value", "id"),)
+
+
+class IncidentWatcherRecord(Base):
+    """Somebody who has the page of an incident open; their browser says so again and again."""
+
+    __tablename__ = "incident_watchers"
+    incident_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    user_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    seen_us: Mapped[int] = mapped_column(BigInteger)  # the last time
+    __table_args__ = ({"sqlite_with_rowid": False},)

@@ -37,6 +37,7 @@ from threatlens.store_streams import StreamTable
 from threatlens.store_threats import ThreatListBook
 from threatlens.store_tokens import TokenBook
 from threatlens.store_volumes import VolumeBook
+from threatlens.store_watchers import WatcherBook
 from threatlens.store_words import indexed_text, line_of
 
 #: In events.outcome; 0: the line says neither.
@@ -120,6 +121,7 @@ class EventStore(
     RetentionBook,
     ThreatListBook,
     VolumeBook,
+    WatcherBook,
 ):
     """Everything that is stored: the write transaction here, the rest by subject in the store_... modules."""
 

@@ -12,10 +12,12 @@ from builders import NOW_US, Filler
 from flask import g
 from simple_websocket import ConnectionClosed
 
+from threatlens.clock import now_us
 from threatlens.errors import StoreUnavailable
 from threatlens.event import EventFilter, RuleMatch
-from threatlens.incidents import Finding
+from threatlens.incidents import Finding, fold
 from threatlens.raising import Late, Raiser
+from threatlens.store_incidents import IncidentTable
 from threatlens.web import live
 from threatlens.web.seats import seats
 
@@ -322,3 +324,34 @@ def test_a_row_that_is_shown_is_renewed_when_a_later_match_is_about_it(app: Any,
     again = watch(app, f"page=events&have={first + 2}&oldest={first}", nothing)
     ids = [re.findall(r'<tr id="e(\d+)"', frame.split("</table>")[0]) for frame in again.frames if "#changed" in frame]
     assert ids == [[str(first + 2), str(first)]], "a page that was made before is brought up to date when it connects"
+
+
+def test_an_incident_says_who_else_has_it_open(app: Any, services: Any) -> None:
+    match = RuleMatch("r", "Rule", "high", 8, "rule", NOW_US, NOW_US, 1, (), "203.0.113.9", None, None, (), (0,))
+    with services.store.database.writing() as connection:
+        (number,), _ = fold([Finding(match, 1, 1, 1, "failure", "authentication")], IncidentTable(connection))
+    anna, ben = log_in(app, "analyst", "anna"), log_in(app, "viewer", "ben")
+    said: list[str] = []
+
+    def look() -> None:
+        said.append(anna.get(f"/incidents/{number}").text)
+        said.append(ben.get(f"/incidents/{number}").text)
+        said.append(ben.get("/incidents").text)
+
+    def comes() -> None:
+        g.actor = anna_herself  # the clients above share the context
+        services.store.watch_incident(number, "ben", now_us())
+
+    browser = Browser(look, comes, nothing)
+    with app.test_request_context(f"/ws/ui?page=incident&incident={number}"):
+        g.actor = anna_herself = somebody(app, "analyst", "anna")
+        live.serve(browser, live.LivePages())
+    services.store.leave_incident(number, "ben")
+    look()
+
+    assert "looking at" not in said[0], "nobody is told of oneself"
+    assert "<strong>anna</strong> is looking at this, too" in said[1]
+    assert "anna is looking at it" in said[2]
+    assert "<strong>ben</strong> is looking at this, too" in browser.frames[-1], "it comes by itself"
+    assert "looking at" not in said[4], "whoever leaves is gone"
+    assert services.store.incident_watchers(now_us() + 46_000_000) == {}

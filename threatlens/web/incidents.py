@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
@@ -154,6 +155,7 @@ def _listed() -> dict[str, Any]:
         "newest": before is None,
         "params": params,
         "counts": services().store.incidents_by_status(),
+        "watchers": watchers(),
         "STATUS_WORDS": STATUS_WORDS,
     }
 
@@ -169,7 +171,17 @@ def detail(incident_id: int) -> str:
 def story_panels() -> dict[str, str]:
     """The parts of one incident's page that are kept up to date."""
     incident = services().store.incident(request.args.get("incident", 0, type=whole))
-    return {} if incident is None else {"story": render_template("incidents/_story.html", **_story(incident))}
+    if incident is None:
+        return {}
+    return {
+        "story": render_template("incidents/_story.html", **_story(incident)),
+        "watchers": render_template("incidents/_watchers.html", names=watchers().get(incident.id, ())),
+    }
+
+
+def watchers() -> Mapping[int, tuple[str, ...]]:
+    """Who else has which incident open now."""
+    return services().store.incident_watchers(now_us(), but=getattr(actor().user, "name", ""))
 
 
 def _story(incident: Incident) -> dict[str, Any]:
@@ -210,6 +222,7 @@ def _people(incident: Incident) -> dict[str, Any]:
     store = services().store
     notes = store.incident_notes(incident.id)
     return {
+        "names": watchers().get(incident.id, ()),
         "notes": notes,
         "undoable": next((note for note in reversed(notes) if note.kind != "comment"), None),
         "may_act": actor().may("analyst"),

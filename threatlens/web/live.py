@@ -23,6 +23,7 @@ from threatlens.broadcaster import Batch, Place
 from threatlens.clock import now_us
 from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import Event
+from threatlens.store_watchers import BEAT_S
 from threatlens.web import dashboard, events, health, incidents, notifications, sources
 from threatlens.web.auth import Actor, actor, browser_actor, may_know, needs, still_there
 from threatlens.web.context import services
@@ -87,6 +88,9 @@ PANELS: dict[str, tuple[Callable[[], Panels], ...]] = {
     "other": (_trust_panel,),
 }
 
+#: Those of them that tell who else is there.
+PERSONAL = frozenset(("incidents", "incident"))
+
 #: Those of them that somebody may see who is kept to some sources.
 CONFINED = frozenset(("events", "other"))
 
@@ -113,13 +117,21 @@ class LivePages:
                     self.rows.popitem(last=False)
         return known
 
+    @staticmethod
+    def _decided() -> int:
+        """A number that changes with every decision about an incident, and when somebody comes or goes."""
+        store = services().store
+        return hash((store.incident_decisions(), *incidents.watchers().items()))
+
     def painted(self, page: str, last_id: int) -> Panels:
         """The panels of a page, rendered once for all who look at it alike; less often where that is expensive."""
         shown = sorted((name, value) for name, value in request.args.items(multi=True) if name in SHOWN_BY)
         key = (page, request.script_root, zone_name(), repr(shown), *actor().sources)
+        if page in PERSONAL:
+            key = (*key, actor().name)
         now = time.monotonic()
         # What somebody has just decided must not be painted over with what was before it.
-        state = (last_id, services().store.incident_decisions() if page in ("incidents", "incident") else 0)
+        state = (last_id, self._decided() if page in PERSONAL else 0)
         with self.lock:
             painted_s, cost_s, seen, panels = self.panels.get(key, (float("-inf"), 0.0, (-1, 0), {}))
             age_s = now - painted_s
@@ -182,8 +194,9 @@ def serve(ws: Any, shared: LivePages) -> None:
         ws.sock.finish(ws.thread.join, 0, said_goodbye=said_goodbye)
         return
     said_goodbye = False
+    feed = _Feed(ws, shared, who)
     try:
-        _Feed(ws, shared, who).run()
+        feed.run()
     except GoodbyeError as goodbye:
         said_goodbye = _close(ws, goodbye.code, str(goodbye))
     except (QueryTimeout, StoreUnavailable):
@@ -192,6 +205,7 @@ def serve(ws: Any, shared: LivePages) -> None:
         pass  # the browser is gone
     finally:
         room.leave(who.name)
+        feed.leave()
         ws.sock.finish(ws.thread.join, LINGER_S, said_goodbye=said_goodbye)
 
 
@@ -220,6 +234,8 @@ class _Feed:
         self.toasts = Toasts(is_analyst=who.may("analyst"), reading=request.args.get("incident", 0, type=whole))
         self.update_seq = 0
         self.is_flood = False
+        self.incident = request.args.get("incident", 0, type=whole) if self.page == "incident" else 0
+        self.said_s = float("-inf")  # when it last said that somebody looks at the incident
 
     def run(self) -> NoReturn:
         """Send what changes, at most one frame in FRAME_S."""
@@ -231,6 +247,7 @@ class _Feed:
             frame += self.missed(have_id(request.args.get("have", "")), place.event_id)
         while not broadcaster.closed:
             self.check()
+            self.beat()
             frame += self.changed_panels(place.event_id) + self.alerts()
             if frame:
                 self.ws.send(frame)
@@ -242,6 +259,19 @@ class _Feed:
                 self.rest(min(WAIT_S, PANELS_S))
                 place, frame = broadcaster.place(), ""
         raise GoodbyeError(GOING_AWAY, "the server is stopping")
+
+    def beat(self) -> None:
+        """Say again and again that this person looks at the incident; a database that takes nothing does not matter."""
+        if self.incident and self.who.user is not None and time.monotonic() - self.said_s >= BEAT_S:
+            self.said_s = time.monotonic()
+            with suppress(StoreUnavailable):
+                services().store.watch_incident(self.incident, self.who.user.name, now_us())
+
+    def leave(self) -> None:
+        """Say that this person does not look at it any more."""
+        if self.incident and self.who.user is not None:
+            with suppress(StoreUnavailable):
+                services().store.leave_incident(self.incident, self.who.user.name)
 
     def check(self) -> None:
         """Raises GoodbyeError once this browser's session has ended, or its role is another one."""
