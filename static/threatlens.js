@@ -33,6 +33,30 @@
     cookie("theme", root.dataset.theme);
   });
 
+  // Dense and comfortable.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-density-switch]");
+    if (!button) return;
+    event.preventDefault();
+    const root = document.documentElement;
+    const dense = root.dataset.density !== "dense";
+    if (dense) root.dataset.density = "dense"; else delete root.dataset.density;
+    button.setAttribute("aria-pressed", String(dense));
+    cookie("density", dense ? "dense" : "comfortable");
+  });
+
+  // How long ago a time is goes stale on a page, so it is said when somebody points at it.
+  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  for (const type of ["pointerover", "focusin"]) document.addEventListener(type, (event) => {
+    const time = event.target.closest && (event.target.closest("time[title]") || $("time[title]", event.target.closest("a") || document.createElement("a")));
+    if (!time) return;
+    const seconds = Math.round((Date.now() - Date.parse(time.dateTime)) / 1000);
+    const [size, unit] = units.find(([least]) => Math.abs(seconds) >= least) || [1, "s"];
+    const n = Math.floor(Math.abs(seconds) / size).toLocaleString("en");
+    const [local, utc] = time.title.split("\n");
+    time.title = `${local}\n${utc}\n${seconds < 0 ? `in ${n} ${unit}` : `${n} ${unit} ago`}`;
+  });
+
   // The live feed.
   const connection = $("#connection");
   const table = $("#events");

@@ -54,7 +54,8 @@ class Range(Bench):
             self.store.incidents_by_status(), self.store.incidents_between(0, until, 9),
             self.store.incident_counts(0, until), self.store.rule_numbers(0), self.store.top_targets(0, limit=9),
             self.store.busiest_addresses(start_us=0, category="authentication", limits=(9, 9)),
-            len(self.store.page(EventFilter(min_severity=7))), self.store.novelties(), self.store.sums(),
+            len(self.store.page(EventFilter(min_severity=7))), self.store.matches_since(0),
+            self.store.novelties(), self.store.sums(),
             self.store.page(EventFilter(words=("203.0.113.35",), min_severity=5)),
         )  # fmt: skip
 

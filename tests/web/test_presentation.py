@@ -60,6 +60,9 @@ def test_times_are_written_in_the_zone_of_the_browser(in_berlin: None, monkeypat
     assert presentation.clock(at("2026-11-23T09:00:00+00:00")) == "23 Nov 10:00:00"
     assert presentation.clock(at("2025-07-01T09:00:00+00:00")) == "1 Jul 2025 11:00:00"
     assert presentation.utc(at("2026-11-24T08:42:17+00:00")) == "2026-11-24 08:42:17 UTC"
+    assert presentation.exact(at("2026-11-24T08:42:17+00:00")) == (
+        "2026-11-24 09:42:17 Europe/Berlin\n2026-11-24 08:42:17 UTC"
+    )
 
 
 @pytest.mark.parametrize("name", ["Nowhere/City", "../../etc/passwd", "\x00", "x" * 500])

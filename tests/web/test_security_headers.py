@@ -135,3 +135,14 @@ def test_light_and_dark_work_without_scripts(app: Any) -> None:
 
     assert answer.headers["Location"] == "/events?q=a"
     assert 'data-theme="dark"' in client.get("/events").text
+
+
+def test_dense_and_comfortable_work_without_scripts_and_beside_the_theme(app: Any) -> None:
+    app.config["WTF_CSRF_ENABLED"] = False
+    client = log_in(app)
+    client.post("/appearance", data={"theme": "dark"})
+    assert "data-density" not in client.get("/events").text.partition("<head>")[0]
+    client.post("/appearance", data={"density": "dense"})
+    assert 'data-theme="dark" data-density="dense"' in client.get("/events").text
+    client.post("/appearance", data={"density": "comfortable"})
+    assert "data-density" not in client.get("/events").text.partition("<head>")[0]

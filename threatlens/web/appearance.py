@@ -1,4 +1,4 @@
-"""Light or dark, for browsers without scripts; with them static/threatlens.js sets the same cookie at once."""
+"""Light or dark, dense or comfortable, for browsers without scripts; with them the script sets the cookies itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ blueprint = Blueprint("appearance", __name__)
 @blueprint.post("/appearance")
 @needs("viewer", confined=True)
 def switch() -> Response:
-    """Change to the theme asked for and go back to where the switch was used."""
+    """Change to the theme or the density asked for and go back to where the switch was used."""
     answer = redirect(local_path(request.form.get("next", "")), 303)
     chosen = request.form.get("theme", "")
     if chosen in ("light", "dark", "system") and chosen != theme():
         answer.set_cookie("theme", chosen, max_age=YEAR_S, samesite="Lax", secure=request.is_secure)
+    dense = request.form.get("density", "")
+    if dense in ("dense", "comfortable"):
+        answer.set_cookie("density", dense, max_age=YEAR_S, samesite="Lax", secure=request.is_secure)
     return answer
 
 

@@ -108,6 +108,11 @@ def utc(timestamp_us: int) -> str:
     return rfc3339(timestamp_us).replace("T", " ").replace("+00:00", " UTC") if timestamp_us else ""
 
 
+def exact(timestamp_us: int) -> str:
+    """The time where the viewer is, and in UTC below it: for a title, to which the script adds how long ago that is."""
+    return f"{moment(timestamp_us):%Y-%m-%d %H:%M:%S} {zone_name()}\n{utc(timestamp_us)}"
+
+
 def ago(timestamp_us: int) -> str:
     """How long ago, in the largest unit that says enough."""
     if not timestamp_us:
@@ -250,10 +255,15 @@ def theme() -> str:
     return chosen if chosen in ("light", "dark") else ""
 
 
+def density() -> str:
+    """dense, or nothing: comfortable."""
+    return "dense" if request.cookies.get("density") == "dense" else ""
+
+
 def register(app: Flask) -> None:
     """Give the templates their filters and globals."""
-    shown: tuple[Any, ...] = (visible, clock, minute_clock, utc, ago, size, count, compact, band, sentence, telling)
-    for each in shown:
+    times: tuple[Any, ...] = (clock, minute_clock, exact, ago)
+    for each in (*times, visible, size, count, compact, band, sentence, telling):
         app.add_template_filter(each)
     app.add_template_filter(rfc3339)
     app.add_template_filter(cell)
@@ -266,6 +276,7 @@ def register(app: Flask) -> None:
     app.add_template_global(live_url)
     app.add_template_global(event_url)
     app.add_template_global(theme)
+    app.add_template_global(density)
     app.add_template_global(zone_name)
     app.jinja_env.globals.update(FLAG_WORDS=FLAG_WORDS, STATE_WORDS=STATE_WORDS, NAMES=NAMES)
     app.jinja_env.trim_blocks = True
