@@ -191,6 +191,7 @@
     if (!table) return;
     const fresh = all("tbody.batch:not(.settled)", table);
     if (!fresh.length && settled) return;
+    if (settled) recount();
     const hold = fresh.length > 0 && paused();
     for (const batch of fresh) batch.classList.add("settled", hold ? "held" : "fresh");
     const parts = settled ? fresh : [table];
@@ -211,6 +212,29 @@
       table.classList.add("dated");
     }
     count();
+  }
+  // Facets are counted anew when rows arrive: seldom, not while they are out of sight or somebody is at work in them.
+  const facets = $("#facet-values[hx-get]");
+  const RECOUNT_MS = 5000;
+  let counted = 0;
+  let took = 0;
+  let due = 0;
+  function recount() {
+    if (!facets || due) return;
+    due = setTimeout(() => {
+      due = 0;
+      if (document.hidden || !facets.offsetParent || facets.matches(":hover") || facets.contains(document.activeElement)) { uncounted = true; return; }
+      uncounted = false;
+      htmx.trigger(facets, "fresh");
+    }, Math.max(0, counted + Math.max(RECOUNT_MS, 20 * took) - performance.now()));
+  }
+  let uncounted = false;
+  if (facets) {
+    let asked = 0;
+    facets.addEventListener("htmx:beforeRequest", () => { asked = performance.now(); });
+    facets.addEventListener("htmx:afterRequest", () => { counted = performance.now(); took = counted - asked; });
+    document.addEventListener("visibilitychange", () => { if (!document.hidden && uncounted) recount(); });
+    for (const type of ["pointerleave", "focusout"]) facets.addEventListener(type, () => { if (uncounted) recount(); });
   }
   function count() {
     if (!pill) return;

@@ -205,6 +205,34 @@ class EventReading:
                 bars[index][1][severity] = n
         return bars
 
+    def sources_over_time(
+        self, start_us: int, end_us: int, buckets: int, where: EventFilter
+    ) -> dict[tuple[str, str], list[int]]:
+        """Events of each source and category in stretches of this time: ("source" or "category", its name).
+
+        Whole minutes; of a day and more whole hours.
+        """
+        hourly = end_us - start_us >= 86_400_000_000
+        unit_us, table, column = (60 * MINUTE_US, "event_hours", "hour") if hourly else (
+            MINUTE_US, "event_minutes", "minute"
+        )  # fmt: skip
+        start, end = start_us // unit_us, -(-end_us // unit_us)
+        span = max(1, end - start)
+        found: dict[tuple[str, str], list[int]] = {}
+        with self.database.reading() as connection:
+            tests, values = shared_condition(connection, where)
+            rows = connection.exec_driver_sql(
+                f"SELECT ({column} - ?) * ? / ?, source_id, category_id, sum(n) FROM {table}"
+                f" WHERE {column} >= ? AND {column} < ? AND {' AND '.join(tests)} GROUP BY 1, 2, 3",
+                (start, buckets, span, start, end, *values),
+            ).all()
+            categories = _names(connection, {row[2] for row in rows})
+            sources = _source_names(connection)
+        for place, source_id, category_id, n in rows:
+            for key in (("source", sources.get(source_id, "?")), ("category", categories.get(category_id, "other"))):
+                found.setdefault(key, [0] * buckets)[int(place)] += int(n)
+        return found
+
     def top_addresses(
         self, *, start_us: int, end_us: int | None = None, category: str | None = None, limit: int = 10
     ) -> list[Busy]:

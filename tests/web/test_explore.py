@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from accounts import log_in
-from builders import Filler
+from builders import NOW_US, Filler
+
+from threatlens.event import EventFilter
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 
@@ -105,6 +107,22 @@ def test_facets_count_include_and_leave_out(client: Any, filled: Filler) -> None
     assert "q=has:user+src:203.0.113.9" in page
     page = client.get("/events").text
     assert "q=source:office" in page
+
+
+def test_values_show_when_they_were_met(client: Any, services: Any, filled: Filler) -> None:
+    start, minute = NOW_US - 600_000_000, 60_000_000
+    filled.add("x", source="early", timestamp_us=start)
+    filled.add("y", "z", source="late", timestamp_us=start + 9 * minute)
+    known = services.store.sources_over_time(start, start + 10 * minute, 10, EventFilter(sources=("early", "late")))
+    assert known[("source", "early")] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert known[("source", "late")] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert known[("category", "authentication")] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
+    days = services.store.sources_over_time(start - 86_400_000_000, start + 60 * minute, 2, EventFilter())
+    assert days[("source", "late")] == [0, 2]
+
+    page = client.get("/events/survey?q=source:late&start=2026-11-23T23:50:00Z").text
+    assert page.count('class="spark"') >= 2, "of the source and of its category"
+    assert 'hx-trigger="load, fresh"' in client.get("/events").text
 
 
 def test_an_event_leads_to_what_stood_around_it(client: Any, filled: Filler) -> None:

@@ -30,7 +30,7 @@ from threatlens.web.event_filter import (
     term,
 )
 from threatlens.web.exporting import exports, stream
-from threatlens.web.facets import facets
+from threatlens.web.facets import SPARKS, facets
 from threatlens.web.overview import bars_of, fitting_range, histogram_bars, trust
 from threatlens.web.problems import ProblemError
 from threatlens.web.searches import saved_searches
@@ -99,7 +99,7 @@ def survey() -> str:
     return render_template(
         "events/_survey.html",
         seen=seen,
-        facets=facets(view, summary["counts"], seen.events, sampled="" if seen.complete else "Of the newest"),
+        facets=facets(view, summary["counts"], seen.events, "" if seen.complete else "Of the newest", _over_time(view)),
         **summary,
     )
 
@@ -244,17 +244,29 @@ def _stopped(found: Found) -> Event | None:
     return event if event is not None and may_know(event.source) else None
 
 
+def _over_time(view: View) -> dict[tuple[str, str], list[int]]:
+    """Sources and categories over the time of the histogram; nothing where the roll-up does not know the search."""
+    if not view.where.is_counted:
+        return {}
+    return services().store.sources_over_time(*_chart_span(view), SPARKS, view.where)
+
+
 def _bars(view: View) -> tuple[object, int]:
     """The histogram of the filter; none where something is searched that the roll-up does not know."""
     if not view.where.is_counted:
         return (), 0
+    return histogram_bars(view.where, *_chart_span(view), BARS)
+
+
+def _chart_span(view: View) -> tuple[int, int]:
+    """From when to when the histogram goes, microseconds since the epoch."""
     end = min(view.where.end_us or now_us(), now_us())
     start = view.where.start_us
     if start is None:
         start = end - RANGES[fitting_range(("15m", "1h", "24h"))][0] * 1_000_000
     if not 0 < end - start <= MAX_CHART_US:
         start = end - MAX_CHART_US
-    return histogram_bars(view.where, start, end, BARS)
+    return start, end
 
 
 def _fields(event: Event) -> list[tuple[str, str, str]]:

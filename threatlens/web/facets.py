@@ -7,7 +7,7 @@ said so where those are not all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from threatlens.event import Event
@@ -15,6 +15,7 @@ from threatlens.store_reading import Counts
 from threatlens.web.event_filter import View, term
 
 TOP = 8
+SPARKS = 16  # columns of the small chart of a value
 #: Short name in the query, field, heading.
 SAMPLED = (
     ("src", "source.ip", "Source address"), ("user", "user.name", "User"), ("host", "host.name", "Host"),
@@ -32,6 +33,7 @@ class Value:
     share: int  # of the most frequent one, 1 to 10
     include: str  # URL
     exclude: str  # URL
+    spark: tuple[int, ...] = ()  # events over the time of what is counted, the latest last; empty: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +45,54 @@ class Facet:
     values: tuple[Value, ...]
 
 
-def facets(view: View, counts: Counts, events: Sequence[Event], sampled: str = "On this page") -> list[Facet]:
-    """What is known of the result; sampled: which part of it the events are, "" for all."""
+def facets(
+    view: View,
+    counts: Counts,
+    events: Sequence[Event],
+    sampled: str = "On this page",
+    over_time: Mapping[tuple[str, str], Sequence[int]] | None = None,
+) -> list[Facet]:
+    """What is known of the result; sampled: which part of it the events are, "" for all; over_time: events in each
+    stretch of time, by ("source" or "category", its name)."""
+    known = over_time or {}
+    place = _places(events)
     over = f"{sampled} {len(events):,}" if sampled.endswith("newest") else sampled
     found = []
     if view.where.is_counted:
         found += [
-            _facet(view, "source", "Source", counts.by_source),
-            _facet(view, "category", "Category", counts.by_category),
+            _facet(view, name, title, seen, sparks={text: known.get((name, text), ()) for text in seen})
+            for name, title, seen in (
+                ("source", "Source", counts.by_source),
+                ("category", "Category", counts.by_category),
+            )
         ]
     for name, field, title in SAMPLED:
-        seen = Counter(str(event.fields[field]) for event in events if field in event.fields)
-        found.append(_facet(view, name, title, seen, over))
+        seen: Counter[str] = Counter()
+        sparks: dict[str, list[int]] = {}
+        for event in events:
+            if field in event.fields:
+                text = str(event.fields[field])
+                seen[text] += 1
+                sparks.setdefault(text, [0] * SPARKS)[place(event)] += 1
+        found.append(_facet(view, name, title, seen, over, sparks))
     return [facet for facet in found if facet.values]
 
 
-def _facet(view: View, name: str, title: str, seen: Mapping[str, int], over: str = "") -> Facet:
+def _places(events: Sequence[Event]) -> Callable[[Event], int]:
+    """Which column of a small chart an event belongs to, from the earliest of these to the latest."""
+    times = [event.timestamp_us for event in events]
+    start, width = (min(times), max(times) + 1 - min(times)) if times else (0, 1)
+    return lambda event: (event.timestamp_us - start) * SPARKS // width
+
+
+def _facet(
+    view: View,
+    name: str,
+    title: str,
+    seen: Mapping[str, int],
+    over: str = "",
+    sparks: Mapping[str, Sequence[int]] | None = None,
+) -> Facet:
     top = sorted(seen.items(), key=lambda each: (-each[1], each[0]))[:TOP]
     most = top[0][1] if top else 1
     values = []
@@ -66,5 +100,6 @@ def _facet(view: View, name: str, title: str, seen: Mapping[str, int], over: str
         asked = term(name, text)
         if asked:
             share = max(1, round(10 * n / most))
-            values.append(Value(text, n, share, view.added(asked), view.added("-" + asked)))
+            spark = tuple((sparks or {}).get(text, ()))
+            values.append(Value(text, n, share, view.added(asked), view.added("-" + asked), spark))
     return Facet(title, over, tuple(values))
