@@ -295,12 +295,11 @@ def test_nodes_show_each_line_once_share_limits_and_end_sessions_though_redis_co
     redis.kill()
     write(lines[100:200])
     assert [read(feed, 100) for feed in feeds] == [lines[100:200]] * 2, "the database is asked instead"
-    state = json.loads(web[0].get("/healthz")[1])["status"]
+    assert web[0].get("/healthz")[0] == 200
     wait_for(lambda: "does not answer" in engine.fanout.problem()[0])
     redis.start()
     write(lines[200:])
     assert [read(feed, 100) for feed in feeds] == [lines[200:]] * 2
-    assert state in ("ok", "degraded")
 
     # What is no event comes to every node too, and the state of the engine, whose data folder is elsewhere.
     wait_for(lambda: engine.fanout.hears and not engine.fanout.problem()[0])

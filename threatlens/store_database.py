@@ -27,6 +27,12 @@ BUSY_TIMEOUT_MS = 10_000
 CANCELED, LOCKED, FULL = "57014", "55P03", "53100"
 #: Key of PostgreSQL's advisory lock of who runs the engine.
 ENGINE = 0x74_6C_02
+#: The server asks the engine's machine whether it is still there, and gives it up after some ten seconds of silence
+#: instead of two hours.
+SOON_GIVEN_UP = (
+    "SELECT set_config(name, value, false) FROM (VALUES ('tcp_keepalives_idle', '5'),"
+    " ('tcp_keepalives_interval', '2'), ('tcp_keepalives_count', '3')) AS keepalive (name, value)"
+)
 #: As a LIMIT: no limit.
 ALL = 2**62
 #: The lowest and the highest id. Asked for both in one, SQLite looks at every row.
@@ -208,6 +214,7 @@ class Database:
             if not holder.exec_driver_sql(f"SELECT pg_try_advisory_lock({ENGINE})").scalar_one():
                 holder.close()
                 return False
+            holder.exec_driver_sql(SOON_GIVEN_UP)
             self._holder = holder
         except (DBAPIError, PoolTimeout) as error:
             raise unavailable(error) from error
