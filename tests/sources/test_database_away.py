@@ -201,3 +201,22 @@ def test_the_database_is_asked_once_a_look_while_it_is_away(bench: Bench) -> Non
     assert len(bench.store.calls) == 1
     bench.store.down = False
     assert len(bench.read()) == 1000
+
+
+def test_a_file_emptied_written_and_deleted_while_the_database_is_away_is_stored(bench: Bench) -> None:
+    bench.source("app.log*")
+    path = bench.write("app.log", generation(1))
+    bench.scan()  # read, not stored
+    bench.store.down = True
+    bench.scan()
+    shutil.copyfile(path, path.with_name("app.log.1"))
+    os.truncate(path, 0)
+    less = b"".join(generation(2).splitlines(keepends=True)[:3])
+    bench.write("app.log", less)
+    bench.scan()
+    path.unlink()
+    bench.scan()
+    bench.store.down = False
+    bench.commit()
+    bench.read()
+    assert sorted(bench.store.lines + bench.read()) == sorted((generation(1) + less).splitlines())

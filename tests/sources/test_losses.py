@@ -246,3 +246,21 @@ def test_the_engine_raises_what_the_monitor_noticed_and_keeps_what_cannot_be_sto
     assert not monitor.losses
     (incident,) = services.store.incidents()
     assert incident.subject == ("log.source", "auth")
+
+
+@pytest.mark.parametrize("n", [1, 40])
+def test_a_log_begun_anew_with_lines_that_end_alike_has_lost_nothing(bench: Bench, n: int) -> None:
+    agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36"
+
+    def requests(hour: int, path: str) -> bytes:
+        times = [f"[23/Nov/2026:{hour}:51:{i:02} +0000]" for i in range(n)]
+        return "".join(f'192.0.2.7 - - {time} "GET {path} HTTP/1.1" 200 5 "-" "{agent}"\n' for time in times).encode()
+
+    bench.source("*.log")
+    path = bench.write("access.log", b"")
+    for line in requests(10, "/").splitlines(keepends=True):
+        bench.write("access.log", line)
+        bench.read()
+    path.unlink()
+    bench.write("access.log", requests(11, "/index.html"))
+    assert found(bench) == []

@@ -241,12 +241,20 @@ class Follower(Discovery):
     def replaced(self, stream: Stream) -> None:
         """The file holds other content now: the rest of the stream may be in a copy, the file is judged anew."""
         if stream.unlinked or not self._shrunk(stream):
-            source, shown, path = stream.source, stream.shown, stream.path
+            source, shown, path, key = stream.source, stream.shown, stream.path, stream.key
             if stream.content is None or not only_newline_gone(stream.content, stream.fingerprint):
                 self.losses.suspect(stream, in_place=True)
+            kept = None  # nobody else has what was written to a deleted file last
+            if source is not None and stream.content is not None and os.fstat(stream.content.fd).st_nlink == 0:
+                kept = HeldFile(os.dup(stream.content.fd), source, shown, only_known=False, waits=True)
             try:
                 self.lose(stream)
+                if kept is not None:
+                    self.held.put(key, kept)
+                    kept = None
             finally:
+                if kept is not None:
+                    os.close(kept.fd)
                 if source is not None:
                     self.search_siblings(source, os.path.dirname(path), {family(os.path.basename(path))})
             self.touched[shown] = None

@@ -24,6 +24,7 @@ from threatlens.sources.table import TELLING_BYTES
 GRACE_S, AGAIN_S = 3.0, 3_600.0
 #: A file that holds this share of another's bytes from its beginning is no new log with the same first lines.
 _TELLING_SHARE = 0.25
+_MANY_MARKS = 2
 _SEARCHED_BYTES = 16 << 20
 _MAX_WAITING = 1_000
 
@@ -157,19 +158,35 @@ def holds_part(content: Content, of: Stream, position: int) -> bool:
         mark = of.fingerprint
         if size < position and content.pread(len(mark.head), mark.head_start) == mark.head:
             return True
-    return _marks_in(content, of.fingerprint) >= min(2, len(of.fingerprint.marks)) > 0
+    return _marks_in(content, of) >= min(2, len(of.fingerprint.marks)) > 0
 
 
-def _marks_in(content: Content, fingerprint: Fingerprint) -> int:
-    """How many of the marks stand in this content, wherever it has an end of a line."""
-    wanted = {mark for _, mark in fingerprint.marks}
+def _marks_in(content: Content, of: Stream) -> int:
+    """How many of the stream's marks stand in this content, wherever it has an end of a line.
+
+    A mark is of the last bytes before an end, and many lines of one program end alike. So it tells something of a line
+    that it covers, or that stands as a whole in the content that was read; where that is not open any more, only if
+    there are several marks and no two of them are the same.
+    """
+    wanted: dict[bytes, list[int]] = {}
+    for position, mark in of.fingerprint.marks:
+        wanted.setdefault(mark, []).append(position)
     found: set[bytes] = set()
+    differ = of.content is None and len(wanted) == len(of.fingerprint.marks) >= _MANY_MARKS
     text = content.pread(_SEARCHED_BYTES, 0)
-    end = text.find(b"\n") + 1
+    start, end = 0, text.find(b"\n") + 1
     while end and len(found) < 2:
         if end >= TAIL_BYTES:
             mark = digest(text[end - TAIL_BYTES : end])
-            if mark in wanted:
+            telling = differ or end - start < TAIL_BYTES
+            if mark in wanted and (telling or _stands_in(of.content, text[start:end], wanted[mark])):
                 found.add(mark)
-        end = text.find(b"\n", end) + 1
+        start, end = end, text.find(b"\n", end) + 1
     return len(found)
+
+
+def _stands_in(content: Content | None, line: bytes, ends: list[int]) -> bool:
+    """Whether this content has the line before one of these positions."""
+    return content is not None and any(
+        end >= len(line) and content.pread(len(line), end - len(line)) == line for end in ends
+    )
