@@ -78,7 +78,7 @@ def test_the_addresses_that_are_remembered_are_bounded(services: Any) -> None:
         environ = {"HTTP_AUTHORIZATION": WRONG["Authorization"], "REQUEST_METHOD": "GET",
                    "REMOTE_ADDR": f"10.{number // 65536}.{number // 256 % 256}.{number % 256}"}  # fmt: skip
         list(step(environ, lambda *_: None))  # type: ignore[arg-type,return-value]
-    assert len(step._left) == MAX_ADDRESSES
+    assert len(step.allowance._left) == MAX_ADDRESSES
 
 
 def test_while_the_database_is_away_nobody_is_called_wrong(
