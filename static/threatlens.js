@@ -118,6 +118,7 @@
     renew();
     for (const pick of ticked.length ? all(".pick") : []) pick.checked = ticked.includes(pick.value.split(":")[0]);
     settle();
+    recountCells();
   });
 
   // A row that is not any more what it was: only the cells that differ are changed, where they are.
@@ -213,29 +214,31 @@
     }
     count();
   }
-  // Facets are counted anew when rows arrive: seldom, not while they are out of sight or somebody is at work in them.
-  const facets = $("#facet-values[hx-get]");
-  const RECOUNT_MS = 5000;
-  let counted = 0;
-  let took = 0;
-  let due = 0;
-  function recount() {
-    if (!facets || due) return;
-    due = setTimeout(() => {
-      due = 0;
-      if (document.hidden || !facets.offsetParent || facets.matches(":hover") || facets.contains(document.activeElement)) { uncounted = true; return; }
-      uncounted = false;
-      htmx.trigger(facets, "fresh");
-    }, Math.max(0, counted + Math.max(RECOUNT_MS, 20 * took) - performance.now()));
+  // What is counted is counted anew when something arrives: seldom, not while it is out of sight or under the hand.
+  function counter(element, pause) {
+    if (!element) return () => {};
+    let at = 0;
+    let took = 0;
+    let timer = 0;
+    let missed = false;
+    function ask() {
+      timer = 0;
+      missed = document.hidden || !element.offsetParent || element.matches(":hover") || element.contains(document.activeElement);
+      if (missed) return;
+      at = performance.now();
+      htmx.trigger(element, "fresh");
+    }
+    function recount() {
+      if (!timer) timer = setTimeout(ask, Math.max(0, at + Math.max(pause, 20 * took) - performance.now()));
+    }
+    element.addEventListener("htmx:beforeRequest", () => { at = performance.now(); });
+    element.addEventListener("htmx:afterRequest", () => { took = performance.now() - at; });
+    document.addEventListener("visibilitychange", () => { if (!document.hidden && missed) recount(); });
+    for (const type of ["pointerleave", "focusout"]) element.addEventListener(type, () => { if (missed) recount(); });
+    return recount;
   }
-  let uncounted = false;
-  if (facets) {
-    let asked = 0;
-    facets.addEventListener("htmx:beforeRequest", () => { asked = performance.now(); });
-    facets.addEventListener("htmx:afterRequest", () => { counted = performance.now(); took = counted - asked; });
-    document.addEventListener("visibilitychange", () => { if (!document.hidden && uncounted) recount(); });
-    for (const type of ["pointerleave", "focusout"]) facets.addEventListener(type, () => { if (uncounted) recount(); });
-  }
+  const recount = counter($("#facet-values[hx-get]"), 5000);
+  const recountCells = counter($("#cells[hx-get]"), 15000);
   function count() {
     if (!pill) return;
     const waiting = all("tbody.held", table).reduce((sum, body) => sum + Number(body.dataset.n), 0);

@@ -18,6 +18,7 @@ class SavedSearchRecord(Base):
     name: Mapped[str] = mapped_column(Text)
     params: Mapped[str] = mapped_column(Text)  # the part of the address behind the question mark
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_us)
+    pinned: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # 1: it stands on the dashboard
     __table_args__ = (Index("ux_saved_searches_user_name", "user_id", "name", unique=True),)
 
 

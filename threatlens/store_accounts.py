@@ -250,10 +250,12 @@ class AccountBook:
         self._forget_people()
         return secret
 
-    def session(self, secret: str, now: int, *, idle_us: int, absolute_us: int) -> tuple[User, Session] | None:
-        """Whose session this is, if it still holds; marks it as used."""
+    def session(
+        self, secret: str, now: int, *, idle_us: int, absolute_us: int, is_use: bool = True
+    ) -> tuple[User, Session] | None:
+        """Whose session this is, if it still holds; marks it as used, unless the page asks by itself."""
         found = self._holding(hash_secret(secret), now, idle_us, absolute_us)
-        if found is not None:
+        if found is not None and is_use:
             self._session_seen[found[1].id_hash] = now
         return found
 

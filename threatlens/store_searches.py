@@ -8,6 +8,7 @@ from threatlens.errors import QueryError
 from threatlens.store_database import Database
 
 MAX_SAVED = 200  # of one person
+MAX_PINNED = 6  # of those on the dashboard
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class SavedSearch:
     id: int
     name: str
     params: str  # the part of the address behind the question mark
+    pinned: bool = False  # it stands on the dashboard
 
 
 class SearchBook:
@@ -28,9 +30,10 @@ class SearchBook:
         """What this person saved, by name."""
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT id, name, params FROM saved_searches WHERE user_id = ? ORDER BY name COLLATE NOCASE", (user_id,)
+                "SELECT id, name, params, pinned FROM saved_searches WHERE user_id = ? ORDER BY name COLLATE NOCASE",
+                (user_id,),
             )
-            return [SavedSearch(*row) for row in rows]
+            return [SavedSearch(row[0], row[1], row[2], bool(row[3])) for row in rows]
 
     def save_search(self, user_id: int, name: str, params: str, now_us: int) -> None:
         """Keep it under this name, in place of what had the name before; raises QueryError when there are too many."""
@@ -46,6 +49,19 @@ class SearchBook:
                 " ON CONFLICT (user_id, name) DO UPDATE SET params = excluded.params",
                 (user_id, name, params, now_us),
             )
+
+    def pin_search(self, user_id: int, name: str, *, pinned: bool) -> bool:
+        """Put one of this person's on the dashboard, or take it away; False: there is none, or there are too many."""
+        with self.database.writing() as connection:
+            others = connection.exec_driver_sql(
+                "SELECT count(*) FROM saved_searches WHERE user_id = ? AND name <> ? AND pinned = 1", (user_id, name)
+            ).scalar()
+            if pinned and int(others or 0) >= MAX_PINNED:
+                return False
+            done = connection.exec_driver_sql(
+                "UPDATE saved_searches SET pinned = ? WHERE user_id = ? AND name = ?", (int(pinned), user_id, name)
+            )
+        return done.rowcount == 1
 
     def delete_search(self, user_id: int, search_id: int) -> bool:
         """Forget one of this person's; False: there is none with this id."""

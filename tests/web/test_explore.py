@@ -9,6 +9,7 @@ import pytest
 from accounts import log_in
 from builders import NOW_US, Filler
 
+from threatlens.clock import now_us
 from threatlens.event import EventFilter
 
 HOSTILE = '<img src=x onerror="alert(1)">'
@@ -84,6 +85,34 @@ def test_a_search_is_saved_found_again_and_forgotten(client: Any, filled: Filler
     assert "q=user%3Aroot" in client.get("/palette?find=onerror").text
     assert client.post("/searches/1/delete").status_code == 303
     assert client.post("/searches/1/delete").status_code == 404
+
+
+def test_a_saved_search_stands_on_the_dashboard_with_its_count(app: Any, client: Any, filled: Filler) -> None:
+    filled.add("x", source="office", severity=7, timestamp_us=now_us())
+    client.post("/searches", data={"name": "Severe", "params": "source=office&min_severity=6&range=7d", "pin": "1"})
+    client.post("/searches", data={"name": "Words", "params": "q=password"})
+    client.post("/searches/pin", data={"name": "Words", "pinned": "1", "next": "/"})
+    page = client.get("/").text
+    assert "/searches/cells?range=" in page
+    assert page.count('class="panel cell"') == 2
+    cells = client.get("/searches/cells?range=15m").text
+    assert re.findall(r"<strong>(.+?)</strong>", cells) == ["1", "0"]
+    rule = re.search(r'href="(/notifications/rules/add[^"]+)"', cells)
+    assert rule is not None
+    form = client.get(rule[1].replace("&amp;", "&")).text
+    assert 'value="Severe"' in form
+    assert 'value="office"' in form
+    assert cells.count("/notifications/rules/add") == 1, "no rule can ask for words"
+
+    assert "cell" not in log_in(app, "viewer").get("/searches/cells").text, "they are one's own"
+    client.post("/searches/pin", data={"name": "Words", "pinned": "0"})
+    assert client.get("/").text.count('class="panel cell"') == 1
+    for number in range(6):
+        client.post("/searches", data={"name": f"n{number}", "params": "q=a", "pin": "1"})
+    assert client.get("/").text.count('class="panel cell"') == 6
+    assert (
+        "At most 6" in client.post("/searches/pin", data={"name": "Words", "pinned": "1"}, follow_redirects=True).text
+    )
 
 
 def test_the_palette_offers_only_pages_that_may_be_seen(viewer_client: Any, admin_client: Any) -> None:

@@ -322,3 +322,25 @@ def test_the_audit_page_shows_what_happened_and_checks_the_chain(app: Any, servi
     assert "<script>" not in page
     assert "\x1b" not in page
     assert client.get("/settings/audit.ndjson").text.count("\n") == len(services.store.audit.page())
+
+
+def test_a_link_that_is_pasted_somewhere_says_the_kind_of_page_and_nothing_else(app: Any) -> None:
+    person(app)
+    crawler = app.test_client()
+    for path, words in (("/incidents/7", "An incident"), ("/events?q=user:secret", "A search of events"), ("/", "")):
+        page = crawler.get(path, follow_redirects=True).text
+        card = dict(re.findall(r'<meta property="og:(\w+)" content="([^"]*)">', page))
+        assert card["title"] == (f"{words} · ThreatLens" if words else "ThreatLens")
+        assert "secret" not in "".join(card.values())
+        assert "secret" not in page.partition("</head>")[0]
+
+
+def test_a_page_that_counts_anew_keeps_nobody_logged_in(app: Any, services: Any) -> None:
+    client = log_in(app)
+    user = services.store.user_named("an-admin")
+    client.get("/events")
+    (before,) = services.store.sessions_of(user.id)
+    client.get("/events/survey", headers={"X-By-Itself": "1"})
+    assert services.store.sessions_of(user.id) == [before]
+    client.get("/events/survey")
+    assert services.store.sessions_of(user.id)[0].seen_at > before.seen_at

@@ -117,7 +117,8 @@ def browser_actor() -> Actor | None:
     if not isinstance(secret, str):
         return None
     settings = services().settings
-    found = services().store.session(secret, now_us(), **settings.session_limits)
+    is_use = "X-By-Itself" not in request.headers  # a page that counts anew keeps nobody logged in
+    found = services().store.session(secret, now_us(), is_use=is_use, **settings.session_limits)
     return None if found is None else Actor(f"user {found[0].name}", found[0].role, found[0], found[1])
 
 

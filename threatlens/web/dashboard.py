@@ -16,6 +16,7 @@ from threatlens.web.auth import actor, needs
 from threatlens.web.context import of_one_moment, services
 from threatlens.web.event_filter import RANGES, View
 from threatlens.web.overview import DASHBOARD_RANGES, SEVERE_ROWS, fitting_range, overview, trust
+from threatlens.web.searches import pinned_searches
 
 blueprint = Blueprint("dashboard", __name__)
 
@@ -42,6 +43,7 @@ def index() -> str | Response:
         ranges=[(name, RANGES[name][1]) for name in DASHBOARD_RANGES],
         trust=trust(),
         may_act=actor().may("analyst"),
+        cells=[{"saved": saved} for saved in pinned_searches()],
         **_values(),
     )
 

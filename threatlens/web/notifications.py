@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
@@ -223,11 +224,22 @@ def withdraw_answers(name: str) -> Response:
 # -- rules
 
 
+def _asked_rule() -> dict[str, Any]:
+    """What the link to the form of a new rule fills in."""
+    args = request.args
+    texts = (("name", "name"), ("channel", "channels"), ("source", "sources"), ("category", "categories"))
+    found: dict[str, Any] = {key: ", ".join(args.getlist(name))[:500] for name, key in texts}
+    for name in ("min_severity", "max_severity"):
+        if 1 <= (level := args.get(name, 0, type=whole)) <= 10:
+            found[name] = level
+    return found
+
+
 @blueprint.route("/notifications/rules/add", methods=["GET", "POST"])
 @needs("admin", fresh=True)
 def add_rule() -> Response | str:
     """A new rule."""
-    form = RuleForm(data={"channels": request.args.get("channel", "")[:100]})
+    form = RuleForm(data=_asked_rule())
     if form.is_submitted() and form.validate():
         try:
             made = services().config.put_named("notification_rules", form.values(), author=actor().name)

@@ -255,6 +255,20 @@ def theme() -> str:
     return chosen if chosen in ("light", "dark") else ""
 
 
+#: What a link to a page says where somebody pastes it: the kind of page, and nothing that is on it or in its address.
+KINDS = (
+    ("/incidents/", "An incident"), ("/incidents", "Incidents"), ("/events/", "An event"),
+    ("/events", "A search of events"),
+    ("/entities/", "An address, user or host"), ("/rules", "Detection rules"), ("/sources", "Log sources"),
+    ("/notifications", "Notifications"), ("/reports", "Reports"), ("/health", "Health"), ("/settings", "Settings"),
+)  # fmt: skip
+
+
+def kind_of(path: str) -> str:
+    """What kind of page this is, whether or not there is one."""
+    return next((f"{words} · ThreatLens" for begun, words in KINDS if path.startswith(begun)), "ThreatLens")
+
+
 def density() -> str:
     """dense, or nothing: comfortable."""
     return "dense" if request.cookies.get("density") == "dense" else ""
@@ -277,6 +291,7 @@ def register(app: Flask) -> None:
     app.add_template_global(event_url)
     app.add_template_global(theme)
     app.add_template_global(density)
+    app.add_template_global(kind_of)
     app.add_template_global(zone_name)
     app.jinja_env.globals.update(FLAG_WORDS=FLAG_WORDS, STATE_WORDS=STATE_WORDS, NAMES=NAMES)
     app.jinja_env.trim_blocks = True

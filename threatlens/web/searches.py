@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode
 
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from threatlens.clock import now_us
 from threatlens.errors import QueryError
+from threatlens.event import EventFilter
 from threatlens.query import MAX_LENGTH, parse_query
-from threatlens.store_searches import SavedSearch
-from threatlens.web.auth import access_of, actor, is_open, may_know, needs
+from threatlens.store_searches import MAX_PINNED, SavedSearch
+from threatlens.web.appearance import local_path
+from threatlens.web.auth import access_of, actor, is_open, kept_within, may_know, needs
 from threatlens.web.completion import completions
 from threatlens.web.context import services
-from threatlens.web.event_filter import quoted
+from threatlens.web.event_filter import RANGES, quoted, read_view
+from threatlens.web.overview import bars_of
 
 MAX_NAME = 80  # characters
 MAX_PARAMS = 4_000  # characters
 MOST_FOUND = 20
+#: Of a cell of the dashboard: its bars; seconds and events for a search that reads lines.
+CELL_BARS, CELL_S, CELL_EVENTS = 24, 0.2, 2_000
 #: What a saved search keeps of an address; the place in the list is not of it.
 KEPT = frozenset(("q", "min_severity", "max_severity", "category", "source", "range", "start", "end", "column", "sort"))
 PAGES = (
@@ -70,9 +77,76 @@ def save() -> Response:
         try:
             services().store.save_search(user.id, name, params, now_us())
             flash(f"Saved as {name}.", "done")
+            if "pin" in request.form:
+                _pin(user.id, name, pinned=True)
         except QueryError as error:
             flash(str(error), "error")
     return redirect(url_for("events.index") + (f"?{params}" if params else ""), 303)
+
+
+@blueprint.post("/searches/pin")
+@needs("viewer", confined=True)
+def pin() -> Response:
+    """Put one of one's own on the dashboard, or take it away."""
+    user = actor().user
+    if user is None:
+        abort(403)
+    _pin(user.id, request.form.get("name", "")[:MAX_NAME], pinned=request.form.get("pinned") == "1")
+    return redirect(local_path(request.form.get("next", "")), 303)
+
+
+def _pin(user_id: int, name: str, *, pinned: bool) -> None:
+    if not services().store.pin_search(user_id, name, pinned=pinned):
+        flash(f"At most {MAX_PINNED} searches stand on the dashboard; take one away first.", "error")
+    else:
+        flash(f"{name} stands on the dashboard." if pinned else f"{name} is off the dashboard.", "done")
+
+
+@blueprint.get("/searches/cells")
+@needs("viewer")
+def cells() -> str:
+    """The searches of the dashboard with their numbers in its range."""
+    return render_template("dashboard/_cells.html", cells=[_cell(saved) for saved in pinned_searches()], counted=True)
+
+
+def pinned_searches() -> list[SavedSearch]:
+    """What of one's own stands on the dashboard."""
+    return [saved for saved in saved_searches() if saved.pinned]
+
+
+def _cell(saved: SavedSearch) -> dict[str, object]:
+    """What a cell shows: how many events there are in the range, at least, and when."""
+    span = request.args.get("range", "")
+    pairs = [pair for pair in parse_qsl(saved.params) if pair[0] not in ("range", "start", "end", "sort")]
+    view = read_view(MultiDict([*pairs, ("range", span if span in RANGES else "24h")]), now_us())
+    where, store = kept_within(view.where), services().store
+    if where.is_counted:
+        total, complete = store.counts(where).total, True
+        found = store.histogram(where.start_us or 0, now_us(), CELL_BARS, where)
+        hours = [sum(by_severity.values()) for _, by_severity in found]
+    else:
+        seen = store.survey(where, within_s=CELL_S, most=CELL_EVENTS)
+        total, complete = len(seen.events), seen.complete
+        hours = [bar.total for bar in bars_of(seen.events, CELL_BARS)[0]]
+    return {
+        "saved": saved, "url": view.url(), "n": total, "complete": complete, "hours": hours,
+        "rule_url": _rule_url(saved.name, where),
+    }  # fmt: skip
+
+
+def _rule_url(name: str, where: EventFilter) -> str:
+    """The form of a notification rule that asks for the same; "" where no rule can, or not from who asks."""
+    rest = replace(where, start_us=None, end_us=None, sources=(), categories=(), min_severity=1, max_severity=10)
+    if rest != EventFilter() or not actor().may("admin"):
+        return ""
+    return url_for(
+        "notifications.add_rule",
+        name=name,
+        source=where.sources,
+        category=where.categories,
+        min_severity=where.min_severity,
+        max_severity=where.max_severity,
+    )
 
 
 @blueprint.post("/searches/<int:search_id>/delete")
