@@ -139,7 +139,9 @@ class RetentionBook:
                     ).all(),
                 )
             removed = connection.exec_driver_sql(
-                "UPDATE log_sources SET kind = 'removed', enabled = 0, updated_at = ? WHERE kind = 'test'", (now_us(),)
+                "UPDATE log_sources SET kind = 'removed', enabled = 0, lines = 0, blank_lines = 0, joined_lines = 0,"
+                " events = 0, unknown = 0, bytes = 0, updated_at = ? WHERE kind = 'test'",
+                (now_us(),),
             )
             if incidents or removed.rowcount:
                 self.audit.append(

@@ -154,6 +154,28 @@ def test_values_show_when_they_were_met(client: Any, services: Any, filled: Fill
     assert 'hx-trigger="load, fresh"' in client.get("/events").text
 
 
+def test_every_value_of_an_event_narrows_down_the_list_beside_it(client: Any, filled: Filler) -> None:
+    event = filled.add(line("o'neil", "203.0.113.50"), source_ip="203.0.113.50", user_name="o'neil")
+    alone = client.get(f"/events/{event}").text
+    assert 'href="/events?q=source.ip:203.0.113.50">Only this' in alone
+    assert 'href="/events?q=-source.ip:203.0.113.50">Leave out' in alone
+    assert "Add to the search" not in alone
+    assert 'href="/entities/address/203.0.113.50">Everything about it' in alone
+    for link in re.findall(r'href="(/events[?]q=[^"]+)">(?:Only this|Leave out)', alone):
+        assert "could not be read" not in client.get(link.replace("&#39;", "'").replace("&amp;", "&")).text, link
+
+    beside = {"HX-Request": "true", "HX-Current-URL": "http://localhost/events?q=failed&source=auth"}
+    panel = client.get(f"/events/{event}", headers=beside).text
+    assert 'href="/events?q=failed+user.name:' in panel
+    assert re.search(r'q=failed\+-host.name:web1&amp;source=auth">Leave out', panel)
+    assert re.search(r'q=host.name:web1">Only this', panel)
+
+    name = re.search(r'name="name" value="(source.ip:[^"]+)"', panel)
+    assert name is not None
+    client.post("/searches", data={"name": name[1], "params": f"q={name[1]}", "pin": "1"})
+    assert re.findall(r"<strong>(.+?)</strong>", client.get("/searches/cells?range=7d").text) == ["1"]
+
+
 def test_an_event_leads_to_what_stood_around_it(client: Any, filled: Filler) -> None:
     page = client.get("/events/1").text
     assert "same address" in page

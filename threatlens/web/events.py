@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from flask import Blueprint, abort, redirect, render_template, request, url_for
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from threatlens import analysis
@@ -25,7 +27,6 @@ from threatlens.web.event_filter import (
     View,
     field_value,
     is_column,
-    quoted,
     read_view,
     term,
 )
@@ -38,8 +39,8 @@ from threatlens.web.searches import saved_searches
 PAGE_ROWS = 50
 CONTEXT_LINES = 6  # of the same source, before and after
 MORE_CONTEXT_LINES = 20  # where somebody asks for it
-#: Fields whose value is worth a search of its own.
-SEARCHED = ("source.ip", "source.address", "user.name", "host.name", "process.name", "url.original", "event.action")
+MAX_TERM = 500  # characters of a value that a query asks for
+MAX_ADDRESS = 8_000  # characters
 #: What is looked for around an event: the name in the query and the field.
 NEARBY = {"ip": "source.ip", "user": "user.name", "host": "host.name", "session": "session.id"}
 NEARBY_US = 300_000_000
@@ -269,10 +270,36 @@ def _chart_span(view: View) -> tuple[int, int]:
     return start, end
 
 
-def _fields(event: Event) -> list[tuple[str, str, str]]:
-    """Name, value and, where the value is worth it, the search for it."""
+@dataclass(frozen=True, slots=True)
+class FieldRow:
+    """A field of an event, and where its value leads."""
+
+    name: str
+    text: str
+    term: str = ""  # of the query; "": no query can ask for it
+    only: str = ""  # URL
+    include: str = ""  # URL; "" where nothing else is searched
+    exclude: str = ""  # URL
+
+
+def _fields(event: Event) -> list[FieldRow]:
+    """The fields; their values narrow down the list that the event is looked at beside, if it is."""
+    beside, none = _view_beside(), View(EventFilter(), {})
     rows = []
     for name, value in event.fields.items():
         text = ", ".join(str(part) for part in value) if isinstance(value, list) else str(value)
-        rows.append((name, text, quoted(text) if name in SEARCHED else ""))
+        asked = "" if isinstance(value, list) or len(text) > MAX_TERM or not is_column(name) else term(name, text)
+        if not asked:
+            rows.append(FieldRow(name, text))
+            continue
+        include = beside.added(asked) if beside.params else ""
+        rows.append(FieldRow(name, text, asked, none.added(asked), include, beside.added("-" + asked)))
     return rows
+
+
+def _view_beside() -> View:
+    """The list beside which this event is shown, as the browser says; else all events."""
+    page = urlsplit(request.headers.get("HX-Current-URL", "")[:MAX_ADDRESS])
+    if page.path != url_for("events.index"):
+        return View(EventFilter(), {})
+    return read_view(MultiDict(parse_qsl(page.query)), now_us())
