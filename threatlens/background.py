@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two requests for the lease.
 LEASE_S = 1.0
 STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
-HABITS_S, COVERAGE_S = 5.0, 2.0
+HABITS_S, COVERAGE_S, COVERAGE_FIRST_S = 5.0, 2.0, 20.0
 LISTS_S, VOLUMES_S = 5.0, 120.0
 MODEL_S = 5.0  # between two looks whether a language model has something to explain
 EMIT_S = 0.1  # that reading waits for room in the queue before it looks for new files again
@@ -406,8 +406,10 @@ class BackgroundProcessor:
         self._upkeep.habits.work(engine.monitor.statuses(), storing=not engine.processor.state.unavailable)
 
     def _keep_coverage(self, engine: _Engine) -> None:
-        """Have the samples of rules and decoders tried whenever it is time."""
-        while not self.stopped(COVERAGE_S):
+        """Have the samples of rules and decoders tried when it is time; lines that waited for a start go first."""
+        wait_s = COVERAGE_FIRST_S
+        while not self.stopped(wait_s):
+            wait_s = COVERAGE_S
             if engine.detector.is_ready:
                 self._upkeep.coverage.poll(self.stopped)
 
