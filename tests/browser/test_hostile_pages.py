@@ -77,6 +77,7 @@ PAGES: dict[str, tuple[bool, tuple[str, ...]]] = {
     "/answer/<token>": (PLAIN, ("/answer/" + urllib.parse.quote(EVIL, safe=""),)),
     "/events/exports": (PLAIN, ("/events/exports",)),
     "/": (SHOWING, ("/",)),
+    "/searches/cells": (SHOWING, ("/searches/cells",)),
     "/confirm": (PLAIN, ("/confirm?next=" + urllib.parse.quote(EVIL),)),
     "/dead-letters": (SHOWING, ("/dead-letters",)),
     "/decode": (SHOWING, tuple("/decode?" + urllib.parse.urlencode({"lines": text}) for text in TEXTS[:4])),
@@ -312,7 +313,7 @@ def complete(services: Any, client: Any) -> dict[str, list[str]]:
     client.post("/settings/configuration", data={"do": EVIL})
     client.post("/upload", data={"case": "tlx", "lines": "\n".join(TEXTS)})
     client.post(f"/incidents/{by_user.id}", data={"do": "comment", "text": EVIL, "version": by_user.version})
-    client.post("/searches", data={"name": EVIL, "params": "q=tlx"})
+    client.post("/searches", data={"name": EVIL, "params": "q=tlx", "pin": "1"})
     day = dt.datetime.now().astimezone().date().isoformat()
     report = client.post("/reports", data={"first": day, "last": day}).location
     one_of_a_kind = list({(each.format, each.category): each for each in events}.values())

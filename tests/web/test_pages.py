@@ -149,7 +149,7 @@ def test_one_event_shows_raw_and_decoded_as_one_thing(client: Any, filler: Fille
 
     assert '<mark tabindex="0" data-fields="source.ip" title="source.ip">203.0.113.9</mark>' in page
     assert re.search(r'<div data-fields="source.ip"><dt>source.<wbr>ip</dt>', page)
-    assert re.search(r'href="/events\?q=%22203.0.113.9%22"', page)
+    assert '<a href="/events?q=source.ip:203.0.113.9">Only this</a>' in page
     assert 'href="/events/1"' in page
     assert 'href="/events/3"' in page
     assert page.count('<li aria-current="true"') == 1  # the line among those around it
