@@ -46,7 +46,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     from threatlens.own_decoders import OwnDecoders
     from threatlens.passwords import Passwords
     from threatlens.raising import Raiser
-    from threatlens.reports import Reporter
+    from threatlens.reports import Reporter, render_apart
+    from threatlens.reports_searches import SearchReporter
     from threatlens.retention import RetentionKeeper
     from threatlens.rule_library import RuleLibrary
     from threatlens.settings import PROJECT, load_settings, prepare_data_folder, secret_key, secret_keys
@@ -96,6 +97,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     fanout = Fanout(settings.redis_url, secret_key(settings))
     ingestions = Ingestions(settings, store)
     reporter = Reporter(store, lambda: config.config, settings.reports_folder)
+    searches = SearchReporter(store, lambda: config.config, settings.reports_folder, render=render_apart)
     answers = AnswerLinks(lambda: secret_keys(settings), settings.base_url, lambda: config.config.answers)
     rules = RuleLibrary(settings, store, geo=geo, own=ADVICE)
     notifications = NotificationManager(
@@ -105,6 +107,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         broadcaster,
         base_url=settings.base_url,
         report=reporter.pdf,
+        report_file=searches.attachment,
         answers=answers,
         arrivals=Arrivals(settings.arrivals_path),
         advice_of=rules.advice,
@@ -147,6 +150,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         ingestions,
         notifications,
         reporter,
+        searches,
         rules,
         own_decoders,
         health,
@@ -166,6 +170,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         notifications,
         answers,
         reporter,
+        searches,
         background,
         outbound,
         Passwords(settings.argon2_memory_kib, settings.argon2_time),

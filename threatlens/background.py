@@ -48,6 +48,7 @@ from threatlens.own_decoders import OwnDecoders
 from threatlens.processor import QueueProcessor
 from threatlens.processor_open import OpenEvents
 from threatlens.reports import Reporter
+from threatlens.reports_searches import SearchReporter
 from threatlens.rule_library import RuleLibrary, RuleWatch
 from threatlens.settings import Settings
 from threatlens.sources.file import LogFileMonitor
@@ -99,6 +100,7 @@ class BackgroundProcessor:
         ingestions: Ingestions,
         notifications: NotificationManager,
         reporter: Reporter,
+        searches: SearchReporter,
         rules: RuleLibrary,
         own_decoders: OwnDecoders,
         health: HealthMonitor,
@@ -116,6 +118,7 @@ class BackgroundProcessor:
         self._ingestions = ingestions
         self._notifications = notifications
         self._reporter = reporter
+        self._searches = searches
         self._rules = rules
         self._language_model = language_model
         self._own_decoders = own_decoders
@@ -294,6 +297,7 @@ class BackgroundProcessor:
         self._every(METRICS_S, self._upkeep.backups.make_due)
         self._every(OUTBOX_S, self._empty_outbox)
         self._every(REPORTS_S, self._make_reports)
+        self._every(REPORTS_S, self._searches.send_due)
         self._every(MODEL_S, self._ask_model)
         self._every(LISTS_S, self._tend_lists)
         self._every(VOLUMES_S, self._look_at_volumes)

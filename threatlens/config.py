@@ -492,7 +492,7 @@ class ConfigManager:
                 logger.error("configuration: %s", error)
         for warning in warnings:
             if warning not in self._warnings:
-                logger.warning("configuration: %s", warning)
+                logger.log(logging.INFO if warning == NO_SOURCE else logging.WARNING, "configuration: %s", warning)
         self._errors, self._warnings = errors, warnings
         if config != self._config or self._revision == 0:
             self._config = config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -41,6 +41,9 @@ FLAG_NAMES = {
     FIELDS_CUT: "fields_cut",
     FROM_EXPORT: "from_export",
 }
+
+#: The name of no source.
+NO_SOURCE = "\0"
 
 #: Every state a source can be in; what each means for a person is in the sources page.
 SOURCE_STATES = (
@@ -241,6 +244,13 @@ class EventFilter:
     def is_counted(self) -> bool:
         """Whether the roll-up knows everything that is asked for, so that counts and histograms are of the result."""
         return not self.words and all(test.is_counted for test in self.tests)
+
+    def kept_to(self, sources: tuple[str, ...]) -> EventFilter:
+        """The same of these sources only, none where it asks for others alone; empty: as it is."""
+        if not sources:
+            return self
+        both = tuple(name for name in self.sources or sources if name in sources)
+        return replace(self, sources=both or (NO_SOURCE,))
 
     def matches(self, event: Event) -> bool:
         """Whether this event is one of them."""

@@ -105,6 +105,7 @@ class NotificationManager:
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         jitter: Callable[[], float] = random.random,
         report: Callable[[int], Attachment | None] = lambda _report_id: None,
+        report_file: Callable[[str], Attachment | None] = lambda _name: None,
         answers: AnswerLinks | None = None,
         arrivals: Arrivals | None = None,
         build: Callable[[Channel, OutboundClient], NotificationChannel] | None = None,
@@ -118,6 +119,7 @@ class NotificationManager:
         self._clock_us = clock_us
         self._jitter = jitter
         self._report = report
+        self._report_file = report_file
         self._answers = answers
         self._arrivals = arrivals or Arrivals()
         self._build = build or notifier
@@ -231,8 +233,8 @@ class NotificationManager:
             payload = json.dumps(as_json(message), ensure_ascii=False)
             self._store.put_payload(due, payload, message.title)
         message = from_json(json.loads(payload))
-        if isinstance(report_id := message.data.get("report_id"), int) and (pdf := self._report(report_id)):
-            message = replace(message, attachments=(pdf,))
+        if attachment := self._attachment(message):
+            message = replace(message, attachments=(attachment,))
         if self._answers is not None and due.kind == "incident":  # never stored: who reads the database cannot answer
             message = replace(message, links=self._answers.links(due.id, due.incident_id, due.created_us))
         room = self._arrivals.begin(due.key)
@@ -248,6 +250,12 @@ class NotificationManager:
         self._arrivals.add(due.key, *arrived)
         self._note(due, message.title, *arrived)
         return True
+
+    def _attachment(self, message: Message) -> Attachment | None:
+        """The file of a report, which is not kept with the message."""
+        if isinstance(report_id := message.data.get("report_id"), int):
+            return self._report(report_id)
+        return self._report_file(file) if isinstance(file := message.data.get("report_file"), str) else None
 
     def _note(self, due: Due, title: str, transcript: str, now_us: int) -> None:
         self._store.mark_sent(due, transcript, now_us)

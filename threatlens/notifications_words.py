@@ -88,6 +88,8 @@ class Writer:
         return f"{severity}/10 {title}" if title and now < severity + WORSE_BY else ""
 
     def _about_report(self, due: Due) -> Message:
+        if "search" in due.details:
+            return self._about_search(due)
         report_id = int(due.details.get("report", 0))
         return Message(
             key=due.key,
@@ -99,6 +101,22 @@ class Writer:
             text=str(due.details.get("summary", "")),
             url=f"{self._base_url}/reports/{report_id}" if self._base_url else "",
             data={"report_id": report_id},
+        )
+
+    def _about_search(self, due: Due) -> Message:
+        told = due.details
+        return Message(
+            key=due.key,
+            kind=due.kind,
+            title=due.title,
+            severity=due.severity,
+            timestamp=rfc3339(due.last_us),
+            thread=_thread_id(due),
+            text=str(told["summary"]),
+            facts=tuple((str(name), str(value)) for name, value in told["facts"]),
+            samples=tuple(map(str, told["rows"])),
+            url=f"{self._base_url}{told['path']}" if self._base_url else "",
+            data={"report_file": str(told["file"]), "count": int(told["count"])},
         )
 
     def _samples(self, due: Due) -> tuple[str, ...]:

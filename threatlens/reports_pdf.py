@@ -142,15 +142,20 @@ def write(data: Mapping[str, Any], path: str) -> None:
     span = f"{_day(data['start_us'], zone)} to {_day(data['end_us'] - 1, zone)}"
     if data["kind"] == "daily":
         span = _day(data["start_us"], zone)
+    if data["kind"] == "search":
+        span = f"{_moment(data['start_us'], zone)} to {_moment(data['end_us'], zone)}"
     pdf = ReportPdf(f"ThreatLens: {data['title']}, {span}", f"ThreatLens · {data['title']} · {span}")
     pdf.add_page()
-    _first_page(pdf, data, span, zone)
-    _incidents(pdf, data, zone)
-    _attackers(pdf, data)
-    _targets(pdf, data)
-    _rules(pdf, data)
-    _sources(pdf, data)
-    _health(pdf, data, zone)
+    if data["kind"] == "search":
+        _search(pdf, data, zone)
+    else:
+        _first_page(pdf, data, span, zone)
+        _incidents(pdf, data, zone)
+        _attackers(pdf, data)
+        _targets(pdf, data)
+        _rules(pdf, data)
+        _sources(pdf, data)
+        _health(pdf, data, zone)
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
@@ -187,6 +192,40 @@ def _first_page(pdf: ReportPdf, data: Mapping[str, Any], span: str, zone: dt.tzi
     ]
     pdf.ln(4)
     _numbers(pdf, numbers, data.get("compared_with", "a week before"))
+    _charts(pdf, data, zone)
+
+
+def _search(pdf: ReportPdf, data: Mapping[str, Any], zone: dt.tzinfo) -> None:
+    """What a saved search found: how many, when, where, and the most severe of them."""
+    pdf.set_text_color(*FAINT)
+    pdf.set_font("sans", size=9)
+    pdf.cell(WIDTH, 5, f"ThreatLens · saved search · {data['zone']}", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    pdf.ln(1)
+    pdf.start_section("Summary")
+    with pdf.tagged("/H1", pdf.shown(data["title"])):
+        pdf.say(data["title"], 17, bold=True)
+    pdf.ln(2)
+    pdf.say(" ".join(data["summary"]), 10)
+    pdf.say(f"Search: {data['query']}", 9, faint=True)
+    _charts(pdf, data, zone)
+    pdf.heading("Sources")
+    pdf.rows(
+        ("Source", "Events"),
+        (148, 30),
+        [(each["name"], f"{each['events']:,}") for each in data["sources"]],
+        right=frozenset({1}),
+    )
+    pdf.heading("The most severe")
+    pdf.rows(
+        ("Time", "Severity", "Source", "Message"),
+        (27, 15, 28, 108),
+        [(_moment(each["at_us"], zone), each["severity"], each["source"], each["message"]) for each in data["rows"]],
+        right=frozenset({1}),
+    )
+    pdf.say(f"Made {data['made']}.", 8, faint=True)
+
+
+def _charts(pdf: ReportPdf, data: Mapping[str, Any], zone: dt.tzinfo) -> None:
     pdf.heading("Severity")
     counts = [sum(data["by_severity"].get(str(n), 0) for n in (2 * band - 1, 2 * band)) for band in range(1, 6)]
     words = ", ".join(f"severity {2 * band + 1} to {2 * band + 2}: {n:,} events" for band, n in enumerate(counts))

@@ -23,8 +23,6 @@ from threatlens.web.context import services
 from threatlens.web.problems import ProblemError, request_id
 
 BEARER = re.compile(r"[Bb]earer (tl_[A-Za-z0-9_-]{43})")
-#: The name of no source.
-NO_SOURCE = "\0"
 #: What needs no role at all.
 PUBLIC = "public"
 
@@ -176,11 +174,7 @@ def is_open(endpoint: str) -> bool:
 
 def kept_within(where: EventFilter) -> EventFilter:
     """The filter, kept to the sources that whoever asks may know of; what it asks for besides is not found."""
-    only = actor().sources
-    if not only:
-        return where
-    both = tuple(name for name in where.sources or only if name in only)
-    return dataclasses.replace(where, sources=both or (NO_SOURCE,))
+    return where.kept_to(actor().sources)
 
 
 def record(action: str, target: str = "", detail: Mapping[str, Any] | None = None) -> None:

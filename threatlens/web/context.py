@@ -25,6 +25,7 @@ from threatlens.outbound import OutboundClient
 from threatlens.own_decoders import OwnDecoders
 from threatlens.passwords import Passwords
 from threatlens.reports import Reporter
+from threatlens.reports_searches import SearchReporter
 from threatlens.rule_library import RuleLibrary
 from threatlens.settings import Settings
 from threatlens.store import EventStore
@@ -71,6 +72,7 @@ class Services:
     notifications: NotificationManager
     answers: AnswerLinks
     reporter: Reporter
+    searches: SearchReporter
     background: Background
     outbound: OutboundClient
     passwords: Passwords

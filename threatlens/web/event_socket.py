@@ -7,7 +7,6 @@ asking is settled before the handshake is answered.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +23,7 @@ from threatlens.errors import QueryTimeout, StoreUnavailable
 from threatlens.event import EventFilter, EventUpdate
 from threatlens.query import to_query
 from threatlens.store import EventStore
-from threatlens.web.auth import NO_SOURCE, Actor, actor, authenticate, bearer_token, browser_actor, needs, still_there
+from threatlens.web.auth import Actor, actor, authenticate, bearer_token, browser_actor, needs, still_there
 from threatlens.web.context import services
 from threatlens.web.event_messages import (
     EVENT_ROLES,
@@ -226,10 +225,7 @@ class EventFeed:
 
     def _wanted(self) -> EventFilter:
         """The filter, within what the client may see."""
-        if not self._grant.sources:
-            return self._where
-        sources = tuple(each for each in self._where.sources or self._grant.sources if each in self._grant.sources)
-        return dataclasses.replace(self._where, sources=sources or (NO_SOURCE,))
+        return self._where.kept_to(self._grant.sources)
 
     def _replay(self) -> None:
         """One page from the database. The ring's end is noted first: a page that is not full reaches at least there."""

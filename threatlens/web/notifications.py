@@ -112,11 +112,11 @@ def detail(notification_id: int) -> str:
 
 
 def _told_channels() -> set[str]:
-    """The channels to which some rule or report goes."""
+    """The channels to which some rule, report or search goes."""
     config = services().config.config
-    return {name for rule in config.notification_rules if rule.enabled for name in rule.channels} | set(
-        config.reports.channels
-    )
+    rules = {name for rule in config.notification_rules if rule.enabled for name in rule.channels}
+    searches = {name for one in services().store.schedules() for name in one.channels}
+    return rules | searches | set(config.reports.channels)
 
 
 @blueprint.post("/notifications/<int:notification_id>/resend")

@@ -14,6 +14,7 @@ from threatlens.web.auth import needs, record
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID
 from threatlens.web.overview import trust
+from threatlens.web.search_schedules import all_schedules, told_when
 
 blueprint = Blueprint("reports", __name__)
 
@@ -27,7 +28,8 @@ def index() -> str:
     return render_template(
         "reports/index.html", reports=services().store.reports(limit=400), settings=settings,
         zone=str(zone_of(settings)),
-        today=today, yesterday=today - dt.timedelta(days=1), trust=trust(),
+        today=today, yesterday=today - dt.timedelta(days=1), trust=trust(), schedules=all_schedules(),
+        owners={user.id: user.name for user in services().store.users()}, when=told_when,
     )  # fmt: skip
 
 
