@@ -267,6 +267,7 @@ class BackgroundProcessor:
             book=self._store,
             forbidden=self._settings.own_files,
             open_lines=OpenEvents(self._own_decoders),
+            salvage_folder=self._settings.salvage_folder,
         )
         monitor.losses.keep_in(self._settings.losses_path)
         engine = _Engine(queue, processor, monitor, detector, RuleWatch(self._rules, detector.offer), guard)

@@ -90,6 +90,11 @@ class Settings:
         return os.path.join(self.data, "losses.noticed")
 
     @property
+    def salvage_folder(self) -> str:
+        """Copies of deleted files that hold lines which are not stored yet."""
+        return os.path.join(self.data, "salvage")
+
+    @property
     def arrivals_path(self) -> str:
         """Which messages arrived and are not noted in the database yet; never fsynced."""
         return os.path.join(self.data, "notifications.arrived")

@@ -89,7 +89,7 @@ class Logs(RuleBasedStateMachine):
         self.short = short
         self.max_open = max_open
         self.lines_removed = max_open <= 2  # files that are not open may give their inodes to others
-        self.bench = Bench(root, use_inotify=inotify, max_open=max_open)
+        self.bench = Bench(root, use_inotify=inotify, max_open=max_open, salvage_folder=str(self.folder / "salvage"))
         self.bench.source("*.log*" if everything else "*.log", roots=(str(root), str(self.targets)))
         self.writers = [Writer(root, name) for name in NAMES]
         self.link = Writer(root, "link.log")
@@ -161,10 +161,11 @@ class Logs(RuleBasedStateMachine):
             self.bench.commit(min(n, len(self.bench.queue)))
             self.note_stored()
 
-    @precondition(lambda self: not self.bench.store.down)
     @rule()
     def crash(self) -> None:
         self.lines_removed |= self.deleted
+        if self.bench.store.down:
+            self.look()  # what is deleted between two looks is in no copy
         self.bench.crash()
 
     @precondition(lambda self: self.max_open > 2)
@@ -173,8 +174,6 @@ class Logs(RuleBasedStateMachine):
         self.look()
         self.bench.store.down = away
         self.look()
-        if not away:
-            self.commit(1000)  # what was deleted meanwhile is in memory only
 
     @rule(capacity=st.integers(0, 2))
     def scan_with_a_full_queue(self, capacity: int) -> None:
@@ -289,14 +288,21 @@ class Logs(RuleBasedStateMachine):
             if not edit or writer.path.stat().st_size >= size:
                 break
 
-    @rule(which=which)
-    def delete(self, which: int) -> None:
+    @rule(which=which, stored=st.booleans())
+    def delete(self, which: int, stored: bool) -> None:
         writer = self.writers[which]
         if not writer.path.exists():
             return
-        self.drain()
+        stored |= self.max_open <= 2  # a file that is closed is gone
+        if stored:
+            self.drain()
+        else:
+            writer.finish()
+            self.look()
         self.deleted = True
         writer.path.unlink()
+        if not stored:
+            self.look()
         writer.next_generation()
         writer.append = True
 

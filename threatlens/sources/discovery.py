@@ -20,6 +20,7 @@ from threatlens.sources.losses import LossWatch
 from threatlens.sources.matching import Finding, Unknown, Verdict, judge
 from threatlens.sources.paths import display, family, is_newer, looks_rotated
 from threatlens.sources.reader import MANY, Reader
+from threatlens.sources.salvage import Salvage
 from threatlens.sources.source import FollowedSource
 from threatlens.sources.stream import Key, Limits, Replaced, Stream
 from threatlens.sources.table import StreamTable
@@ -55,6 +56,7 @@ class Discovery(Reader):
         limits: Limits,
         quiet_s: float,
         max_open: int,
+        salvage_folder: str,
     ) -> None:
         super().__init__(
             emit=emit, book=book, clock=clock, wall=wall, limits=limits, quiet_s=quiet_s, table=StreamTable(max_open)
@@ -64,6 +66,7 @@ class Discovery(Reader):
         self.renamed: dict[int, Stream] = {}  # renamed, but not booked
         self.held = HeldFiles(self.table)
         self.losses = LossWatch(clock, wall)
+        self.salvage = Salvage(salvage_folder)
         self.between: Callable[[], None] = lambda: None  # called now and then in a long search
 
     def reconsider(self, stream: Stream) -> None:
@@ -148,7 +151,7 @@ class Discovery(Reader):
                 content = None  # the stream keeps it
                 fd = -1
             elif verdict.finding in {Finding.HELD, Finding.NOTHING_YET}:
-                keep = opened.st_nlink == 0 or (held is not None and not verdict.for_good)
+                keep = self.salvage.is_gone(opened) or (held is not None and not verdict.for_good)
         except StoreUnavailable:
             keep = key in self.held or self._has_room(source, key)
             raise
@@ -156,7 +159,7 @@ class Discovery(Reader):
             if not keep:
                 self.held.let_go(key)
             elif not self.held.waits(key):
-                self.held.put(key, HeldFile(fd, source, shown, only_known, waits=True))
+                self.held.put(key, HeldFile(fd, source, shown, only_known, waits=True, real=held.real if held else ""))
                 fd = -1
             if fd >= 0:
                 os.close(fd)
@@ -295,14 +298,14 @@ class Discovery(Reader):
         )
         self.renamed.pop(stream.stream_id, None)
         self.table.close(stream)
-        self.table.bind(stream, key, real)
+        gone = self.salvage.is_gone(os.fstat(content.fd))
+        self.table.bind(stream, key, real, unlinked=gone)
         stream.compressed = content.compressed
         if stream.source is None:
             stream.source = source
         stream.source.streams.add(stream)
         stream.content, stream.tail, stream.verified = content, tail, True
-        stream.unlinked = os.fstat(content.fd).st_nlink == 0
-        if stream.unlinked or not listed or looks_rotated(os.path.basename(real)):
+        if gone or not listed or looks_rotated(os.path.basename(real)):
             stream.lost_path = True
         elif stream.shown == shown:
             stream.lost_path = False
@@ -357,7 +360,7 @@ class Discovery(Reader):
         stream.present = (0, b"") if position else head_of(content)
         stream.changed_at = self.clock()
         stream.born_ns = os.fstat(content.fd).st_mtime_ns
-        if os.fstat(content.fd).st_nlink == 0:
+        if self.salvage.is_gone(os.fstat(content.fd)):
             stream.unlinked = stream.lost_path = True
         before = self.table.last_at.get(shown)
         if before is not None and before.alive and before.dirty:

@@ -58,9 +58,11 @@ class LogFileMonitor:
         open_lines: OpenLines | None = None,
         max_open: int | None = None,
         use_inotify: bool = True,
+        salvage_folder: str = "",
     ) -> None:
         """forbidden: folders never read although a root holds them. quiet_s: until a lone last line is a line.
-        open_lines: what of the last lines waits for those that may belong to it; None: nothing does."""
+        open_lines: what of the last lines waits for those that may belong to it; None: nothing does.
+        salvage_folder: where deleted files are copied to that are not stored yet; "": a kill ends them."""
         self._clock = clock
         self._forbidden = tuple(os.path.realpath(folder) for folder in forbidden)
         self._follower = Follower(
@@ -71,6 +73,7 @@ class LogFileMonitor:
             limits=Limits(max_line_bytes, max_unpacked_bytes, open_lines),
             quiet_s=quiet_s,
             max_open=max_open or default_open_limit(),
+            salvage_folder=salvage_folder,
         )
         self._follower.between = self._notice
         self._noticed_s = 0.0  # clock
@@ -193,24 +196,13 @@ class LogFileMonitor:
         wanted = {config.source_id: config for config in configs}
         for number, source in list(self._sources.items()):
             if wanted.get(number) != source.config:
-                self._let_go(source)
+                self._follower.let_go(source)
                 del self._sources[number]
         for number, config in wanted.items():
             if number not in self._sources:
                 source = FollowedSource(config, self._forbidden)
                 self._sources[number] = source
                 self._adopt(source)
-
-    def _let_go(self, source: FollowedSource) -> None:
-        follower = self._follower
-        for stream in list(source.streams):
-            follower.no_reading(stream)
-            follower.table.close(stream)
-            stream.source = None
-            stream.seen = (-1, 0, 0)
-        source.streams.clear()
-        for key in follower.held.keys(source):
-            follower.held.let_go(key)
 
     def _adopt(self, source: FollowedSource) -> None:
         """Give a source its streams back that are in memory already."""
@@ -356,6 +348,7 @@ class LogFileMonitor:
         if follower.book.away is None:
             source.unheld.clear()
         self._supervised(source, "", follower.look_for_losses, source)
+        self._supervised(source, "", follower.tend_salvaged, source)
         if not source.looked and self._loaded:
             source.looked = True
             follower.search_rests(source)
@@ -454,6 +447,8 @@ class LogFileMonitor:
         except FileNotFoundError:
             if place[0] not in self._follower.table.last_at:
                 source.vanished += 1
+            for key in self._follower.held.keys(source, waiting=True):
+                self._supervised(source, "", self._follower.look_at_held, key)
             return
         for found in unjudged:
             self._judge(source, found)

@@ -14,15 +14,18 @@ from threatlens.errors import SourceError, StoreUnavailable
 from threatlens.sources.content import Content, content_of, head_of, last_position
 from threatlens.sources.discovery import Discovery
 from threatlens.sources.held import HeldFile
-from threatlens.sources.identity import Fingerprint, digest, tail_start
+from threatlens.sources.identity import HEAD_BYTES, Fingerprint, digest, tail_start
 from threatlens.sources.losses import Suspect, holds_part, only_newline_gone
 from threatlens.sources.matching import Finding
 from threatlens.sources.paths import display, family, looks_rotated
 from threatlens.sources.reader import signature
+from threatlens.sources.salvage import Copy
 from threatlens.sources.source import FollowedSource
 from threatlens.sources.stream import Key, Replaced, Stream
 
 _DELETED = re.compile(r" \(deleted\)$")
+#: At least what the queue holds.
+_ON_THE_WAY_BYTES = 128 << 20
 _FORGET_S = 25 * 3600.0  # a rotated file that no pattern names is followed this long after its last change
 #: A file that keeps at least this share of what was read, and all of it the same, was cut, not begun anew.
 _SHRUNK_SHARE = 0.75
@@ -42,6 +45,18 @@ class Follower(Discovery):
                     source.seen_before = True
                     if stream.alive:
                         source.streams.add(stream)
+
+    def let_go(self, source: FollowedSource) -> None:
+        """The source is not followed any more, or in another way."""
+        for stream in list(source.streams):
+            self.no_reading(stream)
+            self.table.close(stream)
+            stream.source = None
+            stream.seen = (-1, 0, 0)
+        source.streams.clear()
+        for key in self.held.keys(source):
+            self.held.let_go(key)
+        self.salvage.let_go(source.config.source_id)
 
     def reset(self, stream_id: int) -> None:
         """Take the committed position of a stream again; raises StoreUnavailable."""
@@ -187,11 +202,12 @@ class Follower(Discovery):
         content = stream.content
         if content is not None:
             status = os.fstat(content.fd)
-            if status.st_nlink == 0:
+            if self.salvage.is_gone(status):
                 if not stream.unlinked:
                     stream.unlinked = stream.lost_path = True
                     self.losses.suspect(stream, in_place=False)
                     self.reconsider(stream)
+                self._secure(stream, content, status)
             else:
                 path = os.readlink(f"/proc/self/fd/{content.fd}")
                 if path != stream.path and not _DELETED.search(path):
@@ -245,7 +261,7 @@ class Follower(Discovery):
             if stream.content is None or not only_newline_gone(stream.content, stream.fingerprint):
                 self.losses.suspect(stream, in_place=True)
             kept = None  # nobody else has what was written to a deleted file last
-            if source is not None and stream.content is not None and os.fstat(stream.content.fd).st_nlink == 0:
+            if source is not None and stream.content is not None and self.salvage.is_gone(os.fstat(stream.content.fd)):
                 kept = HeldFile(os.dup(stream.content.fd), source, shown, only_known=False, waits=True)
             try:
                 self.lose(stream)
@@ -348,21 +364,28 @@ class Follower(Discovery):
     def look_at_held(self, key: Key) -> None:
         """Judge a file that is kept open, whatever its name is now. Raises StoreUnavailable."""
         file = self.held.get(key)
-        if file is None or self.book.away is not None:
+        if file is None:
             return
         status = os.fstat(file.fd)
+        gone = self.salvage.is_gone(status)
+        if gone and file.waits and self.salvage.needs(key, status.st_size):
+            real = file.real or file.shown
+            copy = Copy(file.source.config.source_id, file.shown, real, file.only_known, status.st_size)
+            self.salvage.keep(key, file.fd, [(0, status.st_size)], copy)
+        if self.book.away is not None:
+            return
         stream = self.table.by_key.get(key)
         if stream is not None:
-            if stream.content is None and not status.st_nlink:
+            if stream.content is None and gone:
                 self._hand_over(stream, file)
             if self.table.by_key.get(key) is stream:
                 self.held.let_go(key)
         elif status.st_size:
-            real = _DELETED.sub("", os.readlink(f"/proc/self/fd/{file.fd}"))
-            at_its_name = status.st_nlink and real == os.path.realpath(file.shown)
-            shown = file.shown if at_its_name or not status.st_nlink else real
+            real = file.real or _DELETED.sub("", os.readlink(f"/proc/self/fd/{file.fd}"))
+            at_its_name = not gone and real == os.path.realpath(file.shown)
+            shown = file.shown if at_its_name or gone else real
             self.judge(file.source, shown, real, status, only_known=file.only_known)
-        elif not status.st_nlink:
+        elif gone:
             self.held.let_go(key)
 
     def _hand_over(self, stream: Stream, file: HeldFile) -> None:
@@ -406,8 +429,42 @@ class Follower(Discovery):
         if over and quiet >= self.quiet_s and stream.scanned > stream.position and not self.flush(stream):
             return
         forgotten = stream.lost_path and not stream.listed and quiet >= _FORGET_S
-        if (stream.unlinked and quiet >= self.quiet_s) or forgotten:
+        if (stream.unlinked and quiet >= self.quiet_s and stream.key not in self.salvage) or forgotten:
             self.lose(stream)
+
+    def _secure(self, stream: Stream, content: Content, status: os.stat_result) -> None:
+        """Copy what is not stored of a deleted file, as it ends with this process."""
+        size = status.st_size
+        if stream.source is None or not self.salvage.needs(stream.key, size):
+            return
+        try:
+            stored = self.book.position(stream.stream_id) or 0
+        except StoreUnavailable:
+            stored = max(0, stream.position - _ON_THE_WAY_BYTES)
+        if stream.compressed:
+            over, spans = _at_end(stream) and content.complete and stored >= stream.position, [(0, size)]
+        else:
+            begin = tail_start(stored)
+            head = stream.fingerprint.head_start
+            over, spans = stored >= size, [(head, max(head, min(head + HEAD_BYTES, begin))), (begin, size)]
+        if not over:
+            copy = Copy(stream.source.config.source_id, stream.shown, stream.path, only_known=False, size=size)
+            self.salvage.keep(stream.key, content.fd, spans, copy)
+
+    def tend_salvaged(self, source: FollowedSource) -> None:
+        """Open the copies that an earlier process left, and drop those of what is stored. Raises StoreUnavailable."""
+        for key in self.salvage.of(source.config.source_id):
+            stream = self.table.by_key.get(key)
+            if self.salvage.unopened(key):
+                if self._has_room(source, key):
+                    fd, copy = self.salvage.open(key)
+                    self.held.put(key, HeldFile(fd, source, copy.shown, copy.only_known, waits=True, real=copy.real))
+                    source.next_look = 0.0
+            elif stream is not None:
+                if _at_end(stream) and (self.book.position(stream.stream_id) or 0) >= stream.position:
+                    self.salvage.drop(key)
+            elif key not in self.held:
+                self.salvage.drop(key)
 
     def _finish_compressed(self, stream: Stream, content: Content) -> None:
         """Remember that a compressed file was read to its end, so that a restart need not unpack it again."""
@@ -422,3 +479,8 @@ class Follower(Discovery):
         ):
             stream.fingerprint.finished = finished
             self.table.close(stream)
+
+
+def _at_end(stream: Stream) -> bool:
+    """Whether all that its file holds was handed on."""
+    return stream.ended and not stream.dirty and stream.held is None and stream.scanned <= stream.position

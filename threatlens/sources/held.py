@@ -30,6 +30,7 @@ class HeldFile:
     shown: str  # as the source named it when it was first seen
     only_known: bool  # it may carry on a stream, but begins none
     waits: bool  # for the database, with lines in it: not given up for another file
+    real: str = ""  # its resolved path when it had a name, of a copy
 
 
 class HeldFiles:

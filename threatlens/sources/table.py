@@ -59,11 +59,11 @@ class StreamTable:
         self.index(stream)
         stream.fold()
 
-    def bind(self, stream: Stream, key: Key, path: str) -> None:
-        """This file carries the stream now."""
+    def bind(self, stream: Stream, key: Key, path: str, *, unlinked: bool = False) -> None:
+        """This file carries the stream now; unlinked: it had this path before it was deleted."""
         self._detach(stream)
         stream.key, stream.path, stream.alive = key, path, True
-        stream.unlinked = stream.sought = False
+        stream.unlinked, stream.sought = unlinked, False
         self._attach(stream)
         self._dead.pop(stream.stream_id, None)
         self._unindex(stream)

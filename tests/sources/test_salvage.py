@@ -1,0 +1,207 @@
+"""What is not stored of a deleted file outlives a kill, is stored once, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from follow_bench import Bench
+
+from threatlens.sources import salvage
+
+
+def generation(number: int, lines: int = 20) -> bytes:
+    return b"".join(b"generation %d, line %d of app\n" % (number, i) for i in range(lines))
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench], tmp_path: Path) -> Bench:
+    return make_bench(salvage_folder=str(tmp_path / "salvage"))
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Callable[[], list[str]]:
+    def names() -> list[str]:
+        folder = tmp_path / "salvage"
+        return sorted(os.listdir(folder)) if folder.exists() else []
+
+    return names
+
+
+def settle(bench: Bench) -> list[bytes]:
+    """Everything that is there, until nothing comes any more."""
+    lines = bench.read()
+    for _ in range(4):
+        lines += bench.read()
+    return lines
+
+
+def test_a_deleted_file_that_is_not_stored_yet_outlives_a_kill(bench: Bench, left) -> None:
+    bench.source("app.log")
+    bench.write("app.log", generation(0))
+    bench.read()
+    path = bench.write("app.log", generation(1))
+    bench.scan()
+    path.unlink()
+    bench.scan()
+    assert left()
+    bench.crash()
+    assert settle(bench) == generation(1).splitlines()
+    assert bench.store.refused == []
+    assert left() == []
+
+
+def test_a_file_deleted_while_the_database_is_away_outlives_any_number_of_kills(bench: Bench, left) -> None:
+    bench.source("app.log")
+    bench.store.down = True
+    written = b""
+    for number in range(3):
+        path = bench.write("app.log", generation(number))
+        bench.scan()
+        path.unlink()
+        bench.scan()
+        written += generation(number)
+        bench.crash()
+        bench.scan()
+    bench.crash()
+    bench.write("app.log", generation(9))
+    bench.store.down = False
+    assert sorted(settle(bench)) == sorted((written + generation(9)).splitlines())
+    assert left() == []
+
+
+def test_a_followed_file_deleted_and_begun_anew_again_and_again_loses_nothing_to_kills(bench: Bench, left) -> None:
+    bench.source("app.log*")
+    path = bench.write("app.log", generation(0))
+    bench.read()
+    written = generation(0)
+    for number in range(1, 6):
+        bench.store.down = number % 2 == 1
+        bench.write("app.log", generation(number))
+        bench.scan()
+        path.unlink()
+        bench.scan()
+        bench.crash()
+        bench.write("app.log", generation(100 + number))
+        bench.scan()
+        written += generation(number) + generation(100 + number)
+    bench.store.down = False
+    settle(bench)
+    assert sorted(bench.store.lines) == sorted(written.splitlines())
+    assert left() == []
+
+
+def test_what_is_stored_of_a_deleted_file_is_not_copied(bench: Bench, left, tmp_path: Path) -> None:
+    bench.source("app.log")
+    path = bench.write("app.log", generation(0, 50_000))
+    bench.read()
+    path.unlink()
+    bench.read()
+    assert left() == []
+    path = bench.write("app.log", generation(1, 50_000))
+    bench.read()
+    bench.write("app.log", generation(2))
+    path.unlink()
+    bench.scan()
+    copy = next(tmp_path / "salvage" / name for name in left() if not name.endswith(".json"))
+    assert copy.stat().st_size > 1_000_000
+    assert copy.stat().st_blocks * 512 < 100_000
+    bench.crash()
+    assert settle(bench) == generation(2).splitlines()
+
+
+def test_lines_written_to_a_deleted_file_are_added_to_its_copy(bench: Bench, left) -> None:
+    bench.source("app.log")
+    path = bench.write("app.log", generation(0))
+    with path.open("ab", buffering=0) as writer:
+        bench.scan()
+        path.unlink()
+        bench.scan()
+        writer.write(generation(1))
+        bench.scan()
+    bench.crash()
+    assert settle(bench) == (generation(0) + generation(1)).splitlines()
+    assert left() == []
+
+
+def test_a_copy_that_was_being_added_to_ends_where_its_note_says(bench: Bench, left, tmp_path: Path) -> None:
+    bench.source("app.log")
+    path = bench.write("app.log", generation(0))
+    bench.scan()
+    path.unlink()
+    bench.scan()
+    copy = next(tmp_path / "salvage" / name for name in left() if not name.endswith(".json"))
+    with copy.open("ab") as file:
+        file.write(b"half of a li")
+    (tmp_path / "salvage" / "1-2-3").write_bytes(b"a copy without a note\n")
+    (tmp_path / "salvage" / "4-5-6.json").write_bytes(b"{}")
+    (tmp_path / "salvage" / "7-8-9.json.part").write_bytes(b"{")
+    bench.crash()
+    assert settle(bench) == generation(0).splitlines()
+    bench.pass_time(100)
+    assert settle(bench) == []
+    assert left() == []
+
+
+def test_a_deleted_gzip_file_outlives_a_kill(bench: Bench, left) -> None:
+    bench.source("app.log*")
+    path = bench.root / "app.log.1.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(generation(0))
+    bench.scan()
+    path.unlink()
+    bench.scan()
+    bench.crash()
+    assert settle(bench) == generation(0).splitlines()
+    assert left() == []
+
+
+def test_a_last_line_without_an_end_is_kept_until_it_is_stored(bench: Bench, left) -> None:
+    bench.source("app.log")
+    path = bench.write("app.log", b"a line\nand no end")
+    bench.read()
+    path.unlink()
+    bench.read()
+    bench.crash()
+    assert settle(bench) == []
+    assert left()
+    bench.pass_time(100)
+    assert settle(bench) == [b"and no end"]
+    assert left() == []
+
+
+def test_a_source_taken_away_and_given_back_reads_its_deleted_file(bench: Bench, left) -> None:
+    config = bench.source("app.log")
+    path = bench.write("app.log", generation(0))
+    bench.scan()
+    path.unlink()
+    bench.scan()
+    bench.queue.clear()
+    bench.monitor.set_sources([])
+    bench.scan()
+    assert left()
+    bench.write("app.log", generation(1))  # perhaps under the inode of the deleted one
+    bench.monitor.set_sources([config])
+    bench.monitor.reset_stream(1)
+    assert sorted(settle(bench)) == sorted((generation(0) + generation(1)).splitlines())
+    assert left() == []
+
+
+def test_more_than_may_be_copied_is_told_once_and_harms_nothing(
+    make_bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(salvage, "_LEFT_BYTES", 1 << 62)
+    bench = make_bench(salvage_folder=str(tmp_path / "salvage"))
+    bench.source("app.log")
+    path = bench.write("app.log", generation(0))
+    bench.scan()
+    path.unlink()
+    for _ in range(3):
+        bench.scan()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the unread lines of {path}, which is deleted, are in memory only: the disk is nearly full"
+    ]
+    assert settle(bench) == generation(0).splitlines()
