@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two requests for the lease.
 LEASE_S = 1.0
 STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
-HABITS_S, COVERAGE_S, COVERAGE_FIRST_S = 5.0, 2.0, 20.0
+HABITS_S, COVERAGE_S, COVERAGE_FIRST_S = 5.0, 2.0, 30.0
 LISTS_S, VOLUMES_S = 5.0, 120.0
 MODEL_S = 5.0  # between two looks whether a language model has something to explain
 EMIT_S = 0.1  # that reading waits for room in the queue before it looks for new files again
