@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from threatlens.handing_over import CALL_BYTES, Note
 
 
 @dataclass
@@ -71,3 +79,33 @@ def make_hook() -> Iterator[Callable[[], Hook]]:
 @pytest.fixture
 def hook(make_hook: Callable[[], Hook]) -> Hook:
     return make_hook()
+
+
+def noted(room_bytes: int = 160) -> Note:
+    """A note that lasts as long as the process."""
+    return Note(memoryview(bytearray(room_bytes)), memoryview(bytearray(CALL_BYTES)))
+
+
+def certificate_for(folder: Path, host: str) -> Path:
+    """A certificate for a host, signed by itself, with its key: one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "both.pem"
+    encoding = serialization.Encoding.PEM
+    path.write_bytes(
+        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + made.public_bytes(encoding)
+    )
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
 import os
@@ -19,9 +20,10 @@ from threatlens.channels import Delivery
 from threatlens.channels.email import compose
 from threatlens.config_values import MonitoringConfig, NotificationRule, Secret, SlackChannel, WebhookChannel
 from threatlens.errors import ChannelError, StoreUnavailable
+from threatlens.handing_over import Note, hand_over
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.notifications import GIVE_UP_US, Happening, NotificationManager, after_quiet, within
-from threatlens.notifications_arrived import Arrivals
+from threatlens.notifications_arrived import Arrivals, Left
 from threatlens.notifications_words import Writer
 from threatlens.processor import QueueProcessor
 from threatlens.receiving import receive_into
@@ -36,7 +38,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.got: list[tuple[str, object]] = []
-        self.errors: list[ChannelError | Callable[[memoryview], ChannelError] | None] = []
+        self.errors: list[ChannelError | Callable[[Note], ChannelError] | None] = []
         self.hold: dict[str, threading.Event] = {}
 
     def build(self, channel, _client):
@@ -45,13 +47,13 @@ class Receiver:
         class Built:
             name = channel.name
 
-            def send(self, message, room):
+            def send(self, message, note=None):
                 if channel.name in receiver.hold:
                     receiver.hold[channel.name].wait(20)
                 error = receiver.errors.pop(0) if receiver.errors else None
                 receiver.got.append((channel.name, message))
                 if error is not None:
-                    raise error(room) if callable(error) else error
+                    raise error(note) if callable(error) else error
                 return Delivery(("> it", "< 200"))
 
         return Built()
@@ -425,7 +427,7 @@ def test_an_answer_is_noted_before_this_process_can_do_anything_about_it(tmp_pat
     path, key = str(tmp_path / "arrived"), "0123456789abcdef" * 2
     arrivals = Arrivals(path)
     arrivals.settle()
-    room = arrivals.begin(key)
+    room = arrivals.begin(key).room
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = os.fork()
@@ -436,7 +438,7 @@ def test_an_answer_is_noted_before_this_process_can_do_anything_about_it(tmp_pat
         theirs.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
         os.waitpid(process, 0)
 
-    assert Arrivals(path).before() == [(key, "HTTP/1.1 204")]
+    assert Arrivals(path).before() == [Left(key, "HTTP/1.1 204")]
 
 
 @pytest.mark.parametrize(
@@ -444,8 +446,8 @@ def test_an_answer_is_noted_before_this_process_can_do_anything_about_it(tmp_pat
     [(b"HTTP/1.1 200 OK\r\n", 1), (b"250 queued\r\n", 1), (b"HTTP/1.1 500", 2), (b"451 later", 2), (b"", 2)],
 )
 def test_whoever_took_a_message_and_fell_silent_is_not_told_twice(bench, answer, told):
-    def broken(room):
-        room[: len(answer)] = answer
+    def broken(note):
+        note.room[: len(answer)] = answer
         return ChannelError("no whole answer in time")
 
     bench.receiver.errors = [broken]
@@ -455,6 +457,112 @@ def test_whoever_took_a_message_and_fell_silent_is_not_told_twice(bench, answer,
     bench.send()
     assert len(bench.receiver.got) == told
     assert [row.status for row in bench.history()] == ["sent"]
+
+
+class Stopped(BaseException):
+    """Stands for a kill: nothing of ours runs any more."""
+
+
+def handed_over_and_stopped(note):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        hand_over(ours, b"a message", note)
+    raise Stopped
+
+
+def stopped_while_sending(bench, tmp_path, *, errors=()) -> None:
+    """A message is handed over whole, and then the engine is killed and started anew."""
+    path = str(tmp_path / "arrived")
+    bench.again(Arrivals(path))
+    bench.receiver.errors = [*errors, handed_over_and_stopped]
+    for _ in errors:
+        bench.send()
+        bench.now += MINUTE
+    with pytest.raises(Stopped):
+        bench.send()
+    bench.again(Arrivals(path))
+
+
+def test_what_was_handed_over_whole_to_a_channel_that_works_is_not_sent_again_and_says_why(bench, tmp_path):
+    bench.happen(thread="before")
+    bench.send()
+    bench.happen()
+    stopped_while_sending(bench, tmp_path)
+
+    assert bench.send() == 0
+    assert len(bench.receiver.got) == 2
+    row = bench.history()[0]
+    assert (row.status, row.shown_as) == ("sent", "unanswered")
+    assert "handed over whole just before ThreatLens was stopped" in row.error_message
+    assert bench.history(status="unanswered") == [row]
+    assert bench.store.resend(row.id, bench.now), "one click sends it again"
+    assert bench.send() == 1
+    assert bench.receiver.got[-1] == bench.receiver.got[-2], "with the same key"
+    assert bench.history()[0].shown_as == "sent"
+    assert not bench.store.resend(row.id, bench.now)
+
+
+def test_what_was_handed_over_to_a_channel_that_nobody_knows_to_work_is_sent_again(bench, tmp_path):
+    bench.happen()
+    stopped_while_sending(bench, tmp_path)
+    assert bench.send() == 1
+    (_, first), (_, second) = bench.receiver.got
+    assert first == second
+
+
+def test_a_test_that_arrived_shows_that_a_channel_works(bench, tmp_path):
+    bench.manager.test(bench.config.channels[0])
+    bench.happen()
+    stopped_while_sending(bench, tmp_path)
+    assert bench.send() == 0
+
+
+@pytest.mark.parametrize(("between", "sent"), [(False, 1), (True, 0)])
+def test_what_was_handed_over_after_a_failure_is_sent_again(bench, tmp_path, between, sent):
+    """Of the channel; once it works again, the next message is not affected."""
+    bench.happen(thread="works")
+    bench.send()
+    bench.receiver.errors = [ChannelError("gone")]
+    bench.happen(thread="fails")
+    bench.send()
+    if between:
+        bench.now += MINUTE
+        bench.send()
+    else:
+        bench.receiver.errors = []
+    bench.happen(thread="another")
+    stopped_while_sending(bench, tmp_path)
+    assert bench.send() == sent
+    assert bench.history()[0].shown_as == ("sent" if sent else "unanswered")
+
+
+def test_a_message_that_failed_before_is_sent_again_although_it_was_handed_over(bench, tmp_path):
+    bench.happen(thread="before")
+    bench.send()
+    bench.happen()
+    stopped_while_sending(bench, tmp_path, errors=[ChannelError("no answer in time")])
+    bench.send()
+    assert bench.history(status="unanswered") == []
+    assert bench.history()[0].status == "sent"
+
+
+def test_a_failure_takes_back_that_a_message_was_handed_over(bench, tmp_path):
+    """So a kill after a time-out, while that is noted, sends it again."""
+
+    def timed_out(note):
+        with contextlib.suppress(Stopped):
+            handed_over_and_stopped(note)
+        return ChannelError("no answer in time")
+
+    path = str(tmp_path / "arrived")
+    bench.again(Arrivals(path))
+    bench.happen()
+    bench.receiver.errors = [timed_out]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.store, "mark_failed", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            bench.send()
+    assert Arrivals(path).before() == []
 
 
 def test_a_full_disk_leaves_the_notes_in_memory(bench, monkeypatch, tmp_path):

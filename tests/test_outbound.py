@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import ipaddress
 import itertools
 import os
@@ -15,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from receivers import certificate_for, noted
 
 from threatlens.errors import OutboundError
+from threatlens.handing_over import Note
 from threatlens.outbound import Limits, OutboundClient
 from threatlens.outbound_urls import Permissions
 
@@ -341,22 +338,22 @@ def ticking(step_s: float = 0.5) -> Callable[[], float]:
         ),
     ],
 )
-@pytest.mark.parametrize("room", [None, memoryview(bytearray(224))])
+@pytest.mark.parametrize("note", [None, noted()])
 def test_an_answer_that_trickles_ends_at_the_deadline(
-    receiver: Receiver, answer: Callable[[], Any], room: memoryview | None
+    receiver: Receiver, answer: Callable[[], Any], note: Note | None
 ) -> None:
     receiver.answers = [answer()]
 
     with pytest.raises(OutboundError) as caught:
         client(clock=ticking()).request(
-            "GET", f"http://hooks.example:{receiver.port}/", limits=Limits(total_s=10, body_bytes=1 << 40), room=room
+            "GET", f"http://hooks.example:{receiver.port}/", limits=Limits(total_s=10, body_bytes=1 << 40), note=note
         )
 
     assert not caught.value.permanent
 
 
-@pytest.mark.parametrize("room", [None, memoryview(bytearray(224))])
-def test_a_server_that_says_nothing_is_given_up(receiver: Receiver, room: memoryview | None) -> None:
+@pytest.mark.parametrize("note", [None, noted()])
+def test_a_server_that_says_nothing_is_given_up(receiver: Receiver, note: Note | None) -> None:
     gate = threading.Event()
 
     def silent() -> Iterator[bytes]:
@@ -365,7 +362,7 @@ def test_a_server_that_says_nothing_is_given_up(receiver: Receiver, room: memory
 
     receiver.answers = [silent()]
     with pytest.raises(OutboundError, match="in time"):
-        client().request("GET", f"http://hooks.example:{receiver.port}/", limits=Limits(total_s=0.2), room=room)
+        client().request("GET", f"http://hooks.example:{receiver.port}/", limits=Limits(total_s=0.2), note=note)
     gate.set()
 
 
@@ -414,28 +411,7 @@ def test_headers_cannot_change_where_a_request_ends_or_goes(receiver: Receiver, 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for hooks.example with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hooks.example")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("hooks.example")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    encoding = serialization.Encoding.PEM
-    path.write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(encoding)
-    )
-    return path
+    return certificate_for(tmp_path_factory.mktemp("tls"), "hooks.example")
 
 
 @pytest.fixture
@@ -452,12 +428,12 @@ def secure(certificate: Path) -> Iterator[Receiver]:
 def test_tls_is_for_the_name_and_the_socket_for_the_checked_address(secure: Receiver, certificate: Path) -> None:
     sender = client(tls=ssl.create_default_context(cafile=str(certificate)))
 
-    room = memoryview(bytearray(20))
+    note = noted(20)
 
-    answer = sender.request("GET", f"https://hooks.example:{secure.port}/", room=room)
+    answer = sender.request("GET", f"https://hooks.example:{secure.port}/", note=note)
 
     assert answer.body == b"hi"
-    assert bytes(room).startswith(b"HTTP/1.1 200"), "the beginning is where it was asked for"
+    assert bytes(note.room).startswith(b"HTTP/1.1 200"), "the beginning is where it was asked for"
     assert secure.server_names == ["hooks.example"]
     assert f"host: hooks.example:{secure.port}".encode() in secure.requests[0].lower()
 

@@ -388,7 +388,7 @@ class ConfigManager:
         warnings: list[str] = []
         saved = self._saved_section(errors)
         reading = self._reading(_SAVED)
-        reading.unseal = self._settings.unseal
+        reading.unseal, reading.dangling = self._settings.unseal, reading.lost
         limits = read_limits(saved, reading)
         try:
             self._good = self._read_file(saved, limits, rows, warnings)
@@ -402,7 +402,7 @@ class ConfigManager:
         values = merged({**limits, **read_rest(saved, reading)}, good.values)
         sources, self._origins = self._sources_in_force(good, rows, reading)
         config = config_of(values, sources)
-        self._put_in_force(config, errors + reading.errors + reading.lost_secrets, warnings + worth_a_look(config))
+        self._put_in_force(config, errors + reading.errors + reading.lost, warnings + worth_a_look(config))
         self._stale = False
 
     def _saved_section(self, errors: list[ConfigError]) -> Section:

@@ -33,12 +33,14 @@ class Reading:
     clear_secrets: list[str] = field(default_factory=list)  # keys
     open_secrets: list[str] = field(default_factory=list)  # keys, of references too: what is to be sealed when saved
     references: bool = True  # whether a secret may be env:NAME or file:/path
-    lost_secrets: list[ConfigError] = field(default_factory=list)  # sealed ones that no key opens any more
+    dangling: list[ConfigError] | None = None  # names that lead to nothing; None: they are errors
+    lost: list[ConfigError] = field(default_factory=list)  # what was saved and is not there any more, such as a key
     unseal: Callable[[str], str] | None = None  # for what was saved; raises SecretError
 
-    def refuse(self, place: Node | Entry, key: str, message: str) -> None:
-        """Note a mistake."""
-        self.errors.append(ConfigError(message, file=self.file, line=place.line, column=place.column, key=key))
+    def refuse(self, place: Node | Entry, key: str, message: str, *, dangling: bool = False) -> None:
+        """Note a mistake. Dangling: a name that leads to nothing, without which the rest may hold."""
+        errors = self.errors if self.dangling is None or not dangling else self.dangling
+        errors.append(ConfigError(message, file=self.file, line=place.line, column=place.column, key=key))
 
 
 #: Reads one value; `key` is where it stands, dotted. Raises ConfigError, or notes mistakes in parts of it.

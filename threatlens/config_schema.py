@@ -133,7 +133,7 @@ def _secret(node: Node, key: str, reading: Reading) -> Secret:
         try:
             return Secret(reading.unseal(node.text))
         except SecretError as error:  # the rest of it is in force all the same
-            reading.lost_secrets.append(ConfigError(str(error), file=reading.file, key=key))
+            reading.lost.append(ConfigError(str(error), file=reading.file, key=key))
             return Secret(node.text)
     secret = Secret(node.text)
     secret.check()
@@ -271,12 +271,17 @@ _RULE_KEYS: Mapping[str, Kind] = {
 def _rule(node: Node, key: str, reading: Reading) -> NotificationRule | None:
     before = len(reading.errors)
     values = read_section(node, key, reading, _RULE_KEYS, required=("name", "channels"))
-    for name in values.get("channels", ()):
-        if name not in reading.channels:
-            reading.refuse(node, f"{key}.channels", f"no channel is named {name!r}{nearest(name, reading.channels)}")
     if values.get("min_severity", 1) > values.get("max_severity", 10):
         reading.refuse(node, f"{key}.min_severity", "must not be above max_severity")
+    _check_channels(values, node, key, reading)
     return NotificationRule(**values) if len(reading.errors) == before else None
+
+
+def _check_channels(values: Mapping[str, Any], node: Node, key: str, reading: Reading) -> None:
+    for name in values.get("channels", ()):
+        if name not in reading.channels:
+            message = f"no channel is named {name!r}{nearest(name, reading.channels)}"
+            reading.refuse(node, f"{key}.channels", message, dangling=True)
 
 
 _RETENTION_KEYS: Mapping[str, Kind] = {
@@ -317,9 +322,7 @@ _REPORT_KEYS: Mapping[str, Kind] = {
 
 def _reports(node: Node, key: str, reading: Reading) -> dict[str, Any]:
     values = read_section(node, key, reading, _REPORT_KEYS)
-    for name in values.get("channels", ()):
-        if name not in reading.channels:
-            reading.refuse(node, f"{key}.channels", f"no channel is named {name!r}{nearest(name, reading.channels)}")
+    _check_channels(values, node, key, reading)
     return values
 
 

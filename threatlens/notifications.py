@@ -2,7 +2,8 @@
 
 `plan` is asked once per batch and returns values that the store writes in the batch's own transaction; `deliver`
 sends, one channel at a time, on threads of its own. So nothing slow ever holds a line up, and nothing that happened
-is forgotten by a crash: a message that was on its way is sent again with the same key.
+is forgotten by a crash: a message that was on its way is sent again with the same key, unless all of it was handed
+over to a channel that works.
 """
 
 from __future__ import annotations
@@ -198,7 +199,8 @@ class NotificationManager:
         """Queue what became due, and name the channels that have something to send and may try."""
         now_us = self._clock_us()
         if found := self._arrivals.before():
-            self._store.note_arrived(found, now_us)
+            answered = {one.key: one.answer for one in found if one.answer}
+            self._store.note_arrived(answered, [one.key for one in found if not one.answer], now_us)
         self._arrivals.settle()
         self._store.queue_updates(now_us, {each.name: each.max_per_minute for each in self._config().channels})
         due = self._store.has_due(now_us)
@@ -237,11 +239,12 @@ class NotificationManager:
             message = replace(message, attachments=(attachment,))
         if self._answers is not None and due.kind == "incident":  # never stored: who reads the database cannot answer
             message = replace(message, links=self._answers.links(due.id, due.incident_id, due.created_us))
-        room = self._arrivals.begin(due.key)
+        note = self._arrivals.begin(due.key)
         try:
-            transcript = self._build(channel, self._client).send(message, room).transcript
+            transcript = self._build(channel, self._client).send(message, note).transcript
         except (ChannelError, ConfigError) as error:
             if isinstance(error, ConfigError) or not self._arrivals.took(due.key):
+                self._arrivals.take_back(due.key)
                 self._failed(channel, due, message.title, error)
                 self._arrivals.end(due.key)
                 return False
@@ -311,7 +314,7 @@ class NotificationManager:
             data={"test": True},
         )
         delivery = self._build(channel, self._client).send(message)
-        self._store.resume_channel(channel.name)
+        self._store.note_proven(channel.name, now_us)
         return delivery
 
 

@@ -24,9 +24,12 @@ import httpcore
 
 from threatlens.durable import put_in_place
 from threatlens.errors import ConfigError, OutboundError
+from threatlens.handing_over import Note as Noted
+from threatlens.handing_over import hand_over
 from threatlens.outbound_apprise import Note, Told, tell
 from threatlens.outbound_urls import Address, Permissions, Target, address_refusal, refusal, take_apart
-from threatlens.receiving import receive_into
+from threatlens.receiving import receive_answer
+from threatlens.sealed import Sealed
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
@@ -100,11 +103,14 @@ class OutboundClient:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         limits: Limits | None = None,
-        room: memoryview | None = None,
+        note: Noted | None = None,
     ) -> Answer:
-        """Send one request and read the answer, at most limits.body_bytes of it. `room` gets its first bytes."""
+        """Send one request and read the answer, at most limits.body_bytes of it.
+
+        `note` says, also when this process is killed, whether all of it was handed over, and how the answer begins.
+        """
         limits = limits or Limits()
-        with self._answer(method, url, headers, content, limits, room) as (status, fields, body):
+        with self._answer(method, url, headers, content, limits, note) as (status, fields, body):
             found = bytearray()
             for chunk in body:
                 found += chunk
@@ -146,10 +152,10 @@ class OutboundClient:
         body: str,
         kind: str,
         attachment: tuple[str, str, bytes] | None = None,
-        room: memoryview | None = None,
+        note: Noted | None = None,
     ) -> Told:
         """Tell a service that Apprise knows, under the same rules; see outbound_apprise.py. Raises nothing."""
-        return tell(url, Note(title, body, kind, attachment), self._permissions(), room=room)
+        return tell(url, Note(title, body, kind, attachment), self._permissions(), noted=note)
 
     @contextlib.contextmanager
     def _answer(
@@ -159,13 +165,15 @@ class OutboundClient:
         headers: Mapping[str, str] | None,
         content: bytes | None,
         limits: Limits,
-        room: memoryview | None = None,
+        note: Noted | None = None,
     ) -> Iterator[tuple[int, dict[str, str], Iterator[bytes]]]:
         """Status, headers and body of the last answer; redirects are followed as far as the limits go."""
         deadline = self._clock() + limits.total_s
         request = _Request(method, _target(url), _checked(headers or {}), content)
         for left in range(limits.redirects, -1, -1):
-            network = _CheckedNetwork(self._permissions(), self._resolve, self._clock, deadline, limits.connect_s, room)
+            network = _CheckedNetwork(self._permissions(), self._resolve, self._clock, deadline, limits.connect_s)
+            if note is not None:
+                network.note, network.content_bytes = note, len(request.content or b"")
             with self._sent(request, network) as (status, fields, body):
                 if not (left and status in _REDIRECTS and fields.get("location")):
                     yield status, fields, body
@@ -207,15 +215,15 @@ class _CheckedNetwork(httpcore.NetworkBackend):
         clock: Callable[[], float],
         deadline: float,
         connect_s: float,
-        room: memoryview | None,
     ) -> None:
         self.permissions = permissions
         self._resolve = resolve
         self._clock = clock
         self._deadline = deadline
         self._connect_s = connect_s
-        self._room = room
         self._backend = httpcore.SyncBackend()
+        self.note: Noted | None = None
+        self.content_bytes = 0  # of the request
 
     def connect_tcp(
         self,
@@ -248,46 +256,56 @@ class _CheckedNetwork(httpcore.NetworkBackend):
 
     def _open(self, address: Address, port: int, until: float) -> httpcore.NetworkStream:
         stream = self._backend.connect_tcp(str(address), port, timeout=_left(until, self._clock))
-        return _TimedStream(stream, self._deadline, self._clock, self._room)
+        timed = _TimedStream(stream, stream.get_extra_info("socket"), self._deadline, self._clock)
+        timed.note, timed.content_bytes = self.note, self.content_bytes
+        return timed
 
 
 class _TimedStream(httpcore.NetworkStream):
     """A connection on which everything together ends at the deadline, however small the pieces come.
 
-    What comes first is received into `room`, until that is full.
+    Of a message that is noted the last byte of the content is handed over by itself, and what comes first is received
+    into the note's room, until that is full.
     """
 
     def __init__(
         self,
         stream: httpcore.NetworkStream,
+        connection: socket.socket | Sealed,
         deadline: float,
         clock: Callable[[], float],
-        room: memoryview | None,
     ) -> None:
         self._stream = stream
+        self._connection = connection
         self._deadline = deadline
         self._clock = clock
-        self._room = room or memoryview(b"")  # what is left of it
+        self._read = 0  # bytes
+        self._written = -1  # bytes of the content; -1: nothing, the first piece is the head
+        self.note: Noted | None = None
+        self.content_bytes = 0
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         del timeout
         left_s = _left(self._deadline, self._clock)
-        if not self._room:
-            return self._stream.read(max_bytes, left_s)
-        room = self._room[:max_bytes]
-        try:
-            n = receive_into(self.get_extra_info("socket"), room, left_s)
-        except TimeoutError as error:
-            raise httpcore.ReadTimeout from error
-        except OSError as error:
-            raise httpcore.ReadError from error
-        self._room = self._room[n:]
+        with _said_by_the_library(httpcore.ReadTimeout, httpcore.ReadError):
+            if self.note is None or self._read >= len(self.note.room):
+                self._connection.settimeout(left_s)
+                return self._connection.recv(max_bytes)
+            room = self.note.room[self._read :][:max_bytes]
+            n = receive_answer(self._connection, room, self.note, left_s)
+        self._read += n
         return bytes(room[:n])
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         del timeout
+        is_head = self._written < 0
+        self._written = 0 if is_head else self._written + len(buffer)
         for start in range(0, len(buffer), _SLICE):
-            self._stream.write(buffer[start : start + _SLICE], _left(self._deadline, self._clock))
+            piece = buffer[start : start + _SLICE]
+            is_end = self._written == self.content_bytes and start + _SLICE >= len(buffer)
+            self._connection.settimeout(_left(self._deadline, self._clock))
+            with _said_by_the_library(httpcore.WriteTimeout, httpcore.WriteError):
+                hand_over(self._connection, piece, self.note if is_end else None)
 
     def close(self) -> None:
         self._stream.close()
@@ -296,11 +314,27 @@ class _TimedStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         del timeout
-        stream = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline, self._clock))
-        return _TimedStream(stream, self._deadline, self._clock, self._room)
+        connection = self._stream.get_extra_info("socket")
+        connection.settimeout(_left(self._deadline, self._clock))
+        with _said_by_the_library(httpcore.ConnectTimeout, httpcore.ConnectError):
+            self._connection = Sealed(connection, ssl_context, server_hostname)
+        return self
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "ssl_object":
+            return self._connection.tls if isinstance(self._connection, Sealed) else None
         return self._stream.get_extra_info(info)
+
+
+@contextlib.contextmanager
+def _said_by_the_library(late: type[Exception], broken: type[Exception]) -> Iterator[None]:
+    """What sockets raise, as httpcore expects it."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise late from error
+    except OSError as error:
+        raise broken from error
 
 
 def system_addresses(host: str, port: int) -> list[str]:

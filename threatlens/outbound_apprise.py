@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import certifi
 
+from threatlens.handing_over import Note as Noted
 from threatlens.outbound_urls import Permissions
 from threatlens.receiving import receive_into
 
@@ -53,9 +54,12 @@ class Told:
 
 
 def tell(
-    url: str, note: Note, permissions: Permissions, *, timeout_s: float = TIMEOUT_S, room: memoryview | None = None
+    url: str, note: Note, permissions: Permissions, *, timeout_s: float = TIMEOUT_S, noted: Noted | None = None
 ) -> Told:
-    """Tell one service, in a process of its own. `room` gets the beginning of what that process says of it."""
+    """Tell one service, in a process of its own. `noted` gets how that process begins to say what came of it.
+
+    Whether all was handed over is not known: a service may ask for several requests, in a process that is not ours.
+    """
     name, media, content = note.attachment or ("", "", b"")
     order = {
         "url": url, "title": note.title, "body": note.body, "kind": note.kind,
@@ -69,7 +73,7 @@ def tell(
     ) as process:  # fmt: skip
         theirs.close()
         try:
-            said = _conversation(ours, json.dumps(order).encode(), timeout_s, room or memoryview(b""))
+            said = _conversation(ours, json.dumps(order).encode(), timeout_s, noted.room if noted else memoryview(b""))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_END_S)
         except TimeoutError:

@@ -28,6 +28,8 @@ STORM = "storm"
 SEVERE = 8
 #: Updates that are queued for one channel at once.
 MOST_UPDATES = 500
+#: What is said of a message that counts as sent although nobody said that it was taken.
+UNANSWERED = "handed over whole just before ThreatLens was stopped; the answer was not seen"
 PENDING, SENT, FAILED, SUPPRESSED = "pending", "sent", "failed", "suppressed"
 _MINUTE_US = 60_000_000
 
@@ -100,6 +102,19 @@ class NotificationView:
     next_try_us: int
     error_message: str
     transcript: str
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether it counts as sent although no answer was seen."""
+        return self.status == SENT and bool(self.error_message)
+
+    @property
+    def shown_as(self) -> str:
+        return "unanswered" if self.unanswered else self.status
+
+    @property
+    def can_be_resent(self) -> bool:
+        return self.status == FAILED or self.unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +256,15 @@ def _kind(one: Occurrence, thread: str) -> str:
     return "digest" if thread == STORM else one.kind
 
 
+def _works(connection: Connection, channel: str, now_us: int) -> None:
+    connection.exec_driver_sql(
+        "INSERT INTO channel_states (channel, failures, open_until_us, disabled, last_ok_us, last_error)"
+        " VALUES (?,0,0,'',?,'') ON CONFLICT (channel) DO UPDATE SET failures = 0, open_until_us = 0,"
+        " disabled = '', last_ok_us = excluded.last_ok_us, last_error = ''",
+        (channel, now_us),
+    )
+
+
 class Outbox:
     """The tables notification_history, notification_threads and channel_states."""
 
@@ -345,22 +369,29 @@ class Outbox:
                     "UPDATE events SET notification_sent = 1 WHERE id IN (?, ?)",
                     (due.first_event_id, due.last_event_id),
                 )
-            connection.exec_driver_sql(
-                "INSERT INTO channel_states (channel, failures, open_until_us, disabled, last_ok_us, last_error)"
-                " VALUES (?,0,0,'',?,'') ON CONFLICT (channel) DO UPDATE SET failures = 0, open_until_us = 0,"
-                " disabled = '', last_ok_us = excluded.last_ok_us, last_error = ''",
-                (due.channel, now_us),
-            )
+            _works(connection, due.channel, now_us)
 
-    def note_arrived(self, found: Sequence[tuple[str, str]], now_us: int) -> None:
-        """(key, the answer): those of these messages that wait have arrived before, and that could not be noted."""
+    def note_arrived(self, answered: Mapping[str, str], handed_over: Sequence[str], now_us: int) -> None:
+        """What an engine that was stopped could not note: the answers of whoever took a message, by its key, and keys.
+
+        What was handed over and not answered counts as sent where the channel works; else it is tried again.
+        """
         with self.database.writing() as connection:
-            for key, answer in found:
+            for key, answer in answered.items():
                 connection.exec_driver_sql(
                     "UPDATE notification_history SET status = 'sent', sent_at = ?, tries = tries + 1,"
                     " error_message = NULL, transcript = ? WHERE key = ? AND status = 'pending'",
                     (now_us, f"< {answer}\n(ThreatLens was ended then, and noted it at its next start)", key),
                 )
+            for key in handed_over:
+                connection.exec_driver_sql(
+                    "UPDATE notification_history SET status = 'sent', sent_at = ?, tries = 1, error_message = ?,"
+                    " transcript = '' WHERE key = ? AND status = 'pending' AND tries = 0 AND channel IN"
+                    " (SELECT channel FROM channel_states WHERE failures = 0 AND disabled = '' AND last_error = ''"
+                    " AND last_ok_us > 0 AND open_until_us <= ?)",
+                    (now_us, UNANSWERED, key, now_us),
+                )
+            for key in (*answered, *handed_over):
                 connection.exec_driver_sql(
                     "UPDATE events SET notification_sent = 1"
                     " WHERE id = (SELECT event_id FROM notification_history WHERE key = ? AND status = 'sent')",
@@ -400,12 +431,18 @@ class Outbox:
                 "UPDATE channel_states SET failures = 0, open_until_us = 0, disabled = '' WHERE channel = ?", (channel,)
             )
 
+    def note_proven(self, channel: str, now_us: int) -> None:
+        """A message that somebody sent to try it has arrived."""
+        with self.database.writing() as connection:
+            _works(connection, channel, now_us)
+
     def resend(self, notification_id: int, now_us: int) -> bool:
-        """Put a failed message back into the outbox; False: there is no failed one with this id."""
+        """Put a message that failed, or whose answer was not seen, back into the outbox; False: it is no such one."""
         with self.database.writing() as connection:
             changed = connection.exec_driver_sql(
-                "UPDATE notification_history SET status = 'pending', tries = 0, next_try_us = ?, created_at = ?"
-                " WHERE id = ? AND status = 'failed'",
+                "UPDATE notification_history SET status = 'pending', tries = 0, next_try_us = ?, created_at = ?,"
+                " sent_at = NULL, error_message = NULL"
+                " WHERE id = ? AND (status = 'failed' OR (status = 'sent' AND error_message IS NOT NULL))",
                 (now_us, now_us, notification_id),
             )
         return changed.rowcount == 1
@@ -441,9 +478,12 @@ class Outbox:
     def notifications(
         self, *, status: str = "", channel: str = "", before: int | None = None, limit: int = 50
     ) -> list[NotificationView]:
-        """The newest first."""
+        """The newest first. The status may be "unanswered" too: those of the sent ones."""
         conditions: list[str] = ["1 = 1"]
         values: list[str | int] = []
+        if status == "unanswered":
+            status = SENT
+            conditions.append("error_message IS NOT NULL")
         for column, value in (("status", status), ("channel", channel)):
             if value:
                 conditions.append(f"{column} = ?")

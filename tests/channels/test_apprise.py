@@ -9,12 +9,14 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
+from receivers import noted
 
 from threatlens.channels import AppriseNotifier, Attachment
 from threatlens.errors import ChannelError
 from threatlens.notifications_arrived import TAKEN
 from threatlens.outbound import OutboundClient
-from threatlens.outbound_apprise import PROGRAM, Note, tell
+from threatlens.outbound_apprise import PROGRAM, tell
+from threatlens.outbound_apprise import Note as Told
 from threatlens.outbound_apprise_child import RefusedError, guard, masked
 from threatlens.outbound_urls import Permissions
 
@@ -27,9 +29,9 @@ def at(hook, scheme: str, path: str = "", credentials: str = "") -> str:
 
 
 def test_a_service_is_told_and_nothing_in_it_calls_anybody(hook, client, message):
-    room = memoryview(bytearray(64))
-    delivery = AppriseNotifier("any", at(hook, "json", "/in"), client).send(message, room)
-    assert TAKEN.match(room)
+    note = noted()
+    delivery = AppriseNotifier("any", at(hook, "json", "/in"), client).send(message, note)
+    assert TAKEN.match(note.room)
 
     (request,) = hook.received
     document = json.loads(request.body)
@@ -46,10 +48,10 @@ def test_its_url_is_nowhere_in_what_is_shown(hook, client, message):
     hook.answers = [(401, {})]
     url = at(hook, "gotify", f"/{TOKEN}")
 
-    room = memoryview(bytearray(64))
+    note = noted()
     with pytest.raises(ChannelError) as caught:
-        AppriseNotifier("any", url, client).send(message, room)
-    assert not TAKEN.match(room)
+        AppriseNotifier("any", url, client).send(message, note)
+    assert not TAKEN.match(note.room)
 
     assert hook.received, "it was really asked"
     assert caught.value.permanent, "401 stays 401"
@@ -71,7 +73,7 @@ def test_the_guard_holds_in_the_process_and_redirects_are_not_followed(hook, mak
     assert hook.received == []
 
     hook.answers = [(302, {"Location": other.url})]
-    assert not tell(at(hook, "json"), Note("t", "b", "info"), LOOPBACK).delivered
+    assert not tell(at(hook, "json"), Told("t", "b", "info"), LOOPBACK).delivered
     assert other.received == []
 
 
@@ -81,7 +83,7 @@ def test_the_guard_holds_in_the_process_and_redirects_are_not_followed(hook, mak
      ("jsons://127.0.0.1/?verify=no", "verify=no")],
 )  # fmt: skip
 def test_what_is_no_service_elsewhere_is_refused(url, why):
-    told = tell(url, Note("t", "b", "info"), LOOPBACK)
+    told = tell(url, Told("t", "b", "info"), LOOPBACK)
     assert not told.delivered
     assert told.final
     assert why in told.problem
@@ -97,7 +99,7 @@ def test_a_service_that_hangs_is_left_in_time(hook, message):
     import threading
 
     hook.hold = threading.Event()
-    told = tell(at(hook, "json"), Note("t", "b", "info"), LOOPBACK, timeout_s=1)
+    told = tell(at(hook, "json"), Told("t", "b", "info"), LOOPBACK, timeout_s=1)
     hook.hold.set()
     assert (told.delivered, told.final, told.problem) == (False, False, "the service gave no whole answer in time")
 

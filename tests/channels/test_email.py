@@ -6,10 +6,12 @@ import socket
 from email import message_from_bytes, policy
 
 import pytest
+from receivers import noted
 
 from threatlens.channels import Attachment, EmailNotifier, MailServer
 from threatlens.channels.email import compose
 from threatlens.errors import ChannelError
+from threatlens.handing_over import handed_over
 from threatlens.notifications_arrived import TAKEN
 
 
@@ -29,12 +31,12 @@ def parsed(envelope):
 
 
 def test_a_mail_arrives_in_text_and_html_with_what_strangers_wrote_inert(mail_server, message):
-    room = memoryview(bytearray(64))
+    note = noted()
 
-    delivery = notifier(mail_server).send(message, room)
+    delivery = notifier(mail_server).send(message, note)
 
     (envelope,) = mail_server.mails
-    assert TAKEN.match(room), "the answer to the message, and to nothing before it"
+    assert TAKEN.match(note.room), "the answer to the message, and to nothing before it"
     mail = parsed(envelope)
     assert envelope.rcpt_tos == ["a@example.org", "b@example.org"]
     assert mail["Subject"].startswith("[ThreatLens] 8/10 Password guessing")
@@ -68,10 +70,11 @@ def test_the_transcript_holds_no_password(mail_server, message):
 
 
 def test_a_wrong_password_is_a_lasting_mistake(mail_server, message):
-    room = memoryview(bytearray(64))
+    note = noted()
     with pytest.raises(ChannelError, match="535") as caught:
-        notifier(mail_server, password="wrong").send(message, room)
-    assert not any(room)
+        notifier(mail_server, password="wrong").send(message, note)
+    assert not any(note.room)
+    assert not handed_over(note.call)
     assert caught.value.permanent
     assert mail_server.mails == []
 

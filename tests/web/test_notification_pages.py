@@ -127,11 +127,80 @@ def test_the_history_is_filtered_and_a_failed_message_is_sent_again(browser: Any
     assert services.store.notifications()[0].status == "sent"
 
 
+def test_a_message_that_was_not_answered_is_shown_with_its_reason_and_sent_again_with_one_click(
+    browser: Any, services: Any, hook: Any
+) -> None:
+    add_hook(browser, hook.url)
+    services.notifications.test(services.config.config.channels[0])
+    services.notifications.tell_all("system", "x", "something", severity=7)
+    with services.store.database.writing() as connection:
+        (key,) = connection.exec_driver_sql("SELECT key FROM notification_history").one()
+    services.store.note_arrived({}, [key], now_us())
+    (row,) = services.store.notifications()
+
+    for page in ("/notifications", "/notifications?status=unanswered", f"/notifications/{row.id}"):
+        text = browser.get(page).text
+        assert "Sent, no answer seen" in text
+        assert "anded over whole just before ThreatLens was stopped; the answer was not seen" in text
+        assert f'action="/notifications/{row.id}/resend"' in text
+    assert "something" not in browser.get("/notifications?status=failed").text
+    assert browser.post(f"/notifications/{row.id}/resend", data={"incident": "7"}).location == "/incidents/7"
+    services.notifications.deliver("hook")
+    assert hook.received[-1].headers["webhook-id"] == key
+    assert services.store.notifications(status="unanswered") == []
+    assert browser.post(f"/notifications/{row.id}/resend").status_code == 404
+
+
+def test_channels_of_a_rule_are_ticked_and_one_that_does_not_exist_is_shown_and_not_lost(
+    browser: Any, services: Any, settings: Any, hook: Any
+) -> None:
+    add_hook(browser, hook.url)
+    add_hook(browser, hook.url, name="other")
+    values = {"name": "urgent", "min_severity": "8", "channels": ["other"], "enabled": "y"}
+    browser.post("/notifications/rules/add", data=values)
+    page = browser.get("/notifications/rules/urgent").text
+    assert 'name="channels" value="hook">' in page
+    assert 'name="channels" value="other" checked>' in page
+
+    browser.post("/notifications/rules/urgent", data={**values, "channels": ["hook", "other"]})
+    assert services.config.config.notification_rules[0].channels == ("hook", "other")
+    page = browser.post("/notifications/rules/urgent", data={**values, "channels": ["hook", "gone"]}).text
+    assert 'name="channels" value="gone" checked>' in page
+    assert "There is no channel of this name" in page
+    assert "No channel is named" in page
+    assert services.config.config.notification_rules[0].channels == ("hook", "other")
+    assert "Tick at least one" in browser.post("/notifications/rules/urgent", data={**values, "channels": []}).text
+
+
+def test_a_saved_rule_goes_on_when_the_file_drops_one_of_its_channels(
+    browser: Any, services: Any, settings: Any, hook: Any
+) -> None:
+    add_hook(browser, hook.url)
+    declared = {"allowed_private_networks": ["127.0.0.0/8"],
+                "channels": [{"name": "m", "type": "email", "to": ["a@example.org"]}]}  # fmt: skip
+    for channels in (declared["channels"], []):
+        with open(settings.yaml_path, "w") as file:
+            json.dump({**declared, "channels": channels}, file)
+        services.config.load_config()
+        if channels:
+            values = {"name": "urgent", "min_severity": "8", "channels": ["m", "hook"], "enabled": "y"}
+            assert browser.post("/notifications/rules/add", data=values).status_code == 303
+
+    assert [one[:2] for one in services.notifications.recipients(Happening("t", 9, "x", "web", "a", 1))] == [
+        ("urgent", "hook")
+    ]
+    page = browser.get("/notifications/rules/urgent").text
+    assert 'value="m" checked' in page
+    assert "There is no channel of this name" in page
+    assert browser.post("/notifications/rules/urgent", data={**values, "min_severity": "7"}).status_code == 303
+    assert services.config.config.notification_rules[0].channels == ("m", "hook")
+
+
 def test_a_message_shows_its_words_what_was_said_and_why_it_waits(browser: Any, services: Any, hook: Any) -> None:
     assert "Add e-mail" in browser.get("/notifications").text
     add_hook(browser, hook.url, quiet_hours="00:00-23:59")
     assert "No rule sends anything" in browser.get("/notifications/channels/hook").text
-    assert 'value="hook"' in browser.get("/notifications/rules/add?channel=hook").text
+    assert 'value="hook" checked' in browser.get("/notifications/rules/add?channel=hook").text
     browser.post(
         "/notifications/rules/add", data={"name": "r", "min_severity": "5", "channels": "hook", "enabled": "y"}
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from threatlens.channels.base import PERMANENT, Delivery, Message, ServiceClient
 from threatlens.channels.email import as_text
 from threatlens.errors import ChannelError
+from threatlens.handing_over import Note
 
 _ZERO_WIDTH = "\u200b"
 
@@ -21,7 +22,7 @@ class AppriseNotifier:
         self._url = url
         self._client = client
 
-    def send(self, message: Message, room: memoryview | None = None) -> Delivery:
+    def send(self, message: Message, note: Note | None = None) -> Delivery:
         """Deliver; raises ChannelError."""
         kind = "failure" if message.severity >= 7 else "warning" if message.severity >= 4 else "info"
         file = message.attachments[0] if message.attachments else None
@@ -31,7 +32,7 @@ class AppriseNotifier:
             body=quiet(as_text(message)),
             kind=kind,
             attachment=(file.name, file.media_type, file.content) if file else None,
-            room=room,
+            note=note,
         )
         if told.delivered:
             return Delivery(told.transcript)

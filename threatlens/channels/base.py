@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from threatlens.errors import ChannelError
+from threatlens.handing_over import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class HttpClient(Protocol):
         *,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
-        room: memoryview | None = None,
+        note: Note | None = None,
     ) -> HttpAnswer: ...
 
 
@@ -105,7 +106,7 @@ class ServiceClient(Protocol):
         body: str,
         kind: str,
         attachment: tuple[str, str, bytes] | None = None,
-        room: memoryview | None = None,
+        note: Note | None = None,
     ) -> ServiceAnswer: ...
 
 
@@ -118,10 +119,10 @@ class NotificationChannel(Protocol):
 
     name: str
 
-    def send(self, message: Message, room: memoryview | None = None) -> Delivery:
+    def send(self, message: Message, note: Note | None = None) -> Delivery:
         """Deliver one message; raises ChannelError.
 
-        `room` outlives a kill: the beginning of the answer that says whether the message was taken belongs there.
+        `note` outlives a kill: whether all of it was handed over belongs there, and how the answer to it begins.
         """
         ...
 

@@ -16,15 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime, parseaddr
+from typing import Any, cast
 
 from threatlens.channels.base import Delivery, Message, how_bad, ways
 from threatlens.errors import ChannelError
-from threatlens.receiving import receive_into
+from threatlens.handing_over import Note, hand_over
+from threatlens.receiving import receive_answer
+from threatlens.sealed import Sealed
 
 TIMEOUT_S = 10.0
 _TRANSCRIPT_LINES = 60
 _REPLY_BYTES = 8_192
 _GO_AHEAD = 354  # the answer to DATA: the message may be sent
+_END = b".\r\n"  # of the message
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +65,15 @@ class EmailNotifier:
         self._tls = tls
         self._clock = clock
 
-    def send(self, message: Message, room: memoryview | None = None) -> Delivery:
+    def send(self, message: Message, note: Note | None = None) -> Delivery:
         """Deliver to every address; raises ChannelError. Who was refused while others were not is in the transcript."""
         mail = compose(message, self._sender, self._to)
         transcript: list[str] = []
         server = self._server
         try:
-            with self._connect(transcript, room) as smtp:
+            with self._connect(transcript, note) as smtp:
                 if server.tls == "starttls":
-                    smtp.starttls(context=self._context())
+                    smtp.starttls(context=_sealing(self._context()))
                 if server.username:
                     smtp.login(server.username, server.password)
                 refused = smtp.send_message(mail, from_addr=self._sender, to_addrs=list(self._to))
@@ -99,19 +103,20 @@ class EmailNotifier:
     def _context(self) -> ssl.SSLContext:
         return self._tls or ssl.create_default_context()
 
-    def _connect(self, transcript: list[str], room: memoryview | None) -> smtplib.SMTP:
+    def _connect(self, transcript: list[str], note: Note | None) -> smtplib.SMTP:
         server = self._server
         if server.tls == "tls":
-            return _NotedTls(transcript, room, server.host, server.port, self._context())
-        return _Noted(transcript, room, server.host, server.port)
+            return _NotedTls(transcript, note, server.host, server.port, _sealing(self._context()))
+        return _Noted(transcript, note, server.host, server.port)
 
 
 class _Replies:
-    """What smtplib reads replies from. The one to the message itself is received into the room."""
+    """What smtplib reads replies from. The one to the message itself is received into the note."""
 
-    def __init__(self, connection: socket.socket, room: memoryview | None) -> None:
+    def __init__(self, connection: socket.socket | Sealed, note: Note | None) -> None:
         self._connection = connection
-        self._room = room or memoryview(b"")
+        self._note = note
+        self._room = note.room if note else memoryview(b"")
         self._unread = b""
         self.is_last = False
 
@@ -124,9 +129,9 @@ class _Replies:
         return line
 
     def _more(self) -> bytes:
-        if not self.is_last or not self._room:
+        if self._note is None or not self.is_last or not self._room:
             return self._connection.recv(_REPLY_BYTES)
-        n = receive_into(self._connection, self._room, TIMEOUT_S)
+        n = receive_answer(self._connection, self._room, self._note, TIMEOUT_S)
         found, self._room = bytes(self._room[:n]), self._room[n:]
         return found
 
@@ -138,16 +143,28 @@ class _Noting(smtplib.SMTP):
     """Writes the dialogue down: without the message, and with every word of the log-in masked."""
 
     _transcript: list[str]
-    _room: memoryview | None
+    _note: Note | None
     _hiding = False
 
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:  # at first, and after STARTTLS
-            self.file = _Replies(self.sock, self._room)
+            self.file = _Replies(self.sock, self._note)
         code, words = super().getreply()
         if code == _GO_AHEAD and isinstance(self.file, _Replies):
             self.file.is_last = True
         return code, words
+
+    def send(self, s: Any) -> None:
+        if self.sock is None or not (isinstance(self.file, _Replies) and self.file.is_last and s[-3:] == _END):
+            super().send(s)
+            return
+        self._print_debug("send:", repr(s))
+        try:
+            hand_over(self.sock, s, self._note)
+        except OSError as error:
+            self.close()
+            msg = "Server not connected"
+            raise smtplib.SMTPServerDisconnected(msg) from error
 
     def _print_debug(self, *args: object) -> None:
         kind, text = str(args[0]), " ".join(str(each) for each in args[1:])
@@ -170,9 +187,9 @@ class _Noting(smtplib.SMTP):
 
 
 class _Noted(_Noting):
-    def __init__(self, transcript: list[str], room: memoryview | None, host: str, port: int) -> None:
+    def __init__(self, transcript: list[str], note: Note | None, host: str, port: int) -> None:
         self._transcript = transcript
-        self._room = room
+        self._note = note
         super().__init__(timeout=TIMEOUT_S)
         self.set_debuglevel(1)
         self._host = host  # what starttls checks the certificate against
@@ -180,15 +197,28 @@ class _Noted(_Noting):
 
 
 class _NotedTls(_Noting, smtplib.SMTP_SSL):
-    def __init__(
-        self, transcript: list[str], room: memoryview | None, host: str, port: int, context: ssl.SSLContext
-    ) -> None:
+    def __init__(self, transcript: list[str], note: Note | None, host: str, port: int, context: ssl.SSLContext) -> None:
         self._transcript = transcript
-        self._room = room
+        self._note = note
         super().__init__(timeout=TIMEOUT_S, context=context)
         self.set_debuglevel(1)
         self._host = host
         self.connect(host, port)
+
+
+class _Sealing:
+    """What smtplib takes for a context: its connections are sealed by us."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def wrap_socket(self, sock: socket.socket, server_hostname: str) -> Sealed:
+        """As smtplib calls it."""
+        return Sealed(sock, self._context, server_hostname)
+
+
+def _sealing(context: ssl.SSLContext) -> ssl.SSLContext:
+    return cast("ssl.SSLContext", _Sealing(context))
 
 
 def compose(message: Message, sender: str, to: tuple[str, ...]) -> EmailMessage:

@@ -11,6 +11,7 @@ from typing import Any
 
 from threatlens.channels.base import Delivery, HttpClient, Message, delivered, how_bad, ways
 from threatlens.errors import ChannelError, OutboundError
+from threatlens.handing_over import Note
 
 _HEADER, _SECTION, _FIELD, _FIELDS = 150, 2_900, 1_900, 10  # Slack's limits on characters and numbers, with room
 _ZERO_WIDTH = "\u200b"
@@ -24,13 +25,13 @@ class SlackNotifier:
         self._url = url
         self._client = client
 
-    def send(self, message: Message, room: memoryview | None = None) -> Delivery:
+    def send(self, message: Message, note: Note | None = None) -> Delivery:
         """Deliver; raises ChannelError."""
         body = json.dumps(payload(message), ensure_ascii=False).encode("utf-8", "replace")
         said = (f"> POST, {len(body)} bytes of JSON",)
         try:
             answer = self._client.request(
-                "POST", self._url, headers={"content-type": "application/json"}, content=body, room=room
+                "POST", self._url, headers={"content-type": "application/json"}, content=body, note=note
             )
         except OutboundError as error:
             raise ChannelError(str(error), permanent=error.permanent, transcript=said) from error

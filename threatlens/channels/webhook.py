@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from threatlens.channels.base import Delivery, HttpClient, Message, delivered
 from threatlens.errors import ChannelError, OutboundError
+from threatlens.handing_over import Note
 
 SECRET_PREFIX = "whsec_"  # noqa: S105  (how the specification marks a secret, no secret itself)
 
@@ -38,7 +39,7 @@ class WebhookNotifier:
         self._client = client
         self._clock = clock
 
-    def send(self, message: Message, room: memoryview | None = None) -> Delivery:
+    def send(self, message: Message, note: Note | None = None) -> Delivery:
         """Deliver; raises ChannelError."""
         body = json.dumps(payload(message), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         at = str(int(self._clock()))
@@ -52,7 +53,7 @@ class WebhookNotifier:
             headers["webhook-signature"] = signatures(self._secrets, message.key, at, body)
         said = (f"> POST, {len(body)} bytes of JSON, {'signed' if self._secrets else 'not signed'}",)
         try:
-            answer = self._client.request("POST", self._url, headers=headers, content=body, room=room)
+            answer = self._client.request("POST", self._url, headers=headers, content=body, note=note)
         except OutboundError as error:
             raise ChannelError(str(error), permanent=error.permanent, transcript=said) from error
         return delivered(answer, said)

@@ -136,7 +136,7 @@ class NotificationRuleList(Shape):
 class NotificationQuery(Shape):
     """Which messages."""
 
-    status: Literal["pending", "sent", "failed", "suppressed"] | None = None
+    status: Literal["pending", "sent", "unanswered", "failed", "suppressed"] | None = None
     channel: Annotated[str | None, Field(max_length=100)] = None
     before: Annotated[int | None, Field(ge=1, le=2**63 - 1), DIGITS] = None
     limit: Annotated[int, Field(ge=1, le=500), DIGITS] = 50
@@ -158,7 +158,7 @@ class NotificationShape(Shape):
     tries: int
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     sent_at: When
-    error_message: str
+    error_message: Annotated[str, Field(description="why; of a sent message: that its answer was not seen")]
 
 
 class NotificationList(Shape):
@@ -263,12 +263,12 @@ def list_notifications(query: NotificationQuery) -> dict[str, Any]:
             "next": shown[-1].id if len(rows) > query.limit else None}  # fmt: skip
 
 
-@operation("POST", "/notifications/<int:notification_id>/resend", role="analyst", summary="Send a failed message again",
-           status=204, problems=(404,))  # fmt: skip
+@operation("POST", "/notifications/<int:notification_id>/resend", role="analyst", status=204, problems=(404,),
+           summary="Send a failed or unanswered message again")  # fmt: skip
 def resend_notification(notification_id: int) -> None:
     """It is tried for another day."""
     if notification_id >= 2**63 or not services().store.resend(notification_id, now_us()):
-        raise ProblemError(404, "There is no failed message with this id.")
+        raise ProblemError(404, "There is no message with this id that failed or was not answered.")
     record("notification.resend", str(notification_id))
 
 

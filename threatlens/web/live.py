@@ -126,7 +126,7 @@ class LivePages:
     def painted(self, page: str, last_id: int) -> Panels:
         """The panels of a page, rendered once for all who look at it alike; less often where that is expensive."""
         shown = sorted((name, value) for name, value in request.args.items(multi=True) if name in SHOWN_BY)
-        key = (page, request.script_root, zone_name(), repr(shown), *actor().sources)
+        key = (page, request.script_root, zone_name(), repr(shown), actor().role, *actor().sources)
         if page in PERSONAL:
             key = (*key, actor().name)
         now = time.monotonic()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, IntegerField, PasswordField, SelectChoice, SelectField, StringField
-from wtforms.validators import Optional
+from wtforms import (
+    BooleanField,
+    IntegerField,
+    PasswordField,
+    SelectChoice,
+    SelectField,
+    SelectMultipleField,
+    StringField,
+)
+from wtforms.validators import Optional, ValidationError
 
 from threatlens.analyzers.heuristic import CATEGORIES
 from threatlens.config_values import Channel, EmailChannel, NotificationRule, WebhookChannel
@@ -157,7 +165,7 @@ class RuleForm(_NamedForm):
 
     min_severity = IntegerField("From severity", [Optional()], default=8)
     max_severity = IntegerField("To severity", [Optional()], default=10)
-    channels = StringField("Channels", description="Names, with commas between.")
+    channels = SelectMultipleField("Tell", validate_choice=False)
     categories = StringField("Categories", description=f"Empty: all. Known: {', '.join(CATEGORIES)}.")
     sources = StringField("Sources", description="Names of log sources. Empty: all.")
     rules = StringField("Detection rules", description="Their ids. Empty: all, and what no rule found.")
@@ -171,10 +179,22 @@ class RuleForm(_NamedForm):
     )
     enabled = BooleanField("In force", default=True)
 
+    def offer(self, channels: Iterable[Channel]) -> None:
+        """The channels to tick: those that exist, and after them what is chosen and does not exist."""
+        kinds = {one.name: CHANNEL_FORMS[one.type][1] for one in channels}
+        chosen = dict.fromkeys(self.channels.data or ())
+        self.channels.choices = [*kinds.items(), *((name, "") for name in chosen if name not in kinds)]
+
+    def validate_channels(self, field: SelectMultipleField) -> None:
+        """A rule without any tells nobody, and one would not notice."""
+        if not field.data:
+            raise ValidationError("Tick at least one channel.")
+
     def values(self) -> dict[str, Any]:
         """The fields as the configuration takes them; what was left empty takes its default."""
         found: dict[str, Any] = {"name": self.name.data or "", "enabled": bool(self.enabled.data)}
-        for name in ("channels", "categories", "sources", "rules"):
+        found["channels"] = list(self.channels.data or ())
+        for name in ("categories", "sources", "rules"):
             found[name] = _listed(self._fields[name].data)
         for name in ("min_severity", "max_severity", "cooldown_minutes", "digest_minutes"):
             value = self._fields[name].data
@@ -187,7 +207,8 @@ class RuleForm(_NamedForm):
 def rule_data(rule: NotificationRule) -> dict[str, Any]:
     """What the form of a rule shows."""
     data = {name: getattr(rule, name) for name in NotificationRule.__slots__}
-    return {name: ", ".join(value) if isinstance(value, tuple) else value for name, value in data.items()}
+    lists = {name: ", ".join(value) for name, value in data.items() if isinstance(value, tuple)}
+    return {**data, **lists, "channels": list(rule.channels)}
 
 
 def _listed(text: str | None) -> list[str]:

@@ -26,11 +26,11 @@ from threatlens.web.notification_forms import CHANNEL_FORMS, ChannelForm, RuleFo
 from threatlens.web.overview import trust
 
 PAGE = 50
-STATUSES = ("pending", "sent", "failed", "suppressed")
+STATUSES = ("pending", "sent", "unanswered", "failed", "suppressed")
 #: What became of a message: words and tone.
 STATE_WORDS = {
     "sent": ("Sent", "ok"), "pending": ("Waiting", "busy"), "failed": ("Failed", "bad"),
-    "suppressed": ("Held back", "idle"),
+    "suppressed": ("Held back", "idle"), "unanswered": ("Sent, no answer seen", "warn"),
 }  # fmt: skip
 
 blueprint = Blueprint("notifications", __name__)
@@ -59,7 +59,7 @@ def index() -> str:
     return render_template(
         "notifications/index.html", rows=rows[:PAGE], more=rows[PAGE - 1].id if len(rows) > PAGE else None,
         status=status, channel=channel, statuses=STATUSES, filtered=bool(status or channel or before),
-        forms=bool(status or channel or before), trust=trust(),
+        forms=True, trust=trust(),
         **_panel_values(),
     )  # fmt: skip
 
@@ -122,11 +122,13 @@ def _told_channels() -> set[str]:
 @blueprint.post("/notifications/<int:notification_id>/resend")
 @needs("analyst")
 def resend(notification_id: int) -> Response:
-    """Send a failed message again."""
+    """Send a message again that failed, or whose answer was not seen."""
     if notification_id > MAX_ID or not services().store.resend(notification_id, now_us()):
         abort(404)
     record("notification.resend", str(notification_id))
     flash("It is sent again.", "done")
+    if incident_id := request.form.get("incident", type=whole):
+        return redirect(url_for("incidents.detail", incident_id=incident_id), 303)
     return redirect(url_for("notifications.index"), 303)
 
 
@@ -227,8 +229,9 @@ def withdraw_answers(name: str) -> Response:
 def _asked_rule() -> dict[str, Any]:
     """What the link to the form of a new rule fills in."""
     args = request.args
-    texts = (("name", "name"), ("channel", "channels"), ("source", "sources"), ("category", "categories"))
+    texts = (("name", "name"), ("source", "sources"), ("category", "categories"))
     found: dict[str, Any] = {key: ", ".join(args.getlist(name))[:500] for name, key in texts}
+    found["channels"] = [name[:100] for name in args.getlist("channel")[:50]]
     for name in ("min_severity", "max_severity"):
         if 1 <= (level := args.get(name, 0, type=whole)) <= 10:
             found[name] = level
@@ -327,7 +330,5 @@ def _rule_page(form: RuleForm, rule: NotificationRule | None, error: ConfigError
     if error is not None and not form.blame(error):
         flash(str(error), "error")
     declared = rule is not None and rule.name in services().config.declared("notification_rules")
-    return render_template(
-        "notifications/rule.html", form=form, rule=rule, declared=declared,
-        channels=[one.name for one in services().config.config.channels], trust=trust(),
-    )  # fmt: skip
+    form.offer(services().config.config.channels)
+    return render_template("notifications/rule.html", form=form, rule=rule, declared=declared, trust=trust())
