@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 
+from gunicorn.workers.gthread import ThreadWorker
+
 from threatlens.errors import ThreatLensError
 from threatlens.settings import load_settings, prepare_data_folder
 from threatlens.store_schema import has_admin, migrate, no_admin_words
@@ -18,9 +20,41 @@ try:
 except ThreatLensError as error:
     sys.exit(f"threatlens: {error}")
 
+
+class Refusal:
+    """A socket on which gunicorn says no by itself: what it writes becomes an answer like ours.
+
+    What is no request never reaches the app, so nobody else puts the headers on it. Its words are left out, as they
+    repeat what was sent.
+    """
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def sendall(self, written):
+        from threatlens.web.security_headers import HEADERS  # noqa: PLC0415 - the master process does without the app
+
+        status = written.partition(b"\r\n")[0].partition(b" ")[2].decode("latin-1")
+        body = f"{status}\n"
+        headers = {**HEADERS, "Cache-Control": "no-store", "Content-Type": "text/plain; charset=utf-8",
+                   "Content-Length": str(len(body)), "Connection": "close"}  # fmt: skip
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._inner.sendall(f"HTTP/1.1 {status}\r\n{lines}\r\n{body}".encode("latin-1"))
+
+
+class Worker(ThreadWorker):
+    """gunicorn's worker with threads, whose refusals carry our headers."""
+
+    def handle_error(self, req, client, addr, exc):
+        super().handle_error(req, Refusal(client), addr, exc)
+
+
 bind = [_settings.bind]
 workers = 1
-worker_class = "gthread"
+worker_class = Worker
 threads = _settings.web_threads
 worker_connections = _settings.web_threads + 100
 graceful_timeout = 4

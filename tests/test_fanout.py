@@ -104,6 +104,35 @@ def test_another_installation_on_the_same_server_is_not_heard(running, redis):
     assert found == ["ours"]
 
 
+def test_nothing_signed_can_be_put_in_another_place_or_said_again_later():
+    now = [1_000_000_000]
+    sender, hearer = (Fanout("redis://h", KEY, now=lambda: now[0]) for _ in range(2))
+    found = heard(hearer, "update")
+    sender.tell("update", 1)
+    news = sender._entry()
+    sender.tell_status({"state": "ok"})
+    first = sender._own_status
+    hearer._take({b"m": first})
+    hearer._take_status(news)
+    assert (found, hearer.status()) == ([], {}), "a status is no news, and news are no status"
+    hearer._take({b"m": news})
+    hearer._take({b"m": news})
+    hearer._take_status(first)
+    assert (found, hearer.status()) == ([1], {"state": "ok"})
+
+    now[0] += 1
+    sender.tell_status({"state": "failed"})
+    hearer._take_status(sender._own_status)
+    hearer._take_status(first)
+    assert hearer.status() == {"state": "failed"}, "what somebody kept says nothing about now"
+
+    later = Fanout("redis://h", KEY, now=lambda: now[0] + 3_700_000_000)
+    of_later = heard(later, "update")
+    later._take({b"m": news})
+    later._take_status(first)
+    assert (of_later, later.status()) == ([], {})
+
+
 def test_a_wrong_password_is_told_with_a_remedy_and_without_the_password(running, redis, tmp_path, caplog):
     wrong = redis.url.replace("s3cret", "guessed")
     fanout = running(url=wrong)

@@ -47,8 +47,11 @@ def test_nothing_is_left_of_data_that_breaks_off(ingestions, settings, store):
 
 def test_a_key_seen_before_returns_the_earlier_ingestion(ingestions, settings):
     first = ingestions.accept([b"one\n"], "web", idempotency_key="k")
-    second = ingestions.accept([b"other\n"], "web", idempotency_key="k")
+    second = ingestions.accept([b"o", b"ne"], "web", idempotency_key="k")
     assert second.id == first.id
+    with pytest.raises(IngestError, match="other data") as caught:
+        ingestions.accept([b"one\n", b"two\n"], "web", idempotency_key="k")
+    assert caught.value.status == 409
     assert list(spooled(settings).values()) == [b"one\n"]
 
 

@@ -12,6 +12,7 @@ from test_notices import Bench
 
 from threatlens.demo import made_up_attack
 from threatlens.detectors import load_rules
+from threatlens.errors import IngestError
 from threatlens.event import EventFilter
 from threatlens.sources.base import TEST_ATTACK, TEST_ATTACK_TOLD
 from threatlens.store_accounts import COMMAND_LINE
@@ -117,6 +118,23 @@ def test_a_test_attack_is_removed_with_everything_it_left(firing_range, settings
 
     firing_range.fire(settings, seed=2)
     assert len(store.incidents()) == 1, "and another one may follow"
+
+
+def test_what_is_real_is_never_removed_with_it_whatever_it_is_called(firing_range, settings):
+    store = firing_range.store
+    for kind in ("api", "cli"):
+        with pytest.raises(IngestError, match="made up"):
+            store.put_api_source(TEST_ATTACK, "auto") if kind == "api" else store.put_cli_source(
+                TEST_ATTACK, "/x", "auto"
+            )
+    firing_range.arrive(failed(1))
+    before = [event.raw for event in store.page(EventFilter())]
+    with store.database.writing() as connection:  # as threatlens.yaml may call one
+        connection.exec_driver_sql("UPDATE log_sources SET source_name = ? WHERE source_name = 'auth'", (TEST_ATTACK,))
+
+    store.remove_test_attacks(COMMAND_LINE)
+
+    assert [event.raw for event in store.page(EventFilter())] == before != []
 
 
 def test_a_real_attack_never_joins_a_test_attack(firing_range, settings):

@@ -25,6 +25,8 @@ from flask_sock import Sock
 from served import PASSWORD, Served
 from werkzeug.serving import make_server
 
+from threatlens.web.security_headers import HEADERS
+
 ROOT = Path(__file__).parent.parent
 NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 TOKEN = "Bearer tl_0123456789"
@@ -297,6 +299,25 @@ def test_who_sends_wrong_tokens_without_end_is_answered_by_nginx(proxy: int, rec
     assert "x-accel-expires" not in again[1]
     assert page[0] == 200, "without a token, the same address gets in"
     assert received == ["/events?"]
+
+
+def test_what_nginx_refuses_by_itself_carries_the_headers_and_what_it_passes_on_carries_them_once(
+    proxy: int, served: Served, tmp_path: Path
+) -> None:
+    with nginx(tmp_path, served.path) as port:
+        page = raw(port, b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    refusals = [
+        raw(proxy, b"GET / HTTP/1.1x\r\nHost: a\r\n\r\n"),
+        raw(proxy, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 40_000 + b"\r\n\r\n"),
+        raw(proxy, b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n"),
+    ]
+
+    assert [answer.split()[1] for answer in (page, *refusals)] == [b"200", b"400", b"400", b"413"]
+    for answer in (page, *refusals):
+        names = [line.partition(b":")[0].decode() for line in answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]]
+        told = {*HEADERS, "Cache-Control"} - {"Reporting-Endpoints"}
+        assert {name: names.count(name) for name in told} == dict.fromkeys(told, 1), answer
+    assert all(b"Content-Security-Policy: default-src 'none';" in answer for answer in (page, *refusals))
 
 
 def test_versions_are_not_told(proxy: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from threatlens.clock import now_us
-from threatlens.errors import ConfigError
+from threatlens.errors import ConfigError, StaleChange
 from threatlens.store_accounts import COMMAND_LINE, SETUP_CODE_US, Doer, normal_name
 
 pytestmark = pytest.mark.both_databases
@@ -110,6 +110,35 @@ def test_looking_at_a_session_is_not_using_it(store: Any) -> None:
     later = now_us() + HOURS // 2 - 5_000_000
     assert store.session_holds(session.id_hash, later, **LIMITS)
     assert store.session(secret, later + 10_000_000, **LIMITS) is None
+
+
+@pytest.mark.parametrize("deed", ["role", "disable", "password", "remove"])
+def test_a_login_that_began_before_a_change_starts_no_session_after_it(store: Any, deed: str) -> None:
+    user(store, "root")
+    as_it_was = user(store, "eve", "analyst")
+    {
+        "role": lambda: store.set_role(as_it_was.id, "viewer", ANNA),
+        "disable": lambda: store.set_enabled(as_it_was.id, False, ANNA),
+        "password": lambda: store.set_password(as_it_was.id, "another", ANNA),
+        "remove": lambda: store.remove_user(as_it_was.id, ANNA),
+    }[deed]()
+
+    with pytest.raises(StaleChange):
+        store.start_session(as_it_was, ANNA, "")
+
+    assert store.sessions_of(as_it_was.id) == []
+
+
+def test_a_password_is_another_version_even_where_the_clock_stands(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("threatlens.store_accounts.now_us", lambda: 1_000)
+    eve = user(store, "eve")
+    first = store.set_password(eve.id, "one", ANNA)
+    second = store.set_password(eve.id, "two", ANNA, since=first.password_at)
+
+    assert eve.password_at < first.password_at < second.password_at
+    with pytest.raises(StaleChange):
+        store.set_password(eve.id, "three", ANNA, since=first.password_at)
+    assert store.password_of(eve.id) == "two"
 
 
 @pytest.mark.parametrize("deed", ["role", "disable", "password", "remove", "log out"])

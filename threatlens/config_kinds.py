@@ -13,6 +13,7 @@ from threatlens.config_file import Entry, Listing, Node, Scalar, Section, is_nul
 from threatlens.config_paths import PathRules
 from threatlens.errors import ConfigError
 from threatlens.outbound_urls import Permissions
+from threatlens.visible import is_plain
 
 _NUMBER = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)")
@@ -190,6 +191,6 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def checked_name(value: str) -> str:
-    if not value or value != value.strip() or not value.isprintable():
+    if not is_plain(value) or value != value.strip():
         raise ConfigError("must be a name: printable characters, no blank at either end")
     return value

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
+from threatlens.clock import now_us
 from threatlens.settings import redis_name
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ WAITING = 2_000  # messages that wait here while Redis is away; of more, the old
 AT_ONCE = 200  # of them, in one entry
 FORGET_S = 3_600  # after which Redis forgets what nobody adds to any longer
 STATUS_S = 5.0  # for which the engine's last word about itself holds
+MAX_AGE_US = (
+    FORGET_S * 1_000_000
+)  # of what is believed: more than clocks differ, less than somebody may keep it for later
 
 
 def connect(url: str) -> Any:
@@ -110,11 +114,22 @@ class Patience:
 class Fanout:
     """One a process. `listen` and `send` are for one thread each; everything else returns at once."""
 
-    def __init__(self, url: str = "", secret: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str = "",
+        secret: str = "",
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], int] = now_us,
+    ) -> None:
         """url "": there is no Redis, and nothing is told. secret: the installation's key, which signs what is told."""
         self._url = url
         self._clock = clock
-        self._key = hashlib.sha256(b"fan-out\0" + secret.encode()).digest()
+        self._now = now  # microseconds since the epoch
+        #: News and status are signed with keys of their own: one cannot be put in the place of the other.
+        self._keys = {
+            what: hashlib.sha256(f"fan-out {what}\0{secret}".encode()).digest() for what in ("news", "status")
+        }
         name = "threatlens:" + hashlib.sha256(b"name of the fan-out\0" + secret.encode()).hexdigest()[:16]
         self._stream, self._status_key = f"{name}:news", f"{name}:status"
         self._me = secrets.token_hex(8)
@@ -123,11 +138,12 @@ class Fanout:
         self._closed = False
         self._latest: dict[str, Any] = {}
         self._waiting: deque[tuple[str, Any]] = deque(maxlen=WAITING)
-        self._unsent = b""
+        self._unsent: list[tuple[str, Any]] = []
         self._seq = 0
         self._own_status = b""
         self._status: tuple[float, dict[str, Any]] = (float("-inf"), {})
         self._status_seen = b""
+        self._said_at: dict[str, int] = {}  # sender: when it said its last, by its own clock
         self._at = b""  # the entry read last; "": not connected yet
         self._heard: dict[str, int] = {}  # sender: number of its last entry
         self._problems: dict[str, tuple[str, str]] = {"reading": ("it is being connected to", "")} if url else {}
@@ -173,7 +189,7 @@ class Fanout:
         """What the engine says about itself, for whoever asks for status()."""
         if self.used:
             with self._changed:
-                self._own_status = self._sealed(_json(status))
+                self._own_status = self._sealed("status", {"from": self._me, "status": status})
                 self._changed.notify_all()
 
     def send(self, stopped: Callable[[float], bool]) -> None:
@@ -200,20 +216,22 @@ class Fanout:
                 self._failed("sending", error)
                 stopped(patience.next())
                 continue
-            self._unsent = b""
+            self._unsent = []
             self.counts["sent"] += bool(entry)
             patience.reset()
             self._problems.pop("sending", None)
         client.close()
 
     def _entry(self) -> bytes:
-        """The entry that is to be sent; the same one until it is."""
+        """The entry that is to be sent; the same one, of the same number, until it is."""
         if not self._unsent and (self._latest or self._waiting):
-            news = [*self._latest.items(), *(self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting))))]
+            waiting = (self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting))))
+            self._unsent = [*self._latest.items(), *waiting]
             self._latest = {}
             self._seq += 1
-            self._unsent = self._sealed(_json({"from": self._me, "seq": self._seq, "news": news}))
-        return self._unsent
+        if not self._unsent:
+            return b""
+        return self._sealed("news", {"from": self._me, "seq": self._seq, "news": self._unsent})
 
     # -- hearing
 
@@ -248,8 +266,8 @@ class Fanout:
             if self._problems.pop("reading", None):
                 log.info("connected to Redis at %s", self.name)
                 self._say_gap()
-            if status and status != self._status_seen and (opened := self._opened(status)) is not None:
-                self._status_seen, self._status = status, (self._clock(), opened)
+            if status and status != self._status_seen:
+                self._take_status(status)
             for _, entries in found or ():
                 for entry_id, fields in entries:
                     self._at = entry_id
@@ -276,13 +294,20 @@ class Fanout:
             for take in takers:
                 take(None)
 
+    def _take_status(self, sealed: bytes) -> None:
+        """Believe what is newer than what its sender said before: an old word that somebody kept is none."""
+        self._status_seen = sealed
+        at, said = self._opened("status", sealed)
+        if said is None or at <= self._said_at.get(said["from"], 0):
+            return
+        _remember(self._said_at, said["from"], at)
+        self._status = (self._clock(), said["status"])
+
     def _take(self, fields: dict[bytes, bytes]) -> None:
-        entry = self._opened(fields.get(b"m", b""))
+        _, entry = self._opened("news", fields.get(b"m", b""))
         if entry is None or entry["from"] == self._me or entry["seq"] <= self._heard.get(entry["from"], 0):
             return
-        self._heard[entry["from"]] = entry["seq"]
-        while len(self._heard) > WAITING:
-            del self._heard[next(iter(self._heard))]
+        _remember(self._heard, entry["from"], entry["seq"])
         self.counts["received"] += 1
         for kind, value in entry["news"]:
             for take in self._hearers.get(kind, ()):
@@ -290,13 +315,17 @@ class Fanout:
 
     # -- both
 
-    def _sealed(self, body: bytes) -> bytes:
-        return hmac.digest(self._key, body, "sha256") + body
+    def _sealed(self, what: str, value: Any) -> bytes:
+        body = _json([self._now(), value])
+        return hmac.digest(self._keys[what], body, "sha256") + body
 
-    def _opened(self, sealed: bytes) -> Any:
-        """What one of us wrote; None for anything else."""
+    def _opened(self, what: str, sealed: bytes) -> tuple[int, Any]:
+        """When one of us wrote this, and what; (0, None) for anything else, and for what is too old."""
         seal, body = sealed[:32], sealed[32:]
-        return orjson.loads(body) if hmac.compare_digest(seal, hmac.digest(self._key, body, "sha256")) else None
+        if not hmac.compare_digest(seal, hmac.digest(self._keys[what], body, "sha256")):
+            return 0, None
+        at, value = orjson.loads(body)
+        return (at, value) if abs(self._now() - at) < MAX_AGE_US else (0, None)
 
     def _failed(self, doing: str, error: Exception) -> None:
         self.counts["failures"] += 1
@@ -306,6 +335,12 @@ class Fanout:
         self._problems[doing] = (reason, remedy)
         for take in self._hearers.get("stored", ()):  # who waits for news asks for them again
             take(None)
+
+
+def _remember(known: dict[str, int], sender: str, number: int) -> None:
+    known[sender] = number
+    while len(known) > WAITING:
+        del known[next(iter(known))]
 
 
 def _number(entry_id: bytes) -> list[int]:

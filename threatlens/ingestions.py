@@ -11,7 +11,7 @@ import datetime as dt
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
@@ -63,7 +63,8 @@ class Ingestions:
     ) -> Ingestion:
         """Make the data durable and return its ingestion; with a key seen before by this author, the earlier one.
 
-        chunks are whole lines in pieces of any size; a missing last newline is added. Raises IngestError (429 when the
+        chunks are whole lines in pieces of any size; a missing last newline is added. Raises IngestError (409 when the
+        key was used for data of another size: what is new would be lost, and nobody would be told; 429 when the
         spool is full, or what waits of this author; "" is the machine's own user, who has no share); whatever the
         iterable raises leaves nothing behind. source_id: of a source that is there; 0: of the one with this name.
         """
@@ -72,7 +73,7 @@ class Ingestions:
             idempotency_key = f"{mark}{idempotency_key}"
             earlier = self._by_key(idempotency_key)
             if earlier is not None:
-                return earlier
+                return _same(earlier, *_measured(chunks))
         if self.spooled_bytes() > MAX_SPOOL_BYTES:
             msg = "too much data waits already; come back later"
             raise IngestError(msg, status=429, retry_after_s=RETRY_AFTER_S)
@@ -95,7 +96,7 @@ class Ingestions:
             earlier = self._by_key(idempotency_key or "")
             if earlier is None:
                 raise
-            return earlier
+            return _same(earlier, size, lines)
         with contextlib.suppress(FileNotFoundError):  # the engine may have moved it already
             os.rename(path + ".part", path)
         sync_folder(folder)
@@ -161,20 +162,9 @@ def _mark(author: str) -> str:
 def _write_durably(path: str, chunks: Iterable[bytes]) -> tuple[int, int]:
     """Write to path + ".part" and fsync it; (bytes, lines). Nothing is left if anything fails."""
     part = path + ".part"
-    size = lines = 0
-    last = b"\n"
     try:
         with open(part, "wb") as file:
-            for chunk in chunks:
-                if chunk:
-                    file.write(chunk)
-                    size += len(chunk)
-                    lines += chunk.count(b"\n")
-                    last = chunk[-1:]
-            if last != b"\n":
-                file.write(b"\n")
-                size += 1
-                lines += 1
+            size, lines = _measured(chunks, file.write)
             file.flush()
             os.fsync(file.fileno())
     except BaseException as error:
@@ -185,6 +175,29 @@ def _write_durably(path: str, chunks: Iterable[bytes]) -> tuple[int, int]:
             raise IngestError(msg, status=503, retry_after_s=RETRY_AFTER_S) from error
         raise
     return size, lines
+
+
+def _measured(chunks: Iterable[bytes], write: Callable[[bytes], object] = len) -> tuple[int, int]:
+    """(bytes, lines) of these chunks, with the newline that the last one may lack; all of it is written."""
+    size = lines = 0
+    last = b"\n"
+    for chunk in chunks:
+        if chunk:
+            write(chunk)
+            size += len(chunk)
+            lines += chunk.count(b"\n")
+            last = chunk[-1:]
+    if last != b"\n":
+        write(b"\n")
+        size += 1
+        lines += 1
+    return size, lines
+
+
+def _same(earlier: Ingestion, size: int, lines: int) -> Ingestion:
+    if (earlier.size, earlier.accepted) != (size, lines):
+        raise IngestError("this Idempotency-Key was used for other data; take a new one", status=409)
+    return earlier
 
 
 def _folders(spool: str) -> list[str]:

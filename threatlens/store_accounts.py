@@ -2,7 +2,8 @@
 
 Everything that ends somebody's rights (log-out, another role or password, disabling, removal) removes sessions in the
 same transaction, and is seen by every process within SNAPSHOT_S, as requests and open sockets look into a snapshot in
-memory. Every change is written to the audit log in its own transaction.
+memory. A session starts only for the account as it was when the password was checked, so that no change is outrun by a
+login that began before it. Every change is written to the audit log in its own transaction.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from threatlens.clock import now_us
-from threatlens.errors import ConfigError
+from threatlens.errors import ConfigError, StaleChange
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import ALL, Database
+from threatlens.visible import is_plain
 
 ROLES = ("viewer", "analyst", "admin")
 SNAPSHOT_S = 0.4
@@ -34,6 +36,7 @@ KNOWN_ADDRESS_US = 30 * 86_400_000_000
 MAX_SESSIONS = 50  # of one account; the oldest ends
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 _LONGEST = 255  # characters of a name that is looked at
+_CHANGED = "the account was changed meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class User:
     role: str
     enabled: bool
     created_at: int  # microseconds since the epoch, like all below
-    password_at: int
+    password_at: int  # grows with every password: the version of the account that a password was checked against
     last_login_at: int  # 0: never
     sources: tuple[str, ...] = ()  # names of all that this account may know of; empty: all
 
@@ -90,7 +93,7 @@ def normal_name(text: str) -> str:
 
 def checked_sources(sources: Sequence[str]) -> str:
     """The names of the only sources that an account or token is for, as they are kept; raises ConfigError."""
-    if len(sources) > 100 or not all(0 < len(each) <= 100 and each.isprintable() for each in sources):
+    if len(sources) > 100 or not all(len(each) <= 100 and is_plain(each) for each in sources):
         msg = "the sources are at most 100 names of at most 100 printable characters"
         raise ConfigError(msg, key="sources")
     return json.dumps(list(dict.fromkeys(sources)))
@@ -190,28 +193,35 @@ class AccountBook:
         self._forget_people()
         return user
 
-    def set_role(self, user_id: int, role: str, doer: Doer) -> bool:
-        """Another role; ends the account's sessions. Raises ConfigError for the last administrator."""
+    def set_role(self, user_id: int, role: str, doer: Doer) -> User | None:
+        """Another role; ends the account's sessions. Raises ConfigError for the last administrator.
+
+        Like the others below: the account as it is now; None: there is none.
+        """
         return self._change(user_id, "user.role_changed", doer, role=_role(role))
 
-    def set_sources(self, user_id: int, sources: Sequence[str], doer: Doer) -> bool:
+    def set_sources(self, user_id: int, sources: Sequence[str], doer: Doer) -> User | None:
         """Keep an account to these sources, none for all; ends its sessions. Raises ConfigError."""
         return self._change(user_id, "user.sources_changed", doer, sources=checked_sources(sources))
 
-    def set_enabled(self, user_id: int, enabled: bool, doer: Doer) -> bool:
+    def set_enabled(self, user_id: int, enabled: bool, doer: Doer) -> User | None:
         """Let somebody in again or no longer; ends the account's sessions. Raises ConfigError for the last admin."""
         return self._change(user_id, "user.enabled" if enabled else "user.disabled", doer, enabled=enabled)
 
-    def set_password(self, user_id: int, password_hash: str, doer: Doer) -> bool:
-        """Another password; ends the account's sessions."""
-        return self._change(
-            user_id, "user.password_changed", doer, secret=True, password_hash=password_hash, password_at=now_us()
-        )
+    def set_password(self, user_id: int, password_hash: str, doer: Doer, *, since: int | None = None) -> User | None:
+        """Another password; ends the account's sessions.
 
-    def renew_hash(self, user_id: int, password_hash: str) -> None:
-        """The same password, kept at another cost."""
+        since: the password_at against which the present password was checked; raises StaleChange for any other.
+        """
+        return self._change(user_id, "user.password_changed", doer, since=since, password_hash=password_hash)
+
+    def renew_hash(self, user_id: int, password_hash: str, *, before: str) -> None:
+        """The same password, kept at another cost; nothing where it is not kept as `before` any more."""
         with self.database.writing() as connection:
-            connection.exec_driver_sql("UPDATE users SET password_hash = ? WHERE id = ?", (password_hash, user_id))
+            connection.exec_driver_sql(
+                "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?",
+                (password_hash, user_id, before),
+            )
 
     def remove_user(self, user_id: int, doer: Doer) -> bool:
         """Forget an account with its sessions and tokens. Raises ConfigError for the last administrator."""
@@ -228,9 +238,19 @@ class AccountBook:
     # -- sessions
 
     def start_session(self, user: User, doer: Doer, browser: str) -> str:
-        """Somebody gave the right password: what the new session's cookie shall hold."""
+        """Somebody gave the right password: what the new session's cookie shall hold.
+
+        user: the account as it was before the password was looked up. Raises StaleChange where it has another password
+        or role by now, or may not log in: whatever ended its sessions meanwhile holds for this one, too.
+        """
         secret, now = secrets.token_urlsafe(32), now_us()
         with self.database.writing() as connection:
+            found = connection.exec_driver_sql(
+                "UPDATE users SET last_login_at = ? WHERE id = ? AND password_at = ? AND role = ? AND enabled = 1",
+                (now, user.id, user.password_at, user.role),
+            )
+            if found.rowcount != 1:
+                raise StaleChange(_CHANGED)
             connection.exec_driver_sql(
                 f"INSERT INTO sessions ({_SESSION}) VALUES (?,?,?,?,?,?,?)",
                 (hash_secret(secret), user.id, now, now, now, doer.address, browser[:200]),
@@ -240,7 +260,6 @@ class AccountBook:
                 " (SELECT id_hash FROM sessions WHERE user_id = ? ORDER BY seen_at DESC LIMIT ? OFFSET ?)",
                 (user.id, ALL, MAX_SESSIONS),
             )
-            connection.exec_driver_sql("UPDATE users SET last_login_at = ? WHERE id = ?", (now, user.id))
             connection.exec_driver_sql(
                 "INSERT INTO login_addresses VALUES (?,?,?)"
                 " ON CONFLICT (user_id, address) DO UPDATE SET seen_at = excluded.seen_at",
@@ -268,11 +287,12 @@ class AccountBook:
         """The password was given again: the session goes on under a new secret, which is returned."""
         secret = secrets.token_urlsafe(32)
         with self.database.writing() as connection:
-            connection.exec_driver_sql(
+            found = connection.exec_driver_sql(
                 "UPDATE sessions SET confirmed_at = ?, id_hash = ? WHERE id_hash = ?",
                 (now, hash_secret(secret), id_hash),
             )
-            self._audit(connection, doer, "login.confirmed")
+            if found.rowcount:  # else it has ended meanwhile, and what is returned opens nothing
+                self._audit(connection, doer, "login.confirmed")
         self._forget_people()
         return secret
 
@@ -391,11 +411,16 @@ class AccountBook:
         self._audit(connection, doer, "user.created", name, {"role": role, "sources": list(user.sources)})
         return user
 
-    def _change(self, user_id: int, action: str, doer: Doer, *, secret: bool = False, **values: Any) -> bool:
+    def _change(self, user_id: int, action: str, doer: Doer, *, since: int | None = None, **values: Any) -> User | None:
         with self.database.writing() as connection:
             before = self._row(connection, user_id)
             if before is None:
-                return False
+                return None
+            if since not in (None, before.password_at):
+                raise StaleChange(_CHANGED)
+            is_secret = "password_hash" in values
+            if is_secret:
+                values["password_at"] = max(now_us(), before.password_at + 1)
             columns = ", ".join(f"{name} = ?" for name in values)
             connection.exec_driver_sql(f"UPDATE users SET {columns} WHERE id = ?", (*values.values(), user_id))
             _keep_an_admin(connection, before)
@@ -406,9 +431,9 @@ class AccountBook:
             detail = {
                 name: list(after.sources) if after and name == "sources" else each for name, each in values.items()
             }
-            self._audit(connection, doer, action, before.name, {} if secret else detail)
+            self._audit(connection, doer, action, before.name, {} if is_secret else detail)
         self._forget_people()
-        return True
+        return after
 
     def _audit(
         self, connection: Connection, doer: Doer, action: str, target: str = "", detail: Mapping[str, Any] | None = None

@@ -126,7 +126,7 @@ class RetentionBook:
                 connection.exec_driver_sql(statement, incidents)
             left = connection.exec_driver_sql(
                 "SELECT s.id, min(m.first_id), max(m.last_id) FROM log_sources s JOIN event_minutes m"
-                " ON m.source_id = s.id WHERE s.source_name IN (?, ?) GROUP BY s.id",
+                " ON m.source_id = s.id WHERE s.source_name IN (?, ?) AND s.kind IN ('test', 'removed') GROUP BY s.id",
                 TEST_ATTACKS,
             ).all()
             newest = connection.exec_driver_sql("SELECT max(id) FROM events").scalar() or 0

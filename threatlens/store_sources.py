@@ -15,8 +15,9 @@ from threatlens.decoders import is_zone
 from threatlens.errors import IngestError
 from threatlens.event import SourceStatus
 from threatlens.settings import Settings
-from threatlens.sources.base import CASE_PREFIX, TEST_ATTACK, TEST_ATTACK_TOLD, LogSourceConfig
+from threatlens.sources.base import CASE_PREFIX, TEST_ATTACK, TEST_ATTACK_TOLD, TEST_ATTACKS, LogSourceConfig
 from threatlens.store_database import Database, known
+from threatlens.visible import is_plain
 
 HOUR_US = 3_600_000_000
 
@@ -191,9 +192,12 @@ class SourceBook:
         return self._put_handed_in(name, path, "cli", {"format": log_format})
 
     def _put_handed_in(self, name: str, path: str, kind: str, settings: Mapping[str, Any]) -> int:
-        if not name or len(name) > 100 or not name.isprintable():
+        if len(name) > 100 or not is_plain(name):
             msg = "the source's name must have 1 to 100 printable characters"
             raise IngestError(msg)
+        if name in TEST_ATTACKS and kind != "test":  # whoever takes test attacks away takes what is real for one
+            msg = f"the name {name!r} is kept for attacks that are made up; choose another one"
+            raise IngestError(msg, status=409)
         now = now_us()
         with self.database.writing() as connection:
             row = connection.exec_driver_sql(
@@ -209,7 +213,7 @@ class SourceBook:
                 )
             if row[1] not in {kind, "removed"} or (row[1] == "cli" and row[2] != path):
                 msg = f"the name {name!r} belongs to another source; choose another one"
-                raise IngestError(msg, status=422)
+                raise IngestError(msg, status=409)
             if json.loads(row[3]) != settings or row[1] != kind:
                 connection.exec_driver_sql(
                     "UPDATE log_sources SET settings = ?, kind = ?, path = ?, enabled = 1, updated_at = ? WHERE id = ?",

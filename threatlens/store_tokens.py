@@ -19,6 +19,7 @@ from threatlens.errors import ConfigError
 from threatlens.store_accounts import COMMAND_LINE, ROLES, Doer, checked_sources, hash_secret
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
+from threatlens.visible import is_plain
 
 #: What a token may be used for, of what its role may: reading, handing in lines, changing things.
 SCOPES = ("read", "ingest", "write")
@@ -71,7 +72,7 @@ class TokenBook:
         if role not in ROLES:
             msg = f"the role must be one of {', '.join(ROLES)}, not {role!r}"
             raise ConfigError(msg, key="role")
-        if not name or len(name) > 100 or not name.isprintable():
+        if len(name) > 100 or not is_plain(name):
             msg = "the name must have 1 to 100 printable characters"
             raise ConfigError(msg, key="name")
         if not scopes or not set(scopes) <= set(SCOPES):

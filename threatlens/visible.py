@@ -5,6 +5,12 @@ Every way out uses it (pages, mail, chat, PDF, the terminal); what kind of escap
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
+#: Blanks that are none of the usual one.
+_BLANKS = (0x09, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)
+
 
 def _table() -> dict[int, str]:
     table = {code: chr(0x2400 + code) for code in range(0x20) if code != 0x09}
@@ -18,6 +24,28 @@ def _table() -> dict[int, str]:
 
 
 _VISIBLE = _table()
+
+
+def _class(codes: Iterable[int]) -> str:
+    """These characters as the inside of a class of a regular expression, in every dialect that knows Unicode."""
+    runs: list[list[int]] = []
+    for code in sorted(codes):
+        if runs and code == runs[-1][1] + 1:
+            runs[-1][1] = code
+        else:
+            runs.append([code, code])
+    ends = [tuple(f"\\u{code:04x}" if code < 0x10000 else chr(code) for code in run) for run in runs]
+    return "".join(f"{first}-{last}" for first, last in ends)
+
+
+#: What a name cannot hold, for a regular expression: what hides, moves or controls, and blanks of other kinds.
+UNPLAIN = _class({code for code in _VISIBLE if not 0xD800 <= code < 0xE000} | set(_BLANKS))
+_PLAIN = re.compile(f"[^{UNPLAIN}\ud800-\udfff]+")
+
+
+def is_plain(text: str) -> bool:
+    """Whether all of the text is there to be seen, one line of it; a name is like that. False for no text."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 def visible(text: object, longest: int = 0) -> str:

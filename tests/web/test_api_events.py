@@ -74,6 +74,16 @@ def test_every_filter_finds_what_it_says(program: Program, parameters: dict[str,
     assert ids(program.get("/events", **parameters)) == found
 
 
+def test_after_and_before_are_the_ends_of_a_range_that_is_read_forward(app: Any, services: Any) -> None:
+    filler = Filler(services.store)
+    filler.add(*"abcdefgh")
+    program = Program(app)
+    first = program.get("/events", after=2, before=7, limit=3).json
+    rest = program.get("/events", after=2, before=7, limit=3, cursor=first["next"]).json
+    assert [[event["id"] for event in page["events"]] for page in (first, rest)] == [[3, 4, 5], [6]]
+    assert rest["next"] is None
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -91,7 +101,6 @@ def test_every_filter_finds_what_it_says(program: Program, parameters: dict[str,
         ("after=-1", "after"),
         ("after=9223372036854775807", "after"),
         ("after=1%20OR%201=1", "after"),
-        ("after=1&before=2", "before"),
         ("start=yesterday", "start"),
         ("end=2026-13-01", "end"),
         ("sort=id;drop%20table%20events", "sort"),

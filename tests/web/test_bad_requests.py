@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from served import Served
 
+from threatlens.web.security_headers import HEADERS
+
 HOST = b"Host: localhost\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HOST
 JSON = b"POST /api/v1/tokens HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
@@ -96,6 +98,31 @@ def test_a_request_that_breaks_the_rules_has_one_answer_which_refuses_it(served:
     assert statuses(answer)[0] in expected, answer[:500]
     assert not re.search(rb"Traceback|File \"|/threatlens/|root:|SELECT |gunicorn/", answer)
     assert statuses(served.raw(GET + b"Connection: close\r\n\r\n")) == [200]
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (b"GET <script>alert(1)</script>\r\n\r\n", 400),
+        (b"GET / HTTP/9.1\r\n" + HOST + b"\r\n", 400),
+        (GET + b"X : y\r\n\r\n", 400),
+        (GET + b"X: " + b"y" * 9_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
+        (JSON + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
+    ],
+)
+def test_what_is_refused_before_it_is_a_request_is_answered_with_all_headers(
+    served: Served, text: bytes, status: int
+) -> None:
+    head, _, body = served.raw(text).partition(b"\r\n\r\n")
+    names = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+
+    assert statuses(head) == [status], head
+    assert HEADERS.items() <= names.items()
+    assert names["Cache-Control"] == "no-store"
+    assert names["Content-Type"].startswith("text/plain")
+    assert len(body) == int(names["Content-Length"])
+    assert b"script" not in body, "nothing of what was sent is sent back"
 
 
 def test_a_body_without_end_is_cut_off_and_costs_no_memory(served: Served) -> None:

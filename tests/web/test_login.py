@@ -247,9 +247,35 @@ def test_an_ipv6_host_is_its_network() -> None:
 def test_a_hash_of_another_cost_is_renewed_at_login(app: Any, services: Any) -> None:
 
     user = person(app)
-    services.store.renew_hash(user.id, Passwords(16, 1).hash(PASSWORD))
+    kept = services.store.password_of(user.id)
+    services.store.renew_hash(user.id, Passwords(16, 1).hash(PASSWORD), before=kept)
     assert try_in(app.test_client()).status_code == 303
     assert not services.passwords.is_outdated(services.store.password_of(user.id))
+
+
+@pytest.mark.parametrize("path", ["/login", "/settings/password", "/confirm"])
+def test_a_password_that_is_changed_while_the_old_one_is_checked_leaves_no_session(
+    app: Any, services: Any, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    anna, new = person(app), "three lamps beside the sea"
+    client = log_in(app) if path != "/login" else app.test_client()
+    checks = services.passwords.matches
+
+    def meanwhile(kept: str | None, password: str) -> bool:
+        right = checks(kept, password)
+        services.store.set_password(anna.id, services.passwords.hash(new), COMMAND_LINE)
+        return right
+
+    monkeypatch.setattr(services.passwords, "matches", meanwhile)
+    monkeypatch.setattr(services.passwords, "is_outdated", lambda _kept: True)  # and the hash would be renewed
+    hers = "a thief's own new password"
+    client.post(path, data={"name": anna.name, "password": hers if path == "/settings/password" else PASSWORD,
+                            "present": PASSWORD, "again": hers})  # fmt: skip
+    monkeypatch.undo()
+
+    assert services.store.sessions_of(anna.id) == []
+    assert client.get("/events").status_code == 303
+    assert [checks(services.store.password_of(anna.id), each) for each in (new, PASSWORD, hers)] == [True, False, False]
 
 
 def test_one_changes_ones_password_and_stays_logged_in_here_only(app: Any) -> None:

@@ -45,14 +45,14 @@ def test_programs_follow_lists_and_leave_them(app, services):
     assert made.headers["Location"] == "/api/v1/threat-lists/feed"
     assert (made.json["every_hours"], made.json["declared"], made.json["entries"]) == (6, False, 0)
     assert [one["name"] for one in admin.get("/threat-lists").json["threat_lists"]] == ["feed"]
-    for body, field in (
-        ({"name": "feed", "url": "https://lists.example.org/a.txt"}, "name"),
-        ({"name": "a/b", "url": "https://lists.example.org/a.txt"}, "name"),
-        ({"name": "b", "url": "http://169.254.169.254/x"}, "url"),
-        ({"name": "b", "url": "https://lists.example.org/a.txt", "every_hours": 0}, "every_hours"),
+    for body, status, field in (
+        ({"name": "feed", "url": "https://lists.example.org/a.txt"}, 409, "name"),
+        ({"name": "a/b", "url": "https://lists.example.org/a.txt"}, 422, "name"),
+        ({"name": "b", "url": "http://169.254.169.254/x"}, 409, "url"),
+        ({"name": "b", "url": "https://lists.example.org/a.txt", "every_hours": 0}, 422, "every_hours"),
     ):
         answer = admin.call("POST", "/threat-lists", json=body)
-        assert (answer.status_code, answer.json["field"]) == (422, field), answer.text
+        assert (answer.status_code, answer.json["field"]) == (status, field), answer.text
     assert Program(app, "viewer").call("POST", "/threat-lists/feed/refresh").status_code == 403
     assert admin.call("POST", "/threat-lists/feed/refresh").status_code == 204
     assert [admin.call("DELETE", "/threat-lists/feed").status_code for _ in range(2)] == [204, 404]

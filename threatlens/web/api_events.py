@@ -20,6 +20,7 @@ from threatlens.clock import now_us
 from threatlens.errors import QueryError
 from threatlens.event import EventFilter
 from threatlens.query import MAX_LENGTH, both, parse_query, parse_time
+from threatlens.web.api_values import QUERY, TIME
 from threatlens.web.auth import actor, within
 from threatlens.web.context import services
 from threatlens.web.exporting import stream
@@ -38,13 +39,15 @@ Names = Annotated[str, Field(max_length=1_000)]
 class FilterQuery(Shape):
     """Which events."""
 
-    q: Annotated[str, Field(max_length=MAX_LENGTH, description="words, phrases and fields: docs/api.md")] = ""
+    q: Annotated[
+        str, Field(max_length=MAX_LENGTH, pattern=QUERY, description="words, phrases and fields: docs/api.md")
+    ] = ""
     min_severity: Severity = 1
     max_severity: Severity = 10
     category: Annotated[Names, Field(description="one category, or several with commas")] = ""
     source: Annotated[Names, Field(description="the name of one source, or several with commas")] = ""
-    start: Annotated[str, Field(description="event time from then on: ISO 8601 or relative (-2h)")] = ""
-    end: Annotated[str, Field(description="event time before then")] = ""
+    start: Annotated[str, Field(pattern=TIME, description="event time from then on: ISO 8601 or relative (-2h)")] = ""
+    end: Annotated[str, Field(pattern=TIME, description="event time before then")] = ""
 
     def where(self, now: int) -> EventFilter:
         """The filter, with relative times counted from `now` (microseconds since the epoch); raises QueryError."""
@@ -187,15 +190,14 @@ class StatsShape(Shape):
 
 
 @operation("GET", "/events", role="viewer", summary="Events, newest first; with after, in insertion order",
-           query=EventsQuery, answer=EventPage, confined=True)  # fmt: skip
+           query=EventsQuery, answer=EventPage, problems=(414,), confined=True)  # fmt: skip
 def list_events(query: EventsQuery) -> dict[str, Any]:
     """One page; one event more than asked for is read to know whether there is another page."""
-    if query.after is not None and query.before is not None:
-        raise ProblemError(400, "before and after exclude each other.", code="invalid_parameter", field="before")
     now = now_us()
     before, after = query.before, query.after
     if query.cursor:
-        before, after, now = _read_cursor(query)
+        past, after, now = _read_cursor(query)
+        before = past if after is None else before
     where = within(query.where(now), actor().sources)
     found = services().store.page(where, before=before, after=after, limit=query.limit + 1)
     events = found[: query.limit]
@@ -210,7 +212,7 @@ def list_events(query: EventsQuery) -> dict[str, Any]:
 
 
 @operation("GET", "/events/export", role="viewer", summary="All events that fit as a file, in insertion order",
-           query=ExportQuery, file="text/csv, application/x-ndjson, application/json", problems=(429,),
+           query=ExportQuery, file="text/csv, application/x-ndjson, application/json", problems=(414, 429),
            confined=True)  # fmt: skip
 def export_events(query: ExportQuery) -> Response:
     """Streamed; whoever closes the connection ends it. 429: as many as there may be at once are under way."""

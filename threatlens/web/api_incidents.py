@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from flask import g
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from threatlens.analysis import of_incident, told
 from threatlens.clock import now_us
@@ -106,7 +106,13 @@ class WholeIncident(IncidentShape):
 class IncidentChange(Shape):
     """What to change; a comment may stand alone."""
 
-    version: Annotated[int | None, Field(description="of the incident as it was read; needed but for a comment")] = None
+    model_config = ConfigDict(
+        json_schema_extra={"dependentRequired": {key: ["version"] for key in ("status", "assignee")}}
+    )
+
+    version: Annotated[
+        int | None, Field(ge=0, le=LAST_ID, description="of the incident as it was read; needed but for a comment")
+    ] = None
     status: Status | None = None
     assignee: Annotated[str, Field(max_length=100)] | None = None
     comment: Annotated[str, Field(max_length=4_000)] = ""

@@ -9,6 +9,7 @@ from flask import request
 from pydantic import Field
 
 from threatlens.event import rfc3339
+from threatlens.web.api_values import PlainText
 from threatlens.web.auth import actor
 from threatlens.web.context import services
 from threatlens.web.ingest_archive import file_chunks
@@ -21,8 +22,8 @@ LINES = {"application/x-ndjson", "application/ndjson", "application/jsonl"}
 GZIP = {"application/gzip", "application/x-gzip"}
 MULTIPART_OVERHEAD = 64 * 1024  # bytes of boundaries and headers around a file
 MEDIA = {
-    "text/plain": {"type": "string", "description": "one line, one event; the file as it is"},
-    "application/x-ndjson": {"type": "string", "description": "one JSON object a line"},
+    "text/plain": {"type": "string", "minLength": 1, "description": "one line, one event; the file as it is"},
+    "application/x-ndjson": {"type": "string", "minLength": 1, "description": "one JSON object a line"},
     "application/json": {
         "type": "array",
         "items": {"type": ["string", "object"]},
@@ -39,6 +40,7 @@ MEDIA = {
             }
         },
         "required": ["file"],
+        "additionalProperties": False,
     },
 }
 
@@ -46,7 +48,7 @@ MEDIA = {
 class IngestQuery(Shape):
     """Where the data belongs."""
 
-    source: Annotated[str, Field(min_length=1, max_length=100, description="made when it is new")] = "api"
+    source: Annotated[PlainText, Field(description="made when it is new")] = "api"
     format: Annotated[str, Field(min_length=1, max_length=100, description="a decoder's name, or auto")] = "auto"
 
 
@@ -70,7 +72,7 @@ class IngestionShape(Shape):
 
 
 @operation("POST", "/ingest", role="analyst", summary="Hand in log lines", status=202, query=IngestQuery, media=MEDIA,
-           answer=Accepted, problems=(413, 415, 422, 429), scope="ingest", confined=True)  # fmt: skip
+           answer=Accepted, problems=(409, 413, 415, 422, 429), scope="ingest", confined=True)  # fmt: skip
 def ingest(query: IngestQuery) -> dict[str, Any]:
     """With an Idempotency-Key that was used before, the earlier ingestion is the answer and nothing is added."""
     if actor().sources and query.source not in actor().sources:
@@ -79,7 +81,7 @@ def ingest(query: IngestQuery) -> dict[str, Any]:
     if key is not None and not (0 < len(key) <= 200 and key.isprintable()):
         raise ProblemError(400, "The Idempotency-Key must have 1 to 200 printable characters.", field="Idempotency-Key")
     if query.format != "auto" and query.format not in services().own_decoders.formats():
-        raise ProblemError(422, "There is no format of this name.", code="unknown_format", field="format")
+        raise ProblemError(409, "There is no format of this name here.", code="unknown_format", field="format")
     made = services().ingestions.accept(
         _lines(), query.source, log_format=query.format, idempotency_key=key, author=actor().name
     )

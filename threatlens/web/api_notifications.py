@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field, RootModel
 
 from threatlens.clock import now_us
 from threatlens.config_values import Channel, EmailChannel, NotificationRule, WebhookChannel
 from threatlens.event import rfc3339
 from threatlens.store_notifications import ChannelState, NotificationView
+from threatlens.web.api_values import Hours, Level, MailAddress, Name, PlainText, SecretText, Url
 from threatlens.web.auth import actor, record
 from threatlens.web.context import services
 from threatlens.web.notifications import try_channel
 from threatlens.web.operations import DIGITS, Shape, created_at, operation
 from threatlens.web.problems import ProblemError
 
-Text = Annotated[str, Field(max_length=4_096)]
-Names = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1_000)]
+Names = Annotated[list[PlainText], Field(max_length=1_000)]
+Receivers = Annotated[list[MailAddress], Field(max_length=1_000)]
+Minutes = Annotated[int, Field(ge=0, le=10_080)]
 When = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
 Kind = Literal["email", "slack", "webhook", "apprise"]
 
@@ -26,32 +28,71 @@ Kind = Literal["email", "slack", "webhook", "apprise"]
 class Smtp(Shape):
     """The server that takes mail."""
 
-    host: Text | None = None
-    port: int | None = None
-    username: Text | None = None
-    password: Annotated[Text | None, Field(description="write-only")] = None
+    host: Annotated[str, Field(max_length=253)] | None = None
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    username: Annotated[str, Field(max_length=200)] | None = None
+    password: SecretText | None = None
     tls: Literal["none", "starttls", "tls"] | None = None
 
 
-class ChannelChange(Shape):
+class Calm(Shape):
+    """How often and when a channel tells."""
+
+    max_per_minute: Annotated[int, Field(ge=2, le=600)] | None = None
+    quiet_hours: Hours | None = None
+    quiet_below: Level | None = None
+
+
+class ChannelChange(Calm):
     """What to change of a channel; the keys are those of threatlens.yaml. A secret that is left out stays."""
 
-    name: Text | None = None
-    to: Names | None = None
-    sender: Text | None = None
+    name: Name | None = None
+    to: Receivers | None = None
+    sender: MailAddress | None = None
     smtp: Smtp | None = None
-    url: Text | None = None
-    secret: Annotated[Text | None, Field(description="write-only")] = None
-    max_per_minute: int | None = None
-    quiet_hours: Text | None = None
-    quiet_below: int | None = None
+    url: Annotated[str, Field(max_length=4_096, description="write-only, but for a webhook's")] | None = None
+    secret: SecretText | None = None
 
 
-class NewChannel(ChannelChange):
+class NewEmail(Calm):
+    """A channel by mail."""
+
+    type: Literal["email"]
+    name: Name
+    to: Receivers
+    sender: MailAddress | None = None
+    smtp: Smtp | None = None
+
+
+class NewSlack(Calm):
+    """A channel to a Slack incoming webhook."""
+
+    type: Literal["slack"]
+    name: Name
+    url: Annotated[Url, Field(description="write-only")]
+
+
+class NewWebhook(Calm):
+    """A channel by a signed request."""
+
+    type: Literal["webhook"]
+    name: Name
+    url: Url
+    secret: SecretText | None = None
+
+
+class NewApprise(Calm):
+    """A channel to any other service."""
+
+    type: Literal["apprise"]
+    name: Name
+    url: Annotated[
+        str, Field(pattern="^[A-Za-z][A-Za-z0-9]{1,20}://[!-~]{1,4000}$", description="of Apprise; write-only")
+    ]
+
+
+class NewChannel(RootModel[Annotated[NewEmail | NewSlack | NewWebhook | NewApprise, Field(discriminator="type")]]):
     """A channel to add."""
-
-    name: Text
-    type: Kind
 
 
 class ChannelShape(Shape):
@@ -90,15 +131,15 @@ class TestResult(Shape):
 class NotificationRuleChange(Shape):
     """What to change of a notification rule; the keys are those of threatlens.yaml."""
 
-    name: Text | None = None
-    min_severity: int | None = None
-    max_severity: int | None = None
-    categories: Names | None = None
+    name: Name | None = None
+    min_severity: Level | None = None
+    max_severity: Level | None = None
+    categories: Annotated[list[Annotated[str, Field(max_length=60)]], Field(max_length=1_000)] | None = None
     sources: Names | None = None
     rules: Names | None = None
-    hours: Text | None = None
-    cooldown_minutes: int | None = None
-    digest_minutes: int | None = None
+    hours: Hours | None = None
+    cooldown_minutes: Minutes | None = None
+    digest_minutes: Minutes | None = None
     channels: Names | None = None
     enabled: bool | None = None
 
@@ -106,7 +147,7 @@ class NotificationRuleChange(Shape):
 class NewNotificationRule(NotificationRuleChange):
     """A notification rule to add."""
 
-    name: Text
+    name: Name
     channels: Names
 
 
@@ -196,7 +237,7 @@ def change_channel(name: str, body: ChannelChange) -> dict[str, Any]:
     return _channel(_found_channel(changed.name), services().store.channel_states())
 
 
-@operation("DELETE", "/channels/<name>", role="admin", summary="Remove a channel", status=204, problems=(404,))
+@operation("DELETE", "/channels/<name>", role="admin", summary="Remove a channel", status=204, problems=(404, 409))
 def delete_channel(name: str) -> None:
     """Not while a rule names it."""
     _found_channel(name)
@@ -243,7 +284,7 @@ def change_notification_rule(name: str, body: NotificationRuleChange) -> dict[st
 
 
 @operation("DELETE", "/notification-rules/<name>", role="admin", summary="Remove a notification rule", status=204,
-           problems=(404,))  # fmt: skip
+           problems=(404, 409))  # fmt: skip
 def delete_notification_rule(name: str) -> None:
     """What it would have told is told no more."""
     _found_rule(name)
@@ -272,7 +313,7 @@ def resend_notification(notification_id: int) -> None:
     record("notification.resend", str(notification_id))
 
 
-def _values(body: Shape) -> dict[str, Any]:
+def _values(body: BaseModel) -> dict[str, Any]:
     return body.model_dump(exclude_none=True)
 
 

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 
 from threatlens.errors import ReportError
 from threatlens.event import rfc3339
+from threatlens.web.api_values import DAY
 from threatlens.web.auth import record
 from threatlens.web.context import services
 from threatlens.web.operations import DIGITS, Shape, operation
@@ -29,7 +30,7 @@ class ReportQuery(Shape):
 class DayQuery(Shape):
     """Which day."""
 
-    date: Annotated[str, Field(json_schema_extra={"format": "date"}, pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    date: Annotated[str, Field(json_schema_extra={"format": "date"}, pattern=DAY)]
 
 
 class ReportShape(Shape):
@@ -71,11 +72,7 @@ def list_reports(query: ReportQuery) -> dict[str, Any]:
 def get_daily_report(query: DayQuery) -> Response:
     """Of a local day of the zone that the reports are made in. One that is not there is made now."""
     try:
-        day = dt.date.fromisoformat(query.date)
-    except ValueError as error:
-        raise ProblemError(400, "date: there is no such day.", code="invalid_parameter", field="date") from error
-    try:
-        report_id = services().reporter.of_day(day)
+        report_id = services().reporter.of_day(dt.date.fromisoformat(query.date))
     except ReportError as error:
         raise ProblemError(503, "The report of this day could not be made; the page Reports says why.") from error
     found = services().store.report(report_id) if report_id is not None else None

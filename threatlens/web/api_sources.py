@@ -14,6 +14,7 @@ from pydantic import Field
 from threatlens.event import rfc3339
 from threatlens.sources.base import LogSourceConfig
 from threatlens.store_sources import SourceView
+from threatlens.web.api_values import Level, Name, PlainText
 from threatlens.web.auth import actor
 from threatlens.web.context import services
 from threatlens.web.operations import Shape, created_at, operation
@@ -25,31 +26,34 @@ SETTINGS = (
     "priority",
 )  # fmt: skip
 
-Text = Annotated[str, Field(max_length=4_096)]
+#: A whole path; which ones may be read is for this installation to say (409).
+Path = Annotated[str, Field(max_length=4_096, pattern=r"^/[^\u0000]*$")]
 
 
 class SourceChange(Shape):
-    """What to change of a source; the keys are those of threatlens.yaml."""
+    """What to change of a source; the keys are those of threatlens.yaml. null: the default."""
 
-    name: Text | None = None
-    path: Text | None = None
+    name: Name | None = None
+    path: Path | None = None
     enabled: bool | None = None
-    format: Text | None = None
+    format: PlainText | None = None
     start_at: Literal["beginning", "end"] | None = None
-    polling_interval: float | None = None
-    file_pattern: Text | None = None
+    polling_interval: Annotated[float, Field(ge=0.05, le=3_600, description="seconds")] | None = None
+    file_pattern: Annotated[str, Field(max_length=255, pattern=r"^[^/\u0000]+$")] | None = None
     recursive: bool | None = None
-    timezone: Text | None = None
+    timezone: Annotated[str, Field(max_length=60, pattern="^[A-Za-z0-9_+/-]+$", description="IANA's name")] | None = (
+        None
+    )
     learn_timezone: bool | None = None
-    encoding: Text | None = None
-    priority: int | None = None
+    encoding: Annotated[str, Field(max_length=40, pattern="^[A-Za-z0-9._-]+$")] | None = None
+    priority: Level | None = None
 
 
 class NewSource(SourceChange):
     """A source of files to follow."""
 
-    name: Text
-    path: Text
+    name: Name
+    path: Path
 
 
 class SourceSettings(Shape):
@@ -132,7 +136,7 @@ def change_source(source_id: int, body: SourceChange) -> dict[str, Any]:
 
 
 @operation("DELETE", "/sources/<int:source_id>", role="admin", summary="Stop following a source and forget it",
-           status=204, problems=(404, 422))  # fmt: skip
+           status=204, problems=(404, 409))  # fmt: skip
 def delete_source(source_id: int) -> None:
     """Its events stay."""
     services().config.remove_log_source(_view(source_id).source_name, author=actor().name)

@@ -9,6 +9,7 @@ from pydantic import Field
 from threatlens.errors import ConfigError
 from threatlens.event import rfc3339
 from threatlens.store_threats import ThreatList
+from threatlens.web.api_values import Url
 from threatlens.web.auth import doer
 from threatlens.web.context import services
 from threatlens.web.operations import Shape, created_at, operation
@@ -20,8 +21,8 @@ When = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
 class NewThreatList(Shape):
     """A list to be followed."""
 
-    name: Annotated[str, Field(min_length=1, max_length=80, description="of its file; letters, digits, . - _")]
-    url: Annotated[str, Field(min_length=1, max_length=2_000)]
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}$", description="of its file")]
+    url: Url
     every_hours: Annotated[int, Field(ge=1, le=720)] = 6
 
 

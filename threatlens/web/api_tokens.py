@@ -9,6 +9,7 @@ from pydantic import Field
 from threatlens.clock import now_us
 from threatlens.event import rfc3339
 from threatlens.store_tokens import SCOPES, TokenView
+from threatlens.web.api_values import PlainText
 from threatlens.web.auth import actor, doer
 from threatlens.web.context import services
 from threatlens.web.operations import Shape, operation
@@ -16,14 +17,14 @@ from threatlens.web.problems import ProblemError
 
 Role = Literal["viewer", "analyst", "admin"]
 Scope = Literal["read", "ingest", "write"]
-SourceName = Annotated[str, Field(min_length=1, max_length=100)]
+SourceName = PlainText
 DAY_US = 86_400_000_000
 
 
 class NewToken(Shape):
     """A token to make."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: PlainText
     role: Role
     days: Annotated[int | None, Field(ge=1, le=3650, description="how long it lasts; null: until it is revoked")] = None
     scopes: Annotated[list[Scope] | None, Field(min_length=1, max_length=3, description="null: all")] = None

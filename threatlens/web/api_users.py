@@ -10,6 +10,7 @@ from threatlens.event import rfc3339
 from threatlens.passwords import check_password
 from threatlens.store_accounts import User
 from threatlens.web.api_tokens import SourceName
+from threatlens.web.api_values import AccountName
 from threatlens.web.auth import doer
 from threatlens.web.context import services
 from threatlens.web.operations import DIGITS, Shape, created_at, operation
@@ -25,7 +26,7 @@ MAX_ENTRIES = 500
 class NewUser(Shape):
     """An account to make."""
 
-    name: Annotated[str, Field(min_length=1, max_length=255)]
+    name: AccountName
     role: Role
     password: Annotated[str, Field(min_length=12, max_length=128)]
     sources: Annotated[Sources | None, Field(description="the only ones it may see; null: all")] = None
@@ -101,7 +102,7 @@ def change_user(user_id: int, body: UserChange) -> dict[str, Any]:
 
 
 @operation("DELETE", "/users/<int:user_id>", role="admin", summary="Remove an account with its sessions and tokens",
-           status=204, problems=(404, 422))  # fmt: skip
+           status=204, problems=(404, 409))  # fmt: skip
 def delete_user(user_id: int) -> None:
     """What it did stays in the audit log."""
     services().store.remove_user(_found(user_id).id, doer())

@@ -13,7 +13,7 @@ from flask import Blueprint, abort, make_response, redirect, render_template, re
 from werkzeug.wrappers import Response
 
 from threatlens.clock import now_us
-from threatlens.errors import ConfigError
+from threatlens.errors import ConfigError, StaleChange
 from threatlens.passwords import check_password
 from threatlens.store_accounts import User
 from threatlens.web.appearance import local_path
@@ -71,7 +71,10 @@ def login() -> Response:
     refused = try_password(user, password, action="login")
     if refused is not None or user is None:
         return _again("login/login.html", refused or 0, name=name, next=target)
-    return _let_in(user, target)
+    try:
+        return _let_in(user, target)
+    except StaleChange:  # that was the password before the one there is now, or the account of before
+        return _again("login/login.html", 0, name=name, next=target)
 
 
 @blueprint.route("/confirm", methods=["GET", "POST"])
@@ -126,7 +129,7 @@ def try_password(user: User | None, password: str, *, action: str) -> int | None
     if right and user is not None and user.enabled:
         found.limits.succeeded(keys)
         if kept is not None and found.passwords.is_outdated(kept):
-            found.store.renew_hash(user.id, found.passwords.hash(password))
+            found.store.renew_hash(user.id, found.passwords.hash(password), before=kept)
         return None
     # What was typed as a name may be a password by mistake: only names that exist are written down.
     record(f"{action}.failed", user.name if user is not None else "no account of that name")
@@ -147,7 +150,10 @@ def _let_in(user: User, target: str) -> Response:
 
 
 def start_anew(user: User) -> None:
-    """A new session for somebody who gave the right password, whatever the browser brought before."""
+    """A new session for somebody who gave the right password, whatever the browser brought before.
+
+    Raises StaleChange where the account is not as `user` says any more.
+    """
     who = doer()
     before = session.get("id")
     if isinstance(before, str) and (old := current()) is not None and old.user and old.session:

@@ -53,14 +53,14 @@ def _operation(operation: Operation) -> dict[str, Any]:
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(operation.body)}}}
     if operation.media is not None:
         content = {kind: {"schema": schema} for kind, schema in operation.media.items()}
-        described["requestBody"] = {"required": True, "content": content}
+        packed = "Content-Encoding: gzip is unpacked."
+        described["requestBody"] = {"required": True, "description": packed, "content": content}
         described["parameters"] += [
             _header(
                 "Idempotency-Key",
                 "the same key again is the same ingestion",
-                {"minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
+                {"minLength": 1, "maxLength": 200, "pattern": "^[!-~]([ -~]*[!-~])?$"},
             ),
-            _header("Content-Encoding", "how the body is packed", {"enum": ["gzip", "x-gzip", "identity"]}),
         ]
     return described
 
@@ -75,19 +75,26 @@ def _responses(operation: Operation) -> dict[str, Any]:
             kind: {"schema": {"type": "array"} if kind == "application/json" else binary}
             for kind in operation.file.split(", ")
         }
-    refusals = {400, 401, 403, 405, 500, 503, *operation.problems, *({413, 415, 422} if operation.body else ())}
+    of_body = {409, 413, 415, 422} if operation.body else ()
+    refusals = {400, 401, 403, 405, 429, 500, 503, *operation.problems, *of_body}
+    problem = {"application/problem+json": {"schema": _ref(Problem)}}
+    plain = {"text/plain": {"schema": {"type": "string"}}}  # of 414: nobody has read what it asks for
     return {str(operation.status): success} | {
-        str(status): {
-            "description": HTTPStatus(status).phrase,
-            "content": {"application/problem+json": {"schema": _ref(Problem)}},
-        }
+        str(status): {"description": HTTPStatus(status).phrase, "content": plain if status == 414 else problem}
         for status in sorted(refusals)
     }
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "integer" if kind else "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "integer", "minimum": 0}
+            if kind
+            else {"type": "string", "minLength": 1, "maxLength": 200},
+        }
         for kind, name in _VARIABLE.findall(path)
     ]
 

@@ -64,7 +64,7 @@ class Operation:
     view: View
     status: int  # of success
     query: type[Shape] | None
-    body: type[Shape] | None
+    body: type[BaseModel] | None
     media: Mapping[str, Any] | None  # content types of a body that the view reads itself, with their schemas
     answer: type[BaseModel] | None  # None: no content, or a file
     file: str  # content types, with ", " between, of an answer that is a file; "": it is none
@@ -123,7 +123,7 @@ def operation(
     summary: str,
     status: int = 200,
     query: type[Shape] | None = None,
-    body: type[Shape] | None = None,
+    body: type[BaseModel] | None = None,
     media: Mapping[str, Any] | None = None,
     answer: type[BaseModel] | None = None,
     file: str = "",
@@ -179,7 +179,7 @@ def _parameters(shape: type[Shape] | None) -> Shape | None:
         raise ProblemError(400, f"{name}: {sentence}", code="invalid_parameter", field=name) from error
 
 
-def _body(shape: type[Shape]) -> Shape:
+def _body(shape: type[BaseModel]) -> BaseModel:
     """The JSON body as this shape; raises ProblemError (415, 400 for what is not JSON, 422 for what it says)."""
     if request.mimetype != "application/json":
         raise ProblemError(415, "The body must be application/json.")
@@ -188,10 +188,19 @@ def _body(shape: type[Shape]) -> Shape:
     if not isinstance(value, dict):
         raise ProblemError(400, "The body must be a JSON object.", field="body")
     try:
-        return shape.model_validate(value, strict=True)
+        return shape.model_validate(_whole(value), strict=True)
     except ValidationError as error:
         name, sentence = _first(error.errors())
         raise ProblemError(422, f"{name}: {sentence}", code="invalid_value", field=name) from error
+
+
+def _whole(value: Any) -> Any:
+    """The same with whole numbers as such: 2.0 is one in JSON Schema, as JSON knows one kind of number only."""
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def _first(errors: list[ErrorDetails]) -> tuple[str, str]:

@@ -91,7 +91,8 @@ def _problem(error: Exception) -> ProblemError:
         case QueryTimeout():
             return ProblemError(400, "The query took too long; ask for less.", code="query_timeout")
         case ConfigError():
-            return ProblemError(422, error.message, code="invalid_configuration", field=error.key)
+            # It is written as the document says, and does not go with what is here: a taken name, a refused path.
+            return ProblemError(409, error.message, code="invalid_configuration", field=error.key)
         case StaleChange():
             return ProblemError(409, f"{str(error)[:1].upper()}{str(error)[1:]}.")
         case IngestError():

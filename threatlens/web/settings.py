@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, abort, flash, make_response, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
-from threatlens.errors import ConfigError
+from threatlens.errors import ConfigError, StaleChange
 from threatlens.store_accounts import Session, User
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
@@ -44,8 +44,12 @@ def change_password() -> Response:
         check_new_password(new, request.form.get("again", ""), user.name)
     except ConfigError as error:
         return _page(error.message, 400)
-    services().store.set_password(user.id, services().passwords.hash(new), doer())
-    start_anew(user)
+    try:
+        changed = services().store.set_password(user.id, services().passwords.hash(new), doer(), since=user.password_at)
+        start_anew(changed or user)
+    except StaleChange:  # the password that was given is the one before
+        session.clear()
+        return redirect(url_for("login.login"), 303)
     flash("The password was changed. You are logged out everywhere else.", "done")
     return redirect(url_for("settings.index"), 303)
 
