@@ -94,6 +94,38 @@ def test_a_followed_file_deleted_and_begun_anew_again_and_again_loses_nothing_to
     assert left() == []
 
 
+def test_the_targets_of_a_link_swapped_while_the_database_is_away_outlive_a_kill(
+    bench: Bench, left, tmp_path: Path
+) -> None:
+    targets = tmp_path / "targets"
+    targets.mkdir()
+    bench.source("link.log", roots=(str(bench.root), os.path.realpath(targets)))
+    bench.store.down = True
+    for number in range(4):
+        (targets / f"{number}.dat").write_bytes(generation(number))
+        (tmp_path / "swap").symlink_to(targets / f"{number}.dat")
+        (tmp_path / "swap").rename(bench.root / "link.log")
+        bench.scan()
+    bench.scan()
+    bench.crash()
+    bench.store.down = False
+    assert sorted(settle(bench)) == sorted(b"".join(map(generation, range(4))).splitlines())
+    assert left() == []
+
+
+def test_a_file_renamed_within_the_pattern_while_the_database_is_away_is_not_copied(bench: Bench, left) -> None:
+    bench.source("app.log*")
+    bench.store.down = True
+    path = bench.write("app.log", generation(0))
+    bench.scan()
+    path.rename(bench.root / "app.log.1")
+    bench.scan()
+    assert left() == []
+    bench.crash()
+    bench.store.down = False
+    assert settle(bench) == generation(0).splitlines()
+
+
 def test_what_is_stored_of_a_deleted_file_is_not_copied(bench: Bench, left, tmp_path: Path) -> None:
     bench.source("app.log")
     path = bench.write("app.log", generation(0, 50_000))

@@ -368,7 +368,7 @@ class Follower(Discovery):
             return
         status = os.fstat(file.fd)
         gone = self.salvage.is_gone(status)
-        if gone and file.waits and self.salvage.needs(key, status.st_size):
+        if file.waits and self.salvage.needs(key, status.st_size) and (gone or not self._is_named(file, key)):
             real = file.real or file.shown
             copy = Copy(file.source.config.source_id, file.shown, real, file.only_known, status.st_size)
             self.salvage.keep(key, file.fd, [(0, status.st_size)], copy)
@@ -387,6 +387,15 @@ class Follower(Discovery):
             self.judge(file.source, shown, real, status, only_known=file.only_known)
         elif gone:
             self.held.let_go(key)
+
+    def _is_named(self, file: HeldFile, key: Key) -> bool:
+        """Whether a file that is not booked would be found by the next process: a link may point elsewhere by now."""
+        with contextlib.suppress(OSError):
+            status = os.stat(file.shown)
+            if (status.st_dev, status.st_ino) == key:
+                return True
+        folder, name = os.path.split(os.readlink(f"/proc/self/fd/{file.fd}"))
+        return any(os.path.realpath(each.folder) == folder and each.matches(name) for each in file.source.listings)
 
     def _hand_over(self, stream: Stream, file: HeldFile) -> None:
         """Give a stream its file, which was deleted before the stream could open it."""
