@@ -145,6 +145,15 @@ def lines_of(folder: Path, name: str) -> list[str]:
     return (folder / "demo" / name).read_text().splitlines()
 
 
+def test_the_files_are_there_before_anybody_looks_for_them(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    demo.DemoWriter(str(folder)).begin()
+    assert {path.name for path in folder.iterdir()} == set(demo.DEMO_SOURCES.values())
+    (folder / demo.AUTH).write_text("a line\n")
+    demo.DemoWriter(str(folder)).begin()
+    assert (folder / demo.AUTH).read_text() == "a line\n"
+
+
 def test_the_files_hold_the_story(tmp_path: Path) -> None:
     clock = Clock(stop_after_s=30.0)
 

@@ -242,6 +242,8 @@ class BackgroundProcessor:
     def _start_engine(self) -> None:
         if self._settings.demo:
             self._store.put_internal_sources(DEMO_SOURCES, self._settings.demo_folder, kind="demo")
+            with contextlib.suppress(OSError):  # its thread says so
+                DemoWriter(self._settings.demo_folder).begin()
         monitoring = self._config.load_config()
         queue = RealtimeIngestionQueue(max_lines=monitoring.max_queue_size)
         detector = Detector(self._store)

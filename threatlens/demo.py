@@ -126,6 +126,13 @@ class DemoWriter:
         self._clock = clock
         self._now = now
 
+    def begin(self) -> None:
+        """Make the files that are not there yet, so that nobody finds a source missing. Raises OSError."""
+        os.makedirs(self.folder, exist_ok=True)
+        for name in (AUTH, SYSTEM, WEB):
+            with open(os.path.join(self.folder, name), "ab"):
+                pass
+
     def run(self, wait: Callable[[float], bool]) -> None:
         """Write until `wait(seconds)` answers True (threading.Event.wait does). Raises OSError when it cannot write."""
         os.makedirs(self.folder, exist_ok=True)

@@ -220,7 +220,6 @@ def _search(pdf: ReportPdf, data: Mapping[str, Any], zone: dt.tzinfo) -> None:
         ("Time", "Severity", "Source", "Message"),
         (27, 15, 28, 108),
         [(_moment(each["at_us"], zone), each["severity"], each["source"], each["message"]) for each in data["rows"]],
-        right=frozenset({1}),
     )
     pdf.say(f"Made {data['made']}.", 8, faint=True)
 

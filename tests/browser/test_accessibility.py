@@ -15,6 +15,7 @@ from threatlens.clock import now_us
 from threatlens.event import RuleMatch
 from threatlens.incidents import Finding
 from threatlens.raising import Late, Raiser
+from threatlens.store_searches import Schedule
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
@@ -27,7 +28,7 @@ PAGES = (
     "/entities/user/root", "/nope", "/?range=24h", "/incidents/1", "/incidents/1/mute", "/events/1/trace",
     "/entities/host/web1", "/rules/threats", "/rules/lists", "/rules/new", "/sources/1", "/notifications/channels/add",
     "/notifications/rules/add", "/notifications/preview", "/settings/users/1", "/settings/configuration",
-    "/settings/language-model",
+    "/settings/language-model", "/searches/1/send", "/reports/1", "/notifications/channels/ops",
 )  # fmt: skip
 LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2"
 RUN = """axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).then((result) =>
@@ -35,7 +36,7 @@ RUN = """axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"
 
 
 @pytest.fixture
-def filled(services: Any) -> None:
+def filled(site: str, services: Any) -> None:
     filler = Filler(services.store)
     for severity in range(1, 11):
         filler.add(LINE, severity=severity, source_ip="203.0.113.9", user_name="root", outcome=2,
@@ -47,6 +48,15 @@ def filled(services: Any) -> None:
     )  # fmt: skip
     Raiser(services.store).raise_all([Late(Finding(match, 9, 1, 1, "failure", "authentication"), (1, 9), None, "auth")])
     filler.add("nothing that anybody knows", source="app", log_format="unknown", timestamp_us=now_us())
+    store, now = services.store, now_us()
+    services.config.put_named("channels", {"name": "ops", "type": "email", "to": ["ops@example.org"]}, author="a test")
+    for user in store.users():
+        store.save_search(user.id, "A name that is as long as people write them in a hurry", "q=root", now)
+        store.pin_search(user.id, store.saved_searches(user.id)[0].name, pinned=True)
+    services.searches.begin(Schedule(1, "day", 0, 7, "csv", ("ops",), 0, 0))
+    report = store.begin_report("range", "2026-11-23", now - 86_400_000_000, now, "UTC", now)
+    document = services.reporter.document("range", now - 86_400_000_000, now, "UTC")
+    store.finish_report(report, data=document, headline=document["headline"], file="x.pdf", size=1, now_us=now)
 
 
 @pytest.mark.usefixtures("filled")

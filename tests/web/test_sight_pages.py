@@ -9,6 +9,7 @@ import pytest
 from builders import NOW_US, Filler
 
 from threatlens.own_alerts import DETECTION_LOST, OwnAlert, OwnAlerts
+from threatlens.web.traces import needed
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 DRAFT = "name: own.sshd\npattern: Denied (?P<user>\\S+)\nprogram: sshd\nsamples:\n- Denied root\n"
@@ -93,3 +94,8 @@ def test_without_an_engine_nothing_is_claimed(services: Any, viewer_client: Any,
     token = services.store.create_token("reader", "viewer")
     found = app.test_client().get("/api/v1/health", headers={"Authorization": f"Bearer {token}"}).json
     assert (found["coverage"], found["habits"]) == (None, [])
+
+
+def test_what_a_correlation_waits_for_is_said_in_words() -> None:
+    assert needed("value_count gte 12 within 10 s") == "at least 12 different values within 10 s"
+    assert needed("temporal_ordered a, b within 60 s") == "temporal_ordered a, b within 60 s"

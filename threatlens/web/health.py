@@ -61,6 +61,7 @@ class Chart:
     now: str
     highest: str
     points: str  # x,y pairs of a polyline; "": nothing was measured
+    since_us: int = 0  # where the chart begins, if nothing was measured before; 0: at the start of the range
 
 
 @blueprint.get("/healthz")
@@ -140,14 +141,19 @@ def charts(range_name: str) -> list[Chart]:
     end = now_us()
     start = end - RANGES[range_name][0] * 1_000_000
     series = services().store.series([kind for kind, _, _ in CHARTS], start, end, POINTS)
+    first = min((values[0][0] for values in series.values() if values), default=start)
+    since_us = first if first - start > (end - start) // 10 else 0  # a line of minutes would be lost in a day
+    start = since_us or start
     found = []
     for kind, title, unit in CHARTS:
         values = series[kind]
         highest = max((value for _, value in values), default=0.0)
         points = " ".join(
-            f"{1000 * (at - start) / (end - start):.1f},{100 - 96 * value / (highest or 1):.1f}" for at, value in values
+            f"{1000 * (at - start) / max(1, end - start):.1f},{100 - 96 * value / (highest or 1):.1f}"
+            for at, value in (*values, *((end, value) for _, value in values[-1:]))
         )
-        found.append(Chart(title, _shown(values[-1][1], unit) if values else "", _shown(highest, unit), points))
+        now = _shown(values[-1][1], unit) if values else ""
+        found.append(Chart(title, now, _shown(highest, unit), points, since_us))
     return found
 
 

@@ -30,7 +30,7 @@ class ScheduleForm(FlaskForm):  # type: ignore[misc]
     every = SelectField("How often", choices=[SelectChoice("day", "every day"), SelectChoice("week", "every week")])
     weekday = SelectField(
         "On", coerce=int, choices=[SelectChoice(number, name) for number, name in enumerate(DAYS)],
-        description="Of every week; every day, it counts for nothing.",
+        description="Where it is every week.",
     )  # fmt: skip
     hour = SelectField("At", coerce=int, choices=[SelectChoice(hour, f"{hour:02}:00") for hour in range(24)])
     form = SelectField(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Blueprint, abort, render_template
 
 from threatlens.decoders.spans import pieces
@@ -13,6 +15,9 @@ from threatlens.web.event_filter import MAX_ID
 from threatlens.web.overview import trust
 
 SHOWN = 200  # rules that did not match
+#: What a correlation counts and how it compares, in Sigma's words and in ours.
+COUNTED = {"event_count": "events", "value_count": "different values"}
+COMPARED = {"gte": "at least", "gt": "more than", "lte": "at most", "lt": "fewer than", "eq": "exactly"}
 
 blueprint = Blueprint("traces", __name__)
 
@@ -38,5 +43,14 @@ def show(event_id: int) -> str:
         missed=missed[:SHOWN],
         more=max(0, len(missed) - SHOWN),
         states=store.rule_states(),
+        needed=needed,
         trust=trust(),
     )
+
+
+def needed(condition: str) -> str:
+    """What a correlation waits for, in plain words; its own where there are none."""
+    found = re.fullmatch(r"(\w+) (\w+) (\S+) (within .+)", condition)
+    if found is None or found[1] not in COUNTED or found[2] not in COMPARED:
+        return condition
+    return f"{COMPARED[found[2]]} {found[3]} {COUNTED[found[1]]} {found[4]}"
