@@ -63,6 +63,7 @@ keepalive = 5
 limit_request_line = 4094  # every filter that the pages can make fits
 limit_request_fields = 100
 limit_request_field_size = 8190
+forwarder_headers = "SCRIPT_NAME"  # what a proxy may say we are served below; not which path is asked for (PATH_INFO)
 forwarded_allow_ips = "127.0.0.1,::1"  # a reverse proxy on this machine says which scheme it was asked with
 preload_app = False  # threads do not survive a fork
 accesslog = None

@@ -181,6 +181,28 @@ def test_sending_one_now_does_not_move_the_next(bench: Bench, filler: Any) -> No
     assert again.title.endswith(": 1 event")
 
 
+def test_a_mailed_file_holds_no_secret_of_a_line(bench: Bench, filler: Any) -> None:
+    line = '{"msg": "failed password=hunter2 for Bearer abcdefgh12345", "api_key": "k-plain-1", "user": "eve"}'
+    filler.add(line, timestamp_us=at("2026-11-24T05:00"))
+    bench.schedule("min_severity=1")
+    (mail,) = bench.pass_to("2026-11-24T07:00")
+    (attachment,) = mail.attachments
+    assert b"eve" in attachment.content
+    assert [secret for secret in (b"hunter2", b"abcdefgh12345", b"k-plain-1") if secret in attachment.content] == []
+
+
+def test_nobody_fills_the_disk_by_sending_one_now(
+    bench: Bench, filler: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threatlens.reports_searches.MAX_KEPT_BYTES", 1)
+    bench.schedule()
+    filler.add("failed", timestamp_us=at("2026-11-23T10:00"))
+    bench.searches.send_now(bench.store.schedules()[0])
+    with pytest.raises(ReportError, match="within the last minute"):
+        bench.searches.send_now(bench.store.schedules()[0])
+    assert list((tmp_path / "searches").iterdir()) == [], "of more than may be kept, the oldest go"
+
+
 def test_a_file_holds_so_many_rows_and_says_so(bench: Bench, filler: Any, monkeypatch: Any) -> None:
     assert CSV_ROWS > 1_000
     monkeypatch.setattr("threatlens.reports_searches.CSV_ROWS", 3)

@@ -42,6 +42,21 @@ LLM = {"enabled": True, "base_url": "https://llm.example.org/v1", "model": "m", 
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With a secret in what the environment says, too; nobody listens at that port."""
+    redis = f"redis://tl:{CANARY}-redis@127.0.0.1:1/0"
+    return dataclasses.replace(settings, redis_url=redis, backup_passphrase=f"{CANARY}-backup")
+
+
+def test_whatever_the_environment_says_is_shown_only_where_it_cannot_be_a_secret(settings: Settings) -> None:
+    """A new setting that is text is hidden, or belongs into this list."""
+    texts = [field.name for field in dataclasses.fields(Settings) if isinstance(getattr(settings, field.name), str)]
+    full = dataclasses.replace(settings, **{name: f"{CANARY} {name} " for name in texts})
+
+    assert {name for name in texts if f"{CANARY} {name} " in repr(full)} == {"data", "host", "log_level", "public_url"}
+
+
+@pytest.fixture
 def planted(services: Any) -> Any:
     """An installation with a secret in every place that takes one."""
     services.config.load_config()

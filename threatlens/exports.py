@@ -68,8 +68,9 @@ class Export:
 class Exports:
     """The exports of one process that are under way; safe to use from any thread."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, most_of_one: int) -> None:
+        """most, most_of_one: at once, in all and of one person or token."""
+        self._most, self._most_of_one = most, most_of_one
         self._open: dict[int, Export] = {}
         self._number = 0
         self._lock = threading.Lock()
@@ -77,7 +78,8 @@ class Exports:
     def begin(self, who: str, form: str, asked: str) -> Export | None:
         """A place for one more; None: as many as there may be are under way."""
         with self._lock:
-            if len(self._open) >= self._most:
+            theirs = sum(export.who == who for export in self._open.values())
+            if len(self._open) >= self._most or theirs >= self._most_of_one:
                 return None
             self._number += 1
             export = self._open[self._number] = Export(self._number, who, form, asked)

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -26,7 +26,7 @@ from threatlens.errors import QueryError, QueryTimeout, ReportError
 from threatlens.event import Event, EventFilter, rfc3339
 from threatlens.exports import FORMS, events_of
 from threatlens.query import both, parse_query
-from threatlens.redaction import masked
+from threatlens.redaction import MASK, masked
 from threatlens.reports import zone_of
 from threatlens.store import EventStore
 from threatlens.store_accounts import ROLES
@@ -46,6 +46,10 @@ COUNTED_S, COUNTED = 20.0, 200_000
 #: One covers no more than this, however long ThreatLens was down.
 MOST_US = 31 * 86_400_000_000
 FILES_KEPT_US = 31 * 86_400_000_000
+#: Of all files together: of more, the oldest go.
+MAX_KEPT_BYTES = 256_000_000
+#: Between two times that somebody has one sent now: a file and a mail each.
+AGAIN_US = 60_000_000
 BARS = 24
 _MINUTE_US, _DAY_US = 60_000_000, 86_400_000_000
 _FILE = re.compile(r"[0-9a-f]{16}-[a-z0-9.-]{1,120}\.(?:csv|pdf)")
@@ -103,9 +107,13 @@ class SearchReporter:
     def send_now(self, one: Schedule) -> None:
         """Put the last day or week up to now into the outbox, whenever the next one is due. Raises ReportError."""
         now_us = self._clock_us()
+        if 0 <= now_us - one.sent_us < AGAIN_US:
+            msg = "it was sent within the last minute"
+            raise ReportError(msg)
         end_us = now_us - now_us % _MINUTE_US
         told = self._told(one, end_us - EVERY[one.every] * _DAY_US, end_us)
         self._store.move_schedule(one, from_us=one.from_us, due_us=one.due_us, sent_us=now_us, told=told, now_us=now_us)
+        self._forget_files(now_us)
 
     def begin(self, one: Schedule) -> Schedule:
         """This schedule as it is kept: it is due at the next such hour, and begins a day or a week before that."""
@@ -245,9 +253,12 @@ class SearchReporter:
             files = [each for each in os.scandir(self._folder) if each.is_file(follow_symlinks=False)]
         except (FileNotFoundError, NotADirectoryError):
             return
-        for each in files:
-            if each.stat(follow_symlinks=False).st_mtime_ns // 1000 < now_us - FILES_KEPT_US:
-                os.unlink(each.path)
+        known = [(each.stat(follow_symlinks=False), each.path) for each in files]
+        total = 0
+        for status, path in sorted(known, key=lambda one: -one[0].st_mtime_ns):
+            total += status.st_size
+            if total > MAX_KEPT_BYTES or status.st_mtime_ns // 1000 < now_us - FILES_KEPT_US:
+                os.unlink(path)
 
 
 class _Most:
@@ -264,7 +275,7 @@ class _Most:
                 return
             taken = page[: CSV_ROWS - self.n]
             self.n += len(taken)
-            yield taken
+            yield [without_secrets(event) for event in taken]
 
 
 def asked(params: str, start_us: int, end_us: int) -> EventFilter:
@@ -315,6 +326,16 @@ def before(one: Schedule, zone: dt.tzinfo, due_us: int) -> int:
     """The same hour a day or a week before."""
     day = _local(due_us, zone).date() - dt.timedelta(days=EVERY[one.every])
     return int(dt.datetime.combine(day, dt.time(one.hour), zone).timestamp()) * 1_000_000
+
+
+def without_secrets(event: Event) -> Event:
+    """The event as it may leave the machine: secrets in its line and in its fields are masked."""
+    fields = {
+        name: MASK if masked(f"{name.rpartition('.')[2]}=x").endswith(MASK) else masked(value)
+        for name, value in event.fields.items()
+        if isinstance(value, str)
+    }
+    return replace(event, raw=masked(event.raw), message=masked(event.message), fields={**event.fields, **fields})
 
 
 def row(event: Event, zone: dt.tzinfo, longest: int) -> str:

@@ -30,7 +30,7 @@ class Settings:
     """How this process is deployed."""
 
     data: str  # absolute path of the data folder
-    database_url: str  # SQLAlchemy URL
+    database_url: str = field(repr=False)  # SQLAlchemy URL
     secret_key: str = field(default="", repr=False)  # older keys may follow, blanks between; empty: secret.key
     host: str = "127.0.0.1"  # or unix:/path, a socket for a proxy on this machine
     port: int = 8000

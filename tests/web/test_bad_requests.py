@@ -149,6 +149,14 @@ def test_what_a_client_says_about_its_host_is_in_no_link(served: Served) -> None
     assert b"evil" not in answer
 
 
+def test_no_header_says_which_path_is_asked_for(served: Served) -> None:
+    """Else whoever gets one past a proxy gets past its rules about paths."""
+    for name in (b"PATH_INFO", b"Path-Info", b"X-Original-URL", b"X-Rewrite-URL"):
+        answer = served.raw(GET + name + b": /login\r\nConnection: close\r\n\r\n")
+        assert statuses(answer) == [200]
+        assert answer.endswith(b'{"status":"degraded"}\n') or b'"status":"ok"' in answer, answer
+
+
 def test_a_token_in_an_address_is_in_no_log(served: Served) -> None:
     handshake = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     handshake += b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"

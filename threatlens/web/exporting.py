@@ -16,11 +16,13 @@ from threatlens.web.problems import ProblemError
 
 #: Exports at once: each holds a thread of the web server while it lives, and pages need the rest.
 MAX_AT_ONCE = 4
+#: Of one person or token: who reads slowly, or not at all, keeps nobody else waiting.
+MAX_OF_ONE = 2
 
 
 def exports() -> Exports:
     """Those of this process that are under way."""
-    return cast("Exports", current_app.extensions.setdefault("threatlens_exports", Exports(MAX_AT_ONCE)))
+    return cast("Exports", current_app.extensions.setdefault("threatlens_exports", Exports(MAX_AT_ONCE, MAX_OF_ONE)))
 
 
 def stream(where: EventFilter, form: str, *, bom: bool, asked: str) -> Response:
@@ -28,7 +30,8 @@ def stream(where: EventFilter, form: str, *, bom: bool, asked: str) -> Response:
     places = exports()
     export = places.begin(actor().name, form, asked)
     if export is None:
-        raise ProblemError(429, f"{MAX_AT_ONCE} exports are under way; ask again when one has ended.",
+        words = f"{MAX_OF_ONE} exports of yours, or {MAX_AT_ONCE} in all, are under way; ask again when one has ended."
+        raise ProblemError(429, words,
                            code="busy", headers={"Retry-After": "10"})  # fmt: skip
     try:
         record("events.export", form, {"filter": asked[:2_000]})
