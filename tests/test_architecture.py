@@ -91,6 +91,10 @@ UNSAFE_CALLS = {
 }
 #: Module and call that may stand all the same, and why.
 GENERATORS = {
+    (
+        "decoders.json_straight",
+        "exec",
+    ): "functions written from places in a list; what a log names is an argument",
     ("decoders.tables", "exec"): "functions written from our own tables of patterns; no line of a log gets there",
     ("detectors.predicates", "exec"): "functions written from compiled rules; their texts enter by repr() only",
 }

@@ -25,6 +25,7 @@ PARTS = {
     "continuations",
     "drafting",
     "exact_json",
+    "json_straight",
     "explaining",
     "formats",
     "levels",

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from threatlens.decoders import DECODERS, ObjectDecoder, SourceDecoder, decode_stored, json_lines
+from threatlens.decoders import DECODERS, ObjectDecoder, SourceDecoder, decode_stored, json_lines, json_straight
 from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.source import Registry
 from threatlens.decoders.source import SourceDecoder as DecoderOf
@@ -193,3 +193,30 @@ def test_a_program_of_a_family_is_read_by_the_familys_decoder():
         "alice",
         "shop/till",
     )
+
+
+ALIKE = (
+    SSHD,
+    "2026-11-23T06:51:07.123456+02:00 web1 sshd[4211]: Invalid user x from 203.0.113.9 port 52144",
+    COMBINED,
+    "www.example.org:443 " + APACHE_ONLY.replace(" - ", " 17 "),
+    '{"time":"2026-11-23T06:51:07.5Z","level":"WARN","msg":"hello","remote_addr":"192.0.2.1","status":404,"took":1.5}',
+)
+
+
+@pytest.mark.parametrize("line", ALIKE)
+@pytest.mark.parametrize("change", [None, ("23", "30"), ("203.0.113.9", "host"), ("1.5", "null"), ("404", '"404"')])
+def test_a_line_says_the_same_alone_and_behind_many_that_are_alike(line, change):
+    """Most lines are read by what the lines before them have left: it must not show."""
+    decoder = SourceDecoder()
+    for _ in range(json_straight.OFTEN + 2):
+        decoder.decode(line, READ_AT_S)
+    other = line.replace(*change) if change else line
+    assert decoder.decode(other, READ_AT_S) == SourceDecoder(learned=decoder.learned).decode(other, READ_AT_S)
+
+
+def test_a_clock_set_back_makes_known_times_future_ones():
+    decoder = SourceDecoder(year=2026)
+    before = [decoder.decode(SSHD, READ_AT_S) for _ in range(3)][-1]
+    after = decoder.decode(SSHD, READ_AT_S - 5 * 86_400)
+    assert (before.flags, after.flags) == (0, TIME_CLAMPED)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from threatlens.decoders.times import Clock
-from threatlens.event import Fields
+from threatlens.event import Decoded, Fields
 
 MATCHED_CHARS = 65_536  # no pattern sees more of a line
 VALUE_CHARS = 8_192  # longest value of a field
@@ -48,12 +48,17 @@ Read = Callable[[str, Fields], bool]
 ReadObject = Callable[[Mapping[str, Any], Fields], "str | None"]
 
 
+#: Reads lines of its format that leave nothing to be asked, as nearly all do; None leaves the line to `open`.
+Quick = Callable[[str, Clock], Decoded | None]
+
+
 class Head(NamedTuple):
     """How most lines of a syslog envelope begin, for expressions that read on in the message at once."""
 
-    time: str  # pattern of the time, its one group
-    host: str  # pattern without groups
-    moment: str  # Python for the Moment of `time` by `clock`; None leaves the line to `open`
+    pattern: str  # of all before "[4211]: ", with PROGRAMS for those that are meant
+    groups: tuple[str, ...]  # names of its groups
+    moment: str  # Python for (timestamp_us, flags, host, program) of them by `clock`; None leaves the line to `open`
+    scope: Mapping[str, object] = {}  # what that needs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +72,7 @@ class LineDecoder:
     strict: bool = True  # False: recognises a habit rather than a format, so it is asked last
     inside: bool = True  # may stand inside an envelope too
     head: Head | None = None
+    quick: Quick | None = None  # asked before `open` while the source speaks this
     marks: tuple[str, ...] = ()  # one of these stands in every line of this format; empty: nothing is that certain
     programs: tuple[str, ...] = ()  # that write the same texts in envelopes, for `read`
     read: Read | None = None
@@ -81,8 +87,8 @@ class MessageDecoder:
     about: str
     read: Read
     programs: tuple[str, ...]  # empty: of any program, by its own leading word
-    #: Makes an Open that reads this decoder's most frequent messages together with the head of their line.
-    join: Callable[[Head, Open], Open] | None = None
+    #: Makes what reads this decoder's most frequent messages together with the head of their line.
+    join: Callable[[Head], Quick] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from threatlens.decoders.base import ADDRESSES, compiled, put_address
+from threatlens.decoders.base import ADDRESSES, Quick, compiled, put_address
 from threatlens.decoders.times import Clock
-from threatlens.event import Fields
+from threatlens.event import Decoded, Fields
 
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _REQUEST = r'"(?:([A-Z]{2,20}) ([^\s"\\]*(?:\\.[^\s"\\]*)*)(?: HTTP/([0-9.]{1,4}))?"|([^"\\]*(?:\\.[^"\\]*)*)")'
@@ -28,6 +28,7 @@ PLAIN = compiled(
     r"([^ ]++) - ([^ ]++) \[([^\]]{26})\] \"([A-Z]{2,20}+) ([^ \"]++) HTTP/([0-9.]{1,4}+)\" ([0-9]{3}) ([0-9]{1,15}+)"
     r" \"([^\"]*+)\" \"([^\"]*+)\""
 ).match
+_new = tuple.__new__  # as for every line
 _TIME_TEXT = compiled(_TIME.replace(r"\[", "").replace(r"\]", "").strip("()")).fullmatch
 
 
@@ -78,6 +79,20 @@ def read_plain(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str
     if referrer != "-":
         fields["http.request.referrer"] = referrer
     return moment[0], moment[1], f"{client} {found.string[found.end(3) + 2 :]}", fields
+
+
+def quick(name: str) -> Quick:
+    """Reads what nearly all lines are, as those of this format."""
+
+    def read_line(line: str, clock: Clock) -> Decoded | None:
+        found = PLAIN(line) if "\\" not in line else None
+        plain = read_plain(found, clock) if found is not None else None
+        if plain is None or plain[0] is None or plain[0] > clock.latest_us:
+            return None
+        timestamp_us, flags, message, fields = plain
+        return _new(Decoded, (name, timestamp_us, message, fields, flags))
+
+    return read_line
 
 
 def read(found: re.Match[str], clock: Clock) -> tuple[int | None, int, str, Fields]:

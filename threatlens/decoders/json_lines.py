@@ -8,7 +8,7 @@ left in the raw line and flagged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from threatlens.decoders.base import (
     put_address,
 )
 from threatlens.decoders.exact_json import load_exactly
+from threatlens.decoders.json_straight import Member, Often, Put
 from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.priority import LEVELS as SYSLOG_LEVELS
 from threatlens.decoders.times import Clock, Moment
@@ -37,7 +38,6 @@ MAX_DEPTH = 8
 _MAX_EXACT, _MAX_WHOLE = 2.0**53, 2**53
 _MIN_EXACT, _MIN_WHOLE = -_MAX_EXACT, -_MAX_WHOLE
 _BUNYAN = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
-Put = Callable[[Fields, Any], None]
 
 
 def _number(name: str, highest: int) -> Put:
@@ -69,8 +69,7 @@ def _address(side: str) -> Put:
 
 def _level(fields: Fields, value: object) -> None:
     if type(value) is str:
-        word = value if value.islower() else value.lower()
-        fields["log.level"] = LEVELS.get(word, word)
+        fields["log.level"] = LEVELS.get(value) or LEVELS.get(word := value.lower()) or word
     elif isinstance(value, int) and value in _BUNYAN:
         fields["log.level"] = _BUNYAN[value]
 
@@ -194,15 +193,10 @@ _MAX_KEPT_NAMES, _MAX_KEPT_CHARS = 100, 2_000
 _DOCKER_PART = 16_000
 
 
-#: Of a member: its name with the dots of its nesting, the field of text that it sets ("" for what is read elsewhere,
-#: None for no such field), what checks its value, and the field that keeps what nobody knows ("": a long name).
-_Member = tuple[str, str | None, Put | None, str]
-
-
-class _Layouts(dict[tuple[str, ...], tuple[_Member, ...]]):
+class _Layouts(dict[tuple[str, ...], tuple[Member, ...]]):
     """A prefix and the names of members -> what they are. Most objects of a log have the same names; bounded."""
 
-    def __missing__(self, key: tuple[str, ...]) -> tuple[_Member, ...]:
+    def __missing__(self, key: tuple[str, ...]) -> tuple[Member, ...]:
         prefix, *names = key
         layout = tuple(_member(prefix + name) for name in names)
         if len(self) >= _MAX_LAYOUTS:
@@ -212,7 +206,7 @@ class _Layouts(dict[tuple[str, ...], tuple[_Member, ...]]):
         return layout
 
 
-def _member(name: str) -> _Member:
+def _member(name: str) -> Member:
     return name, _TEXTS.get(name), _CHECKED.get(name), "json." + name if len(name) <= _MAX_NAME else ""
 
 
@@ -221,7 +215,7 @@ def is_worth_keeping(names: tuple[str, ...]) -> bool:
     return len(names) <= _MAX_KEPT_NAMES and sum(map(len, names)) <= _MAX_KEPT_CHARS
 
 
-_LAYOUTS: Mapping[tuple[str, ...], tuple[_Member, ...]] = _Layouts()
+_LAYOUTS: Mapping[tuple[str, ...], tuple[Member, ...]] = _Layouts()
 
 
 class Products(dict[tuple[str, ...], tuple[ObjectDecoder, ...]]):
@@ -249,13 +243,14 @@ _Product = tuple[str, ReadObject, tuple[str, ...], str, str, AbstractSet[str]]
 class _Shape(NamedTuple):
     """What the names of an object's members decide."""
 
-    layout: tuple[_Member, ...]
+    layout: tuple[Member, ...]
     products: tuple[_Product, ...]
     only: str  # the member by whose text the first of these know theirs, if one does
     left: dict[str, tuple[_Product, ...]]  # such a text -> those that have not refused it
     times: tuple[str, ...]
     messages: tuple[str, ...]
     carries: bool  # what a program wrote, as Docker and the journal do
+    often: Often
 
 
 class _Shapes(dict[tuple[str, ...], _Shape]):
@@ -267,8 +262,9 @@ class _Shapes(dict[tuple[str, ...], _Shape]):
 
     def __missing__(self, names: tuple[str, ...]) -> _Shape:
         found = self._products[names]
+        layout = _LAYOUTS["", *names]
         shape = _Shape(
-            _LAYOUTS["", *names],
+            layout,
             tuple(
                 (
                     member.name,
@@ -285,6 +281,7 @@ class _Shapes(dict[tuple[str, ...], _Shape]):
             tuple(name for name in _TIMES if name in names),
             tuple(name for name in _MESSAGES if name in names),
             "stream" in names or "__REALTIME_TIMESTAMP" in names,
+            Often(layout, _TAKEN_TIMES),
         )
         if len(self) >= _MAX_LAYOUTS:
             self.clear()
@@ -322,7 +319,12 @@ def opener(products: Sequence[ObjectDecoder]) -> Open:
                 return UNKNOWN, None, flags, "", line, {}
         shape = shapes[tuple(document)]
         fields: Fields = {}
-        texts, cut, inexact = flatten(document, fields, shape[0])
+        often = shape[7]
+        cut = inexact = False
+        if often.read is None or (texts := often.read(document, fields)) < 0:
+            often.again()
+            fields = {}
+            texts, cut, inexact = flatten(document, fields, shape[0])
         if not flags and (inexact or (line.count('"') != 2 * texts and _quotes(line) != 2 * texts)):
             exact, flags = load_exactly(line)
             if exact is not None:
@@ -332,7 +334,7 @@ def opener(products: Sequence[ObjectDecoder]) -> Open:
                 _, cut, _ = flatten(document, fields, shape[0])
         if cut:
             flags |= FIELDS_CUT
-        _, asked, only, left, usual_times, _, _ = shape
+        _, asked, only, left, usual_times, _, _, _ = shape
         if only and type(text := document.get(only)) is str:
             asked = left[text] if text in left else _not_refused(shape, text)
         for product, read, times, program, only, refused in asked:
@@ -360,7 +362,7 @@ def _quotes(line: str) -> int:
 
 
 def flatten(
-    document: dict[str, Any], fields: Fields, layout: tuple[_Member, ...] | None = None
+    document: dict[str, Any], fields: Fields, layout: tuple[Member, ...] | None = None
 ) -> tuple[int, bool, bool]:
     """Put the members into fields. Gives the number of keys and strings, whether something was left out, and whether a
     number may have lost digits. `layout`: of the object's own members, if it is known."""

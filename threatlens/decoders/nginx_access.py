@@ -31,4 +31,5 @@ DECODER = LineDecoder(
     about="nginx access log, combined format (extra columns allowed).",
     open=open_line,
     leads=("0", "a", "A", ":"),
+    quick=clf.quick(NAME),
 )

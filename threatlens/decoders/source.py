@@ -21,8 +21,8 @@ from threatlens.decoders.base import (
     LineDecoder,
     MessageDecoder,
     ObjectDecoder,
-    Open,
     Opened,
+    Quick,
     Read,
     lead_shape,
 )
@@ -63,15 +63,15 @@ class Registry:
         self.readers: dict[str, tuple[tuple[str, Read], ...]] = {
             program: self._readers_of(program, messages) for member in messages for program in member.programs
         }
-        #: Envelope -> how to open its lines while they hold what this decoder of messages reads; "" any other.
-        self.joined: dict[str, dict[str, Open]] = {
-            envelope.name: {
-                "": envelope.open,
-                **{member.name: member.join(envelope.head, envelope.open) for member in messages if member.join},
-            }
+        #: Formats of an envelope (or of the whole line) and of what is in it -> what reads most of such lines.
+        self.quick: dict[tuple[str, str], Quick] = {
+            (envelope.name, member.name): member.join(envelope.head)
             for envelope in self.line_decoders
             if envelope.head is not None
+            for member in messages
+            if member.join is not None
         }
+        self.quick |= {(each.name, each.name): each.quick for each in self.line_decoders if each.quick is not None}
         self.goes_on = {member.name: member.goes_on for member in self.line_decoders if member.goes_on}
         self._by_shape: dict[str, tuple[tuple[LineDecoder, tuple[str, ...]], ...]] = {}
 
@@ -175,6 +175,7 @@ class SourceDecoder:
         self.encloses = False  # events of this source have been met that may hold any line
         known = [registry.line_decoder(name) for name in names]
         self._spoken = [member for member in known if isinstance(member, LineDecoder) and member.strict]
+        self._quick: Quick | None = None  # reads most lines that are like the newest one
         self._favourite_open = (self._fixed_line or next(iter(self._spoken), registry.line_decoders[0])).open
 
     @property
@@ -226,6 +227,9 @@ class SourceDecoder:
         if read_at_s != clock.read_at_s:
             clock.move(read_at_s)
         chars = len(line)
+        quick = self._quick
+        if quick is not None and chars <= VALUE_CHARS and (decoded := quick(line, clock)) is not None:
+            return decoded
         if chars > MATCHED_CHARS:
             line = line[:MATCHED_CHARS]
         opened = self._favourite_open(line, clock) or self._open(line)
@@ -253,8 +257,7 @@ class SourceDecoder:
                 self.encloses = True
             self._changes += 1
             self._last_seen[name] = self._changes
-            if joined := self._registry.joined.get(opened[0]):
-                self._favourite_open = joined.get(name) or joined[""]
+            self._quick = self._registry.quick.get((opened[0], name))
         if chars > VALUE_CHARS and not flags & FROM_EXPORT:
             fields, cut = _bounded(fields)
             if cut or chars > MATCHED_CHARS:

@@ -292,5 +292,5 @@ DECODER = MessageDecoder(
     about="OpenSSH server: logins, refusals, probes and disconnects.",
     read=TABLE.read,
     programs=_PROGRAMS,
-    join=lambda head, open_any: joined(_NAME, head, _PROGRAMS, _FREQUENT, open_any),
+    join=lambda head: joined(_NAME, head, _PROGRAMS, _FREQUENT),
 )

@@ -29,6 +29,12 @@ _WORDS = frozenset(
 )
 
 
+def read_head(time: str, host: str, program: str, clock: Clock) -> tuple[int, int, str, str] | None:
+    """The head of a line: timestamp_us, flags, host, program. None: not to be relied on."""
+    timestamp_us, flags = clock.iso(time)
+    return None if timestamp_us is None or timestamp_us > clock.latest_us else (timestamp_us, flags, host, program)
+
+
 def open_line(line: str, clock: Clock) -> Opened | None:
     """The envelope and what is in it."""
     found = _LINE(line) or _BARE(line)
@@ -56,5 +62,10 @@ DECODER = LineDecoder(
     open=open_line,
     leads=("0000-00-00T", "<0>0000-00-", "<00>0000-00", "<000>0000-0"),
     inside=False,
-    head=Head(time=_TIME, host=r"[\w.-]++", moment="clock.iso(time)"),
+    head=Head(
+        pattern=_TIME + r" ([\w.-]++) (PROGRAMS)",
+        groups=("time", "host", "program"),
+        moment="read_head(time, host, program, clock)",
+        scope={"read_head": read_head},
+    ),
 )

@@ -31,6 +31,19 @@ _SPACED_TAG = compiled(
 ).fullmatch
 _RELAYED = compiled(r"(?:<[0-9]{1,3}>)?[A-Z][a-z]{2} [ 0-9]?[0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} \S").match
 _HOST = compiled(r"([\w.:-]+) (.*)").fullmatch
+_MAX_HEAD = 200
+
+
+def read_head(start: str, clock: Clock) -> tuple[int, int, str, str] | None:
+    """What "Nov 23 06:51:07 web1 sshd" says: timestamp_us, flags, host, program. None: not to be relied on."""
+    moment = clock.known.get(start[:_TIME_CHARS])
+    if moment is None or moment[0] is None or moment[0] > clock.latest_us:
+        return None
+    host, _, program = start[_TIME_CHARS + 1 :].rpartition(" ")
+    head = moment[0], moment[1], host, program
+    if len(start) <= _MAX_HEAD:
+        clock.keep_head(start, head)
+    return head
 
 
 def open_line(line: str, clock: Clock) -> Opened | None:
@@ -98,5 +111,10 @@ DECODER = LineDecoder(
     open=open_line,
     leads=("Aaa 00 00", "Aaa  0 00", "Aaa 0 0", "Aaa 00 0", "<0>Aaa ", "<00>Aaa ", "<000>Aaa ", "Aaa 00, ", "Aaa  0, "),
     inside=False,
-    head=Head(time=r"(.{15})", host=r"\S++", moment="clock.known.get(time)"),
+    head=Head(
+        pattern=r"(.{15} \S++ (?:PROGRAMS))",
+        groups=("start",),
+        moment="clock.heads.get(start) or read_head(start, clock)",
+        scope={"read_head": read_head},
+    ),
 )

@@ -21,7 +21,7 @@ from threatlens.decoders.base import (
     Head,
     LineDecoder,
     Open,
-    Opened,
+    Quick,
     Read,
     compiled,
     noted,
@@ -29,7 +29,7 @@ from threatlens.decoders.base import (
 )
 from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.times import Clock
-from threatlens.event import TIME_ERROR, Fields
+from threatlens.event import TIME_ERROR, Decoded, Fields
 
 #: Group name -> the field that takes its text.
 TEXTS = {
@@ -257,25 +257,35 @@ def is_number(name: str) -> bool:
     return name in NUMBERS or field_of(name) in NUMERIC
 
 
-def _storing(name: str) -> list[str]:
-    """The statements that put a group's text into its field."""
+def _place(name: str) -> tuple[str, list[str]]:
+    """The field that takes a group's text, and the statements that put it there, where there is one."""
     if name in ADDRESS_SIDES:
         side = ADDRESS_SIDES[name]
-        return [
-            f"    if {name}:",
-            f"        if address := addresses[{name}]:",
-            f"            fields['{side}.ip'] = address",
-            "        else:",
-            f"            put_address(fields, {side!r}, {name})",
+        return f"{side}.ip", [
+            f"    if address := addresses[{name}]:",
+            f"        fields['{side}.ip'] = address",
+            "    else:",
+            f"        fields.pop('{side}.ip', None)",
+            f"        put_address(fields, {side!r}, {name})",
         ]
     if name in PORTS:
-        return [f"    if {name} and (port := int({name})) <= 65535:", f"        fields[{PORTS[name]!r}] = port"]
+        return PORTS[name], [
+            f"    if (port := int({name})) <= 65535:",
+            f"        fields[{PORTS[name]!r}] = port",
+            "    else:",
+            f"        fields.pop({PORTS[name]!r}, None)",
+        ]
     field = field_of(name)
     if is_number(name):
-        return [f"    if {name}:", f"        fields[{field!r}] = int({name})"]
+        return field, [f"    fields[{field!r}] = int({name})"]
     if "." not in field:
         raise ValueError(f"no field is meant by a group named {name}")
-    return [f"    if {name}:", f"        fields[{field!r}] = {name}"]
+    return field, [f"    fields[{field!r}] = {name}"]
+
+
+def _storing(name: str) -> list[str]:
+    """The statements that put a group's text into its field, if it has one."""
+    return [f"    if {name}:", *(f"    {line}" for line in _place(name)[1])]
 
 
 def _function(name: str, lines: list[str], **scope: object) -> Any:
@@ -285,44 +295,53 @@ def _function(name: str, lines: list[str], **scope: object) -> Any:
     return scope[name]
 
 
-def joined(owner: str, head: Head, programs: Iterable[str], rows: Sequence[Row], open_any: Open) -> Open:
-    """`open_any` with a shortcut: one expression for the head of a line and the message behind it.
+def joined(owner: str, head: Head, programs: Iterable[str], rows: Sequence[Row]) -> Quick:
+    """One expression for the head of a line and the message behind it.
 
-    It reads lines of these programs whose message fits one of the rows, as the owner's; all others are left to
-    `open_any`. Fields begin as a copy of what all lines of a row have, at a quarter of the cost of naming it anew.
+    It reads lines of these programs whose message fits one of the rows, as the owner's. Fields begin as a copy of what
+    all lines of a row have, at a quarter of the cost of naming it anew.
     """
     alternatives = "|".join(re.sub(r"\(\?P<\w+>", "(", row.pattern) for row in rows)
-    pattern = rf"{head.time} ({head.host}) ({'|'.join(programs)})\[([0-9]{{1,10}})\]: (?=(.*))(?:{alternatives})"
-    match = compiled(pattern).fullmatch
-    readers: dict[int | None, Callable[[re.Match[str], Clock], Opened | None]] = {}
-    group = 6
+    before = head.pattern.replace("PROGRAMS", "|".join(programs))
+    match = compiled(rf"{before}\[([0-9]{{1,10}})\]: (?=(.*))(?:{alternatives})").fullmatch
+    readers: dict[int | None, Callable[[re.Match[str], Clock], Decoded | None]] = {}
+    own = range(1, len(head.groups) + 3)
+    group = own.stop
     for row in rows:
         groups = range(group, group + len(row.names))
-        taken = ", ".join(map(str, (1, 2, 3, 4, 5, *groups)))
+        taken = ", ".join((*head.groups, "pid", "message", *row.names))
         lines = [
             "def read(found, clock):",
-            f"    time, host, program, pid, message, {', '.join(row.names)}, = found.group({taken})",
+            f"    {taken} = found.group({', '.join(map(str, (*own, *groups)))})",
             f"    moment = {head.moment}",
             "    if moment is None:",
-            "        return open_any(found.string, clock)",
+            "        return None",
+            "    timestamp_us, flags, host, program = moment",
             "    fields = begun()",
             "    fields['host.name'] = host",
             "    fields['process.name'] = program",
             "    fields['process.pid'] = int(pid)",
         ]
-        for name in row.names:
-            lines += _storing(name)
-        lines.append(f"    return {owner!r}, moment[0], moment[1], '', message, fields")
         begun: Fields = {"host.name": "", "process.name": "", "process.pid": 0, **row.constants}
-        reader = _function("read", lines, begun=begun.copy, open_any=open_any)
-        readers |= dict.fromkeys(groups, reader)
+        for name in row.names:
+            field, storing = _place(name)
+            begun[field] = ""
+            lines += [
+                f"    if {name}:",
+                *(f"    {line}" for line in storing),
+                "    else:",
+                f"        del fields[{field!r}]",
+            ]
+        lines.append(f"    return new(Decoded, ({owner!r}, timestamp_us, message, fields, flags))")
+        scope = {**head.scope, "begun": begun.copy, "new": tuple.__new__, "Decoded": Decoded}
+        readers |= dict.fromkeys(groups, _function("read", lines, **scope))
         group = groups.stop
 
-    def open_line(line: str, clock: Clock) -> Opened | None:
+    def read_line(line: str, clock: Clock) -> Decoded | None:
         found = match(line)
-        return open_any(line, clock) if found is None else readers[found.lastindex](found, clock)
+        return readers[found.lastindex](found, clock) if found is not None else None
 
-    return open_line
+    return read_line
 
 
 class Table:

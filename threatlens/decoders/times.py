@@ -20,6 +20,7 @@ _FIRST_US = 0
 _LAST_US = (dt.date(2101, 1, 1).toordinal() - _EPOCH_ORDINAL) * DAY_US - 1
 _YEAR_WINDOW_S = 3600  # yearless times are decided anew this often
 _MAX_CACHED = 20_000
+_OFFSET_CHARS = len("2026-11-23T06:51:07.123456+00:00")
 _KEPT_DIGITS = 3  # of fractions of a second: milliseconds are few enough to remember, microseconds are not
 _MONTH_NAMES = (
     "jan ene gen jän janv sty oca янв",
@@ -131,9 +132,11 @@ class Clock:
         self._year = year
         #: What texts have been read as, for decoders to look up before they call; emptied as time goes on.
         self.known: dict[str, Moment] = {}
+        #: What stands before the process number in lines of syslog -> (timestamp_us, flags, host, program).
+        self.heads: dict[str, tuple[int, int, str, str]] = {}
         self._days: dict[tuple[int, int, int], int] = {}
         self._midnights: dict[str, int] = {}  # beginnings of days as written, for times that need no zone
-        self._seconds: dict[str, int] = {}  # beginnings of seconds as written, for UTC
+        self._seconds: dict[str, int] = {}  # beginnings of seconds as written, without "Z" or with an offset
         self._fractions: dict[str, int] = {}  # microseconds of ".123Z", for as few digits as _KEPT_DIGITS
         self._window = -1
         self.read_at_s = float("nan")  # never equal: the first line moves it
@@ -142,6 +145,8 @@ class Clock:
 
     def move(self, read_at_s: float) -> None:
         """The time of reading is now this (seconds since the epoch)."""
+        if read_at_s < self.read_at_s:
+            self.heads.clear()  # what was no future then may be one
         self.read_at_s = read_at_s
         self.read_at_us = int(read_at_s * 1_000_000)
         self.latest_us = self.read_at_us + DAY_US
@@ -149,7 +154,14 @@ class Clock:
         if window != self._window:
             self._window = window
             self.known.clear()
+            self.heads.clear()
             self._midnights.clear()
+
+    def keep_head(self, text: str, head: tuple[int, int, str, str]) -> None:
+        """Remember how a line begins."""
+        if len(self.heads) >= _MAX_CACHED:
+            self.heads.clear()
+        self.heads[text] = head
 
     def _keep(self, text: str, moment: Moment) -> Moment:
         if len(self.known) >= _MAX_CACHED:
@@ -218,6 +230,10 @@ class Clock:
                 if len(fraction) <= _KEPT_DIGITS and rest.isascii():
                     self._fractions[rest] = inside_us
                 return begun_us + inside_us, 0
+        elif len(text) == _OFFSET_CHARS and (begun_us := self._seconds.get(text[:19] + text[26:])) is not None:
+            fraction = text[20:26]
+            if text[19] == "." and fraction.isdecimal() and fraction.isascii():
+                return begun_us + int(fraction), 0
         try:
             moment = dt.datetime.fromisoformat(text)
         except ValueError:
@@ -228,6 +244,8 @@ class Clock:
             if _FIRST_US <= timestamp_us <= _LAST_US:
                 if text[-1:] == "Z" and text[19:20] == ".":
                     self._keep_second(text[:19], timestamp_us - since.microseconds)
+                elif len(text) == _OFFSET_CHARS and text[19] == "." and text[29] == ":":
+                    self._keep_second(text[:19] + text[26:], timestamp_us - since.microseconds)
                 return timestamp_us, 0
             return _clamped(timestamp_us)
         return self.wall(
