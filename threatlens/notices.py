@@ -13,7 +13,7 @@ from threatlens.analyzers.attack import TACTICS
 from threatlens.analyzers.heuristic import category
 from threatlens.detection import Verdict
 from threatlens.event import RuleMatch
-from threatlens.incidents import Finding, incident_stages, outcome, times, title
+from threatlens.incidents import LOG_SOURCE, Finding, incident_stages, outcome, times, title
 from threatlens.notifications import Happening
 from threatlens.sources.base import TEST_ATTACK
 from threatlens.store_incidents import ACKNOWLEDGED, FALSE_POSITIVE, SUCCESS, Incident
@@ -72,7 +72,7 @@ def of_incident(
     names = list(dict.fromkeys(member.rule_name for member in rules))
     details = {
         what: value,
-        "outcome": "something succeeded" if succeeded else "attempts only",
+        "outcome": "something succeeded" if succeeded else "attempts only" if what != LOG_SOURCE else "",
         "stages": ", ".join(TACTICS[stage] for stage in incident_stages(incident)),
         "found by": "; ".join(names[:MAX_RULES_NAMED]),
         "source": source,
@@ -80,7 +80,7 @@ def of_incident(
     return Happening(
         thread=f"incident:{incident.id}" + (":success" if succeeded else ""),
         severity=incident.severity,
-        title=f"{value} {title(incident)}",
+        title=f"{title(incident)}: {value}" if what == LOG_SOURCE else f"{value} {title(incident)}",
         category=kind,
         source=source,
         timestamp_us=timestamp_us or incident.last_us,

@@ -167,7 +167,7 @@ class NotificationManager:
         if rule.digest_minutes:
             cooldown_us = rule.digest_minutes * 60_000_000
             due_us = max(due_us, now_us + cooldown_us)
-            kind, title = "digest", f"Digest of {rule.name}"
+            kind, title = "digest", f"Digest: {rule.name}"
         return Occurrence(
             channel=channel.name, rule=rule.name, kind=kind, thread=thread, severity=worst.severity, title=title,
             first_us=gathered.first_us, last_us=gathered.last_us, n=gathered.n, first_place=gathered.first_place,

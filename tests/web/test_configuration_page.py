@@ -26,12 +26,31 @@ def form(**changes: Any) -> dict[str, Any]:
         "events_days": "90", "incidents_days": "365", "metrics_days": "30", "max_database_gb": "10", "daily": "y",
         "timezone": "",
         "keep_days": "400", "processing_batch_size": "2000", "max_queue_size": "50000", "health_check_interval": "30",
-        "allowed_private_networks": "", "enabled": "y", "valid_hours": "72", "mute_hours": "24", **changes,
+        "allowed_private_networks": "", "enabled": "y", "valid_hours": "72", "mute_hours": "24", "minutes": "5",
+        **changes,
     }  # fmt: skip
 
 
 def upload(client: Any, text: str) -> Any:
     return client.post(f"{PAGE}/import", data={"file": (io.BytesIO(text.encode()), "threatlens.yaml")})
+
+
+def test_the_address_of_a_dead_mans_switch_is_set_kept_and_taken_away_and_never_shown(
+    client: Any, services: Any
+) -> None:
+    assert "nobody notices when ThreatLens stops" in client.get(PAGE).text
+    client.post(PAGE, data=form(url="https://hc.example.org/5d3f", minutes="10"))
+    client.post(PAGE, data=form(url="", minutes="15"))
+
+    heartbeat = services.config.config.heartbeat
+    assert (heartbeat.url.resolve(), heartbeat.minutes) == ("https://hc.example.org/5d3f", 15)
+    page = client.get(PAGE).text
+    assert "Somebody is called while all is well" in page
+    assert "5d3f" not in page
+    assert "field-error" in client.post(PAGE, data=form(url="nonsense")).text
+
+    client.post(PAGE, data=form(silenced="y", minutes="15"))
+    assert services.config.config.heartbeat.url is None
 
 
 def test_limits_are_changed_by_name_and_only_where_they_were_changed(client: Any, services: Any) -> None:

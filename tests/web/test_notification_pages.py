@@ -166,7 +166,7 @@ def test_channels_of_a_rule_are_ticked_and_one_that_does_not_exist_is_shown_and_
     assert services.config.config.notification_rules[0].channels == ("hook", "other")
     page = browser.post("/notifications/rules/urgent", data={**values, "channels": ["hook", "gone"]}).text
     assert 'name="channels" value="gone" checked>' in page
-    assert "There is no channel of this name" in page
+    assert "there is no such channel" in page
     assert "No channel is named" in page
     assert services.config.config.notification_rules[0].channels == ("hook", "other")
     assert "Tick at least one" in browser.post("/notifications/rules/urgent", data={**values, "channels": []}).text
@@ -191,7 +191,7 @@ def test_a_saved_rule_goes_on_when_the_file_drops_one_of_its_channels(
     ]
     page = browser.get("/notifications/rules/urgent").text
     assert 'value="m" checked' in page
-    assert "There is no channel of this name" in page
+    assert "there is no such channel" in page
     assert browser.post("/notifications/rules/urgent", data={**values, "min_severity": "7"}).status_code == 303
     assert services.config.config.notification_rules[0].channels == ("m", "hook")
 

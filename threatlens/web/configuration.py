@@ -128,6 +128,7 @@ def _page(form: SettingsForm, error: str = "", status: int = 200) -> Response:
         versions=config.history(VERSIONS),
         config_errors=config.errors,
         zones=time_zones(),
+        calls=services().config.config.heartbeat.url is not None,
         trust=trust(),
     )
     return make_response(page, status)

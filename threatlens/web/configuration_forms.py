@@ -6,7 +6,15 @@ from collections.abc import Collection
 from typing import Any
 
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, DecimalField, IntegerField, SelectMultipleField, StringField, TextAreaField
+from wtforms import (
+    BooleanField,
+    DecimalField,
+    IntegerField,
+    PasswordField,
+    SelectMultipleField,
+    StringField,
+    TextAreaField,
+)
 from wtforms.validators import InputRequired
 
 from threatlens.config_values import MonitoringConfig, plain
@@ -17,6 +25,7 @@ SECTIONS = {
     "retention": ("events_days", "incidents_days", "metrics_days", "max_database_gb"),
     "reports": ("daily", "weekly", "monthly", "timezone", "keep_days", "channels"),
     "answers": ("enabled", "valid_hours", "mute_hours"),
+    "heartbeat": ("url", "minutes"),
     "": ("processing_batch_size", "max_queue_size", "health_check_interval", "allowed_private_networks"),
 }
 
@@ -41,6 +50,12 @@ class SettingsForm(FlaskForm):  # type: ignore[misc]
     enabled = BooleanField("Links in messages acknowledge and mute without a login")
     valid_hours = IntegerField("Such links work for", [InputRequired()], description="Hours. Each works once.")
     mute_hours = IntegerField("What they mute is quiet for", [InputRequired()], description="Hours.")
+    url = PasswordField(
+        "Address to call while all is well",
+        description="Such as https://hc-ping.com/… of Healthchecks: when the calls stop, it raises an alarm. A secret.",
+    )
+    minutes = IntegerField("Call it every", [InputRequired()], description="Minutes.")
+    silenced = BooleanField("Call nobody any more")
     processing_batch_size = IntegerField("Lines at once", [InputRequired()], description="1 to 20,000.")
     max_queue_size = IntegerField(
         "Lines that wait", [InputRequired()], description="When so many wait, reading pauses; the files hold the rest."
@@ -55,7 +70,8 @@ class SettingsForm(FlaskForm):  # type: ignore[misc]
         self._config = config
         self.declared = frozenset(name for name in self.names() if self.key_of(name) in declared)
         super().__init__(data=shown(config))
-        self.channels.choices = [(channel.name, channel.name) for channel in config.channels]
+        known = [channel.name for channel in config.channels]
+        self.channels.choices = [(name, name) for name in dict.fromkeys((*known, *config.reports.channels))]
 
     @staticmethod
     def names() -> list[str]:
@@ -78,6 +94,8 @@ class SettingsForm(FlaskForm):  # type: ignore[misc]
                 found[section] = changed
             elif changed:
                 found |= changed
+        if self.silenced.data and "url" not in self.declared:
+            found["heartbeat"] = {**found.get("heartbeat", {}), "url": None}
         return found
 
     def blame(self, error: ConfigError) -> bool:
@@ -101,7 +119,7 @@ class SettingsForm(FlaskForm):  # type: ignore[misc]
         data = self._fields[name].data
         if name == "allowed_private_networks":
             return (data or "").split()
-        return float(data) if name == "max_database_gb" else data
+        return float(data) if name == "max_database_gb" else data or "" if name == "url" else data
 
 
 def shown(config: MonitoringConfig) -> dict[str, Any]:
@@ -110,6 +128,7 @@ def shown(config: MonitoringConfig) -> dict[str, Any]:
     values |= {name: getattr(config.reports, name) for name in SECTIONS["reports"]}
     values |= {name: getattr(config.answers, name) for name in SECTIONS["answers"]}
     values |= {name: getattr(config, name) for name in SECTIONS[""]}
+    values |= {"url": "", "minutes": config.heartbeat.minutes}  # the address is never shown
     values["channels"] = list(config.reports.channels)
     values["allowed_private_networks"] = "\n".join(plain(config.allowed_private_networks))
     return values
