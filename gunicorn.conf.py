@@ -7,6 +7,7 @@ socket to close first. SIGTERM ends the process within graceful_timeout; SIGKILL
 import os
 import signal
 import sys
+from http import HTTPStatus
 
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -22,7 +23,7 @@ except ThreatLensError as error:
 
 
 class Refusal:
-    """A socket on which gunicorn says no by itself: what it writes becomes an answer like ours.
+    """A socket on which gunicorn says no by itself: what it writes becomes a problem as the API has it.
 
     What is no request never reaches the app, so nobody else puts the headers on it. Its words are left out, as they
     repeat what was sent.
@@ -35,14 +36,25 @@ class Refusal:
         return getattr(self._inner, name)
 
     def sendall(self, written):
+        from threatlens.web.problems import PROBLEM_TYPE, ProblemError, new_request_id, problem_text  # noqa: PLC0415
         from threatlens.web.security_headers import HEADERS  # noqa: PLC0415 - the master process does without the app
 
-        status = written.partition(b"\r\n")[0].partition(b" ")[2].decode("latin-1")
-        body = f"{status}\n"
-        headers = {**HEADERS, "Cache-Control": "no-store", "Content-Type": "text/plain; charset=utf-8",
-                   "Content-Length": str(len(body)), "Connection": "close"}  # fmt: skip
+        status = int(written.split(b" ", 2)[1])
+        words = "Something went wrong here." if status == 500 else "This request cannot be read."
+        if status == 414:  # whatever is too long in it is a parameter that cannot be used
+            status, words = 400, f"The first line of a request holds {limit_request_line:,} bytes at most."
+        request_id = new_request_id()
+        body = problem_text(ProblemError(status, words), request_id)
+        headers = {
+            **HEADERS,
+            "Cache-Control": "no-store",
+            "Content-Type": PROBLEM_TYPE,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            "X-Request-Id": request_id,
+        }
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._inner.sendall(f"HTTP/1.1 {status}\r\n{lines}\r\n{body}".encode("latin-1"))
+        self._inner.sendall(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}\r\n".encode("latin-1") + body)
 
 
 class Worker(ThreadWorker):

@@ -141,6 +141,23 @@ def test_a_password_is_another_version_even_where_the_clock_stands(store: Any, m
     assert store.password_of(eve.id) == "two"
 
 
+def test_several_changes_of_an_account_are_made_together_or_not_at_all(store: Any) -> None:
+    user(store, "root")
+    eve = user(store, "eve", "viewer")
+    with pytest.raises(ConfigError, match="sees every source"):
+        store.change_user(eve.id, ANNA, role="admin", sources=["web"], password_hash="another")
+    assert store.user(eve.id) == eve
+    assert store.password_of(eve.id) == "a hash"
+
+    store.change_user(eve.id, ANNA, role="analyst", sources=["web"], enabled=False)
+    changed = store.user(eve.id)
+    assert (changed.role, changed.sources, changed.enabled) == ("analyst", ("web",), False)
+    assert [entry.action for entry in store.audit.page(limit=3)] == [
+        "user.disabled", "user.sources_changed", "user.role_changed",
+    ]  # fmt: skip
+    assert store.change_user(eve.id, ANNA, role="admin", sources=[]).role == "admin"
+
+
 @pytest.mark.parametrize("deed", ["role", "disable", "password", "remove", "log out"])
 def test_whatever_takes_rights_away_ends_the_sessions(store: Any, deed: str) -> None:
     user(store, "root")

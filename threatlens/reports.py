@@ -90,7 +90,7 @@ class Reporter:
 
     def make_range(self, start: dt.date, end: dt.date) -> int:
         """A report of these local days, `end` excluded; its id. Raises ReportError."""
-        if not start < end <= start + dt.timedelta(days=366):
+        if not 0 < (end - start).days <= 366:
             msg = "a report covers from 1 to 366 days"
             raise ReportError(msg)
         made = self._make("range", start, end, zone_of(self._config().reports))

@@ -37,6 +37,8 @@ MAX_SESSIONS = 50  # of one account; the oldest ends
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 _LONGEST = 255  # characters of a name that is looked at
 _CHANGED = "the account was changed meanwhile"
+#: What the audit log calls a change of each column.
+_ACTIONS = {"role": "user.role_changed", "sources": "user.sources_changed", "password_hash": "user.password_changed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,26 +196,44 @@ class AccountBook:
         return user
 
     def set_role(self, user_id: int, role: str, doer: Doer) -> User | None:
-        """Another role; ends the account's sessions. Raises ConfigError for the last administrator.
-
-        Like the others below: the account as it is now; None: there is none.
-        """
-        return self._change(user_id, "user.role_changed", doer, role=_role(role))
+        """Another role. This and what follows: see change_user."""
+        return self.change_user(user_id, doer, role=role)
 
     def set_sources(self, user_id: int, sources: Sequence[str], doer: Doer) -> User | None:
-        """Keep an account to these sources, none for all; ends its sessions. Raises ConfigError."""
-        return self._change(user_id, "user.sources_changed", doer, sources=checked_sources(sources))
+        """Keep an account to these sources; none: to all."""
+        return self.change_user(user_id, doer, sources=sources)
 
     def set_enabled(self, user_id: int, enabled: bool, doer: Doer) -> User | None:
-        """Let somebody in again or no longer; ends the account's sessions. Raises ConfigError for the last admin."""
-        return self._change(user_id, "user.enabled" if enabled else "user.disabled", doer, enabled=enabled)
+        """Let somebody in again or no longer."""
+        return self.change_user(user_id, doer, enabled=enabled)
 
     def set_password(self, user_id: int, password_hash: str, doer: Doer, *, since: int | None = None) -> User | None:
-        """Another password; ends the account's sessions.
+        """Another password; since: see change_user."""
+        return self.change_user(user_id, doer, password_hash=password_hash, since=since)
 
-        since: the password_at against which the present password was checked; raises StaleChange for any other.
+    def change_user(
+        self,
+        user_id: int,
+        doer: Doer,
+        *,
+        role: str | None = None,
+        sources: Sequence[str] | None = None,
+        enabled: bool | None = None,
+        password_hash: str | None = None,
+        since: int | None = None,
+    ) -> User | None:
+        """Those that are given, all or none; the account's sessions end. The account as it is now; None: there is none.
+
+        Raises ConfigError for what may not be, such as no administrator at all, and StaleChange unless its password is
+        of `since` (password_at), if that is given: of when the present one was checked.
         """
-        return self._change(user_id, "user.password_changed", doer, since=since, password_hash=password_hash)
+        values: dict[str, Any] = {
+            "role": None if role is None else _role(role),
+            "sources": None if sources is None else checked_sources(sources),
+            "enabled": enabled,
+            "password_hash": password_hash,
+        }
+        return self._change(user_id, doer, since, {name: value for name, value in values.items() if value is not None})
 
     def renew_hash(self, user_id: int, password_hash: str, *, before: str) -> None:
         """The same password, kept at another cost; nothing where it is not kept as `before` any more."""
@@ -411,27 +431,26 @@ class AccountBook:
         self._audit(connection, doer, "user.created", name, {"role": role, "sources": list(user.sources)})
         return user
 
-    def _change(self, user_id: int, action: str, doer: Doer, *, since: int | None = None, **values: Any) -> User | None:
+    def _change(self, user_id: int, doer: Doer, since: int | None, values: dict[str, Any]) -> User | None:
         with self.database.writing() as connection:
             before = self._row(connection, user_id)
-            if before is None:
-                return None
+            if before is None or not values:
+                return before
             if since not in (None, before.password_at):
                 raise StaleChange(_CHANGED)
-            is_secret = "password_hash" in values
-            if is_secret:
-                values["password_at"] = max(now_us(), before.password_at + 1)
-            columns = ", ".join(f"{name} = ?" for name in values)
-            connection.exec_driver_sql(f"UPDATE users SET {columns} WHERE id = ?", (*values.values(), user_id))
+            new = dict(values)
+            if "password_hash" in new:
+                new["password_at"] = max(now_us(), before.password_at + 1)
+            columns = ", ".join(f"{name} = ?" for name in new)
+            connection.exec_driver_sql(f"UPDATE users SET {columns} WHERE id = ?", (*new.values(), user_id))
             _keep_an_admin(connection, before)
-            after = self._row(connection, user_id)
-            if after is not None:
-                _keep_admins_whole(after)
+            after = self._row(connection, user_id) or before
+            _keep_admins_whole(after)
             connection.exec_driver_sql("DELETE FROM sessions WHERE user_id = ?", (user_id,))
-            detail = {
-                name: list(after.sources) if after and name == "sources" else each for name, each in values.items()
-            }
-            self._audit(connection, doer, action, before.name, {} if is_secret else detail)
+            for name, value in values.items():
+                action = _ACTIONS.get(name) or ("user.enabled" if value else "user.disabled")
+                detail = {name: list(after.sources) if name == "sources" else value}
+                self._audit(connection, doer, action, before.name, {} if name == "password_hash" else detail)
         self._forget_people()
         return after
 

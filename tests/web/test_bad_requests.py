@@ -107,7 +107,7 @@ def test_a_request_that_breaks_the_rules_has_one_answer_which_refuses_it(served:
         (b"GET / HTTP/9.1\r\n" + HOST + b"\r\n", 400),
         (GET + b"X : y\r\n\r\n", 400),
         (GET + b"X: " + b"y" * 9_000 + b"\r\n\r\n", 431),
-        (b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
+        (b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 400),
         (JSON + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
     ],
 )
@@ -120,8 +120,9 @@ def test_what_is_refused_before_it_is_a_request_is_answered_with_all_headers(
     assert statuses(head) == [status], head
     assert HEADERS.items() <= names.items()
     assert names["Cache-Control"] == "no-store"
-    assert names["Content-Type"].startswith("text/plain")
+    assert names["Content-Type"] == "application/problem+json"
     assert len(body) == int(names["Content-Length"])
+    assert json.loads(body)["status"] == status
     assert b"script" not in body, "nothing of what was sent is sent back"
 
 

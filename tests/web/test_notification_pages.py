@@ -275,7 +275,9 @@ def test_a_report_is_made_shown_and_fetched(browser: Any, services: Any, app: An
     with browser.get(answer.location + "/pdf") as pdf:
         assert pdf.mimetype == "application/pdf"
         assert pdf.data.startswith(b"%PDF-")
-    assert "Name two days" in browser.post("/reports", data={"first": "x"}, follow_redirects=True).text
+    for first in ("x", "9999-12-31"):
+        asked = browser.post("/reports", data={"first": first, "last": first}, follow_redirects=True)
+        assert "Name two days" in asked.text, first
 
     program = Program(app)
     assert program.get("/reports").json["reports"][0]["kind"] == "range"

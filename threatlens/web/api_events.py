@@ -190,7 +190,7 @@ class StatsShape(Shape):
 
 
 @operation("GET", "/events", role="viewer", summary="Events, newest first; with after, in insertion order",
-           query=EventsQuery, answer=EventPage, problems=(414,), confined=True)  # fmt: skip
+           query=EventsQuery, answer=EventPage, confined=True)  # fmt: skip
 def list_events(query: EventsQuery) -> dict[str, Any]:
     """One page; one event more than asked for is read to know whether there is another page."""
     now = now_us()
@@ -212,7 +212,7 @@ def list_events(query: EventsQuery) -> dict[str, Any]:
 
 
 @operation("GET", "/events/export", role="viewer", summary="All events that fit as a file, in insertion order",
-           query=ExportQuery, file="text/csv, application/x-ndjson, application/json", problems=(414, 429),
+           query=ExportQuery, file="text/csv, application/x-ndjson, application/json", problems=(429,),
            confined=True)  # fmt: skip
 def export_events(query: ExportQuery) -> Response:
     """Streamed; whoever closes the connection ends it. 429: as many as there may be at once are under way."""

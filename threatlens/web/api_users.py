@@ -84,20 +84,14 @@ def create_user(body: NewUser) -> dict[str, Any]:
 @operation("PATCH", "/users/<int:user_id>", role="admin", summary="Change an account", body=UserChange,
            answer=UserShape, problems=(404,))  # fmt: skip
 def change_user(user_id: int, body: UserChange) -> dict[str, Any]:
-    """Its sessions end. The last administrator stays one."""
-    found, store, who = _found(user_id), services().store, doer()
+    """All of it or nothing; its sessions end. The last administrator stays one."""
+    found, kept = _found(user_id), None
     if body.password is not None:
         check_password(body.password, [found.name])
-    if body.sources == []:  # first: only then may the role become that of an administrator
-        store.set_sources(user_id, (), who)
-    if body.role is not None:
-        store.set_role(user_id, body.role, who)
-    if body.sources:
-        store.set_sources(user_id, body.sources, who)
-    if body.enabled is not None:
-        store.set_enabled(user_id, body.enabled, who)
-    if body.password is not None:
-        store.set_password(user_id, services().passwords.hash(body.password), who)
+        kept = services().passwords.hash(body.password)
+    services().store.change_user(
+        user_id, doer(), role=body.role, sources=body.sources, enabled=body.enabled, password_hash=kept
+    )
     return _user(_found(user_id))
 
 

@@ -78,10 +78,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     of_body = {409, 413, 415, 422} if operation.body else ()
     refusals = {400, 401, 403, 405, 429, 500, 503, *operation.problems, *of_body}
     problem = {"application/problem+json": {"schema": _ref(Problem)}}
-    plain = {"text/plain": {"schema": {"type": "string"}}}  # of 414: nobody has read what it asks for
     return {str(operation.status): success} | {
-        str(status): {"description": HTTPStatus(status).phrase, "content": plain if status == 414 else problem}
-        for status in sorted(refusals)
+        str(status): {"description": HTTPStatus(status).phrase, "content": problem} for status in sorted(refusals)
     }
 
 

@@ -40,11 +40,10 @@ def make() -> Response:
     try:
         first = dt.date.fromisoformat(request.form.get("first", ""))
         last = dt.date.fromisoformat(request.form.get("last", ""))
-    except ValueError:
+        report_id = services().reporter.make_range(first, last + dt.timedelta(days=1))
+    except (ValueError, OverflowError):  # no days, or those at the ends of the calendar
         flash("Name two days, such as 2026-11-24.", "error")
         return redirect(url_for("reports.index"), 303)
-    try:
-        report_id = services().reporter.make_range(first, last + dt.timedelta(days=1))
     except ReportError as error:
         flash(str(error)[:1].upper() + str(error)[1:] + ".", "error")
         return redirect(url_for("reports.index"), 303)
