@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -304,6 +305,64 @@ def test_in_quiet_hours_all_but_the_worst_waits_for_the_morning(bench):
     assert bench.receiver.got[0][1].severity == 9
     bench.now = after_quiet("22:00-07:00", bench.now)
     assert bench.send() == 1
+
+
+@pytest.fixture
+def at_night(bench) -> Bench:
+    """From half past nine on; the channel is quiet from ten."""
+    hook, chat = bench.config.channels
+    bench.config = replace(bench.config, channels=(replace(hook, quiet_hours="22:00-07:00"), chat))
+    bench.now = local(21)
+    return bench
+
+
+def test_updates_and_retries_keep_to_quiet_hours_too(at_night):
+    bench = at_night
+    bench.happen()
+    assert bench.send() == 1
+    bench.happen()  # within the cooldown
+    bench.receiver.errors = [ChannelError("gone")]
+    bench.happen(thread="fails")
+    bench.send()
+    bench.now = local(22)
+    assert bench.send() == 0
+    assert {row.next_try_us for row in bench.history(status="pending")} == {after_quiet("22:00-07:00", local(22))}
+    bench.now = after_quiet("22:00-07:00", local(22))
+    assert bench.send() == 2
+
+
+def test_what_gets_worse_in_quiet_hours_does_not_wait_with_what_it_joins(at_night):
+    bench = at_night
+    bench.now = local(23)
+    bench.happen(severity=7)
+    assert bench.send() == 0
+    bench.happen(severity=8)
+    assert bench.send() == 0
+    bench.happen(severity=9)
+    assert bench.send() == 1
+    assert (bench.receiver.got[0][1].severity, bench.receiver.got[0][1].data["count"]) == (9, 3)
+
+
+def test_that_a_channel_does_not_work_is_said_in_quiet_hours_too(at_night):
+    bench = at_night
+    bench.now = local(23)
+    bench.manager.tell_all("system", "channel:chat", "The channel chat does not work", severity=7, but="chat")
+    assert bench.send() == 1
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-10-24", 8.5), ("2026-03-28", 6.5), ("2026-11-24", 7.5)])
+def test_quiet_hours_end_by_the_clock_although_it_is_changed_in_the_night(monkeypatch, day, hours):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        before = int(dt.datetime.fromisoformat(f"{day}T23:30").timestamp() * 1e6)
+        end = after_quiet("22:00-07:00", before)
+        assert (end - before) / (60 * MINUTE) == hours
+        assert not within("22:00-07:00", end)
+        assert within("22:00-07:00", end - MINUTE)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

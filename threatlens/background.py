@@ -136,7 +136,7 @@ class BackgroundProcessor:
             executors={
                 "default": ThreadPoolExecutor(6),
                 "engine": ThreadPoolExecutor(2),
-                "channels": ThreadPoolExecutor(16),
+                "channels": ThreadPoolExecutor(64),  # threads appear as they are needed
             },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",

@@ -160,8 +160,8 @@ class NotificationManager:
             why = "it happened more than a day ago"
         elif rule.hours and not within(rule.hours, now_us):
             why = f"outside the rule's hours ({rule.hours})"
-        elif channel.quiet_hours and worst.severity < channel.quiet_below:
-            due_us = after_quiet(channel.quiet_hours, now_us)
+        else:
+            due_us = quiet_until(channel, worst.severity, now_us)
         cooldown_us = rule.cooldown_minutes * 60_000_000
         kind, title = worst.kind, visible(worst.title, TITLE_CHARACTERS)
         if rule.digest_minutes:
@@ -219,7 +219,12 @@ class NotificationManager:
         channel = next((each for each in self._config().channels if each.name == name), None)
         sent = 0
         while channel is not None and sent < SENT_AT_ONCE and not stopped():
-            due = self._store.due(name, self._clock_us())
+            now_us = self._clock_us()
+            due = self._store.due(name, now_us)
+            until_us = quiet_until(channel, due.severity, now_us) if due and due.kind != "system" else now_us
+            if due is not None and until_us > now_us:
+                self._store.put_off(due, until_us)  # an update, or one that was to leave before the quiet hours began
+                continue
             if due is None or not self._send(channel, due):
                 break
             sent += 1
@@ -379,11 +384,19 @@ def after_quiet(hours: str, now_us: int) -> int:
     if not within(hours, now_us):
         return now_us
     end = _minutes(hours.split("-")[1])
-    moment = dt.datetime.fromtimestamp(now_us / 1e6).astimezone()
+    # Without an offset, as clocks may change before the end.
+    moment = dt.datetime.fromtimestamp(now_us / 1e6).astimezone().replace(tzinfo=None)
     until = moment.replace(hour=end // 60, minute=end % 60, second=0, microsecond=0)
     if until <= moment:
         until += dt.timedelta(days=1)
-    return int(until.timestamp() * 1e6)
+    return max(now_us, int(until.timestamp() * 1e6))
+
+
+def quiet_until(channel: Channel, severity: int, now_us: int) -> int:
+    """When a message of this severity may leave by this channel; now, unless its quiet hours hold."""
+    return (
+        after_quiet(channel.quiet_hours, now_us) if channel.quiet_hours and severity < channel.quiet_below else now_us
+    )
 
 
 def _minutes(clock: str) -> int:

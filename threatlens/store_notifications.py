@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from threatlens.store_database import Database
+from threatlens.store_told import FAILED, PENDING, SUPPRESSED, Told
 
 HOUR_US = 3_600_000_000
 #: A thread that was quiet this long begins anew.
@@ -30,7 +30,6 @@ SEVERE = 8
 MOST_UPDATES = 500
 #: What is said of a message that counts as sent although nobody said that it was taken.
 UNANSWERED = "handed over whole just before ThreatLens was stopped; the answer was not seen"
-PENDING, SENT, FAILED, SUPPRESSED = "pending", "sent", "failed", "suppressed"
 _MINUTE_US = 60_000_000
 
 
@@ -83,41 +82,6 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class NotificationView:
-    """A row of notification_history."""
-
-    id: int
-    event_id: int  # 0: none
-    incident_id: int
-    kind: str
-    channel: str
-    rule: str
-    status: str
-    severity: int
-    title: str
-    n: int
-    tries: int
-    created_at: int
-    sent_at: int
-    next_try_us: int
-    error_message: str
-    transcript: str
-
-    @property
-    def unanswered(self) -> bool:
-        """Whether it counts as sent although no answer was seen."""
-        return self.status == SENT and bool(self.error_message)
-
-    @property
-    def shown_as(self) -> str:
-        return "unanswered" if self.unanswered else self.status
-
-    @property
-    def can_be_resent(self) -> bool:
-        return self.status == FAILED or self.unanswered
-
-
-@dataclass(frozen=True, slots=True)
 class ChannelState:
     """How a channel is doing."""
 
@@ -127,12 +91,6 @@ class ChannelState:
     disabled: str = ""  # why nothing is tried until somebody acts; "": it works
     last_ok_us: int = 0
     last_error: str = ""
-
-
-_VIEW = (
-    "id, event_id, incident_id, notification_type, channel, rule, status, severity, title, n, tries, created_at,"
-    " coalesce(sent_at, 0), next_try_us, coalesce(error_message, ''), transcript"
-)
 
 
 def write_occurrences(connection: Connection, occurrences: Iterable[Occurrence], first_id: int, now_us: int) -> None:
@@ -197,6 +155,11 @@ def _gather(connection: Connection, one: Occurrence, first: int, last: int, now_
         connection.exec_driver_sql(
             "UPDATE notification_threads SET title = ?, details = ?, incident_id = ? WHERE channel = ? AND thread = ?",
             (one.title, json.dumps(dict(one.details)), one.incident_id, one.channel, thread),
+        )
+    if pending_id and one.due_us <= now_us:  # what is loud does not wait for the end of quiet hours with what is not
+        connection.exec_driver_sql(
+            "UPDATE notification_history SET next_try_us = ? WHERE id = ? AND tries = 0 AND next_try_us > ?",
+            (now_us, pending_id, now_us),
         )
     worse = told > 0 and one.severity >= told_severity + WORSE_BY
     if pending_id or not (told == 0 or worse or now_us >= queued_us + one.cooldown_us):
@@ -265,10 +228,8 @@ def _works(connection: Connection, channel: str, now_us: int) -> None:
     )
 
 
-class Outbox:
+class Outbox(Told):
     """The tables notification_history, notification_threads and channel_states."""
-
-    database: Database
 
     def tell(self, occurrences: Sequence[Occurrence], now_us: int) -> None:
         """Put what is about no event into the outbox."""
@@ -416,6 +377,13 @@ class Outbox:
                 (due.channel, open_until_us, disabled, error),
             )
 
+    def put_off(self, due: Due, until_us: int) -> None:
+        """Send it then, and not before."""
+        with self.database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE notification_history SET next_try_us = ? WHERE id = ?", (until_us, due.id)
+            )
+
     def channel_states(self) -> dict[str, ChannelState]:
         """By channel; one that never sent has none."""
         with self.database.reading() as connection:
@@ -446,54 +414,3 @@ class Outbox:
                 (now_us, now_us, notification_id),
             )
         return changed.rowcount == 1
-
-    def notification(self, notification_id: int) -> tuple[NotificationView, str] | None:
-        """One message, and its payload: JSON, "" before it was put together."""
-        with self.database.reading() as connection:
-            row = connection.exec_driver_sql(
-                f"SELECT {_VIEW}, payload FROM notification_history WHERE id = ?", (notification_id,)
-            ).one_or_none()
-        return None if row is None else (NotificationView(*row[:-1]), str(row[-1]))
-
-    def notifications_about(self, incident_id: int, channels: Sequence[str], limit: int = 50) -> list[NotificationView]:
-        """What these channels, and those that ever sent something, were told of one incident; the newest first."""
-        threads = (f"incident:{incident_id}", f"incident:{incident_id}:success")
-        marks = ",".join("?" * len(channels)) or "''"
-        with self.database.reading() as connection:
-            rows = connection.exec_driver_sql(
-                f"SELECT {_VIEW} FROM notification_history WHERE thread IN (?, ?) AND (channel IN ({marks})"
-                " OR channel IN (SELECT channel FROM channel_states)) ORDER BY id DESC LIMIT ?",
-                (*threads, *channels, limit),
-            ).all()
-        return [NotificationView(*row) for row in rows]
-
-    def waiting(self) -> dict[str, int]:
-        """How many messages wait, by channel."""
-        with self.database.reading() as connection:
-            rows = connection.exec_driver_sql(
-                "SELECT channel, count(*) FROM notification_history WHERE status = 'pending' GROUP BY channel"
-            )
-            return {row[0]: int(row[1]) for row in rows}
-
-    def notifications(
-        self, *, status: str = "", channel: str = "", before: int | None = None, limit: int = 50
-    ) -> list[NotificationView]:
-        """The newest first. The status may be "unanswered" too: those of the sent ones."""
-        conditions: list[str] = ["1 = 1"]
-        values: list[str | int] = []
-        if status == "unanswered":
-            status = SENT
-            conditions.append("error_message IS NOT NULL")
-        for column, value in (("status", status), ("channel", channel)):
-            if value:
-                conditions.append(f"{column} = ?")
-                values.append(value)
-        if before is not None:
-            conditions.append("id < ?")
-            values.append(before)
-        with self.database.reading() as connection:
-            rows = connection.exec_driver_sql(
-                f"SELECT {_VIEW} FROM notification_history WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
-                (*values, limit),
-            ).all()
-        return [NotificationView(*row) for row in rows]

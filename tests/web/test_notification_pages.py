@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import socket
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from aiosmtpd.controller import Controller
 from programs import Program
 
 from threatlens.clock import now_us
@@ -23,6 +25,17 @@ def browser(app: Any, services: Any, settings: Any, admin_client: Any) -> Any:
         file.write(json.dumps({"allowed_private_networks": [str(ip_network("127.0.0.0/8"))]}))
     services.config.load_config()
     return admin_client
+
+
+class Mailbox:
+    """Takes every mail."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[Any] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 (the library's name)
+        self.envelopes.append(envelope)
+        return "250 taken"
 
 
 def add_hook(browser: Any, url: str, **changes: Any) -> Any:
@@ -60,6 +73,33 @@ def test_a_channel_of_apprise_is_added_and_tested_and_its_url_is_not_shown(brows
     assert "&lt; taken" in page
     assert url not in page
     assert "A test from ThreatLens" in json.loads(hook.received[0].body)["title"]
+
+
+def test_a_chat_and_a_mailbox_are_tested_and_their_secrets_are_not_shown(browser: Any, hook: Any) -> None:
+    url = hook.url + "/T0/B0/verysecret"
+    browser.post("/notifications/channels/add?type=slack", data={"name": "room", "url": url})
+    page = browser.post("/notifications/channels/room/test").text
+    assert "It arrived." in page
+    assert "verysecret" not in page
+    assert "A test from ThreatLens" in json.loads(hook.received[0].body)["text"]
+
+    mailbox = Mailbox()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = Controller(mailbox, hostname="127.0.0.1", port=port)
+    server.start()
+    try:
+        where = {"host": "127.0.0.1", "port": str(port), "tls": "none"}
+        mail = {"name": "mail", "to": "ops@example.org", **where}
+        assert browser.post("/notifications/channels/add?type=email", data=mail).status_code == 303
+        page = browser.post("/notifications/channels/mail/test").text
+    finally:
+        server.stop()
+    assert "It arrived." in page
+    assert "&gt; rcpt TO:&lt;ops@example.org&gt;" in page
+    assert "&lt; 250" in page
+    assert b"A test from ThreatLens" in mailbox.envelopes[0].content
+    assert "cannot be reached" in browser.post("/notifications/channels/mail/test").text
 
 
 def test_a_test_that_does_not_arrive_says_so(browser: Any, hook: Any) -> None:

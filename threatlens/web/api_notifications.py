@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field, RootModel
 from threatlens.clock import now_us
 from threatlens.config_values import Channel, EmailChannel, NotificationRule, WebhookChannel
 from threatlens.event import rfc3339
-from threatlens.store_notifications import ChannelState, NotificationView
+from threatlens.store_notifications import ChannelState
+from threatlens.store_told import NotificationView
 from threatlens.web.api_values import Hours, Level, MailAddress, Name, PlainText, SecretText, Url
 from threatlens.web.auth import actor, record
 from threatlens.web.context import services

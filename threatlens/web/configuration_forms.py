@@ -63,7 +63,7 @@ class SettingsForm(FlaskForm):  # type: ignore[misc]
     health_check_interval = IntegerField("Look at ourselves every", [InputRequired()], description="Seconds.")
     allowed_private_networks = TextAreaField(
         "Private networks that may be reached",
-        description="One a line, such as 10.0.0.0/8. Webhooks and mail go nowhere else inside.",
+        description="One a line, such as 10.0.0.0/8. Webhooks, chats and other services go nowhere else inside.",
     )
 
     def __init__(self, config: MonitoringConfig, declared: Collection[str]) -> None:
