@@ -113,3 +113,22 @@ def test_a_draft_of_any_lines_is_a_decoder_that_reads_the_first(lines):
 def test_no_lines_no_draft():
     with pytest.raises(DecoderError, match="at least one"):
         draft([" "])
+
+
+MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MERGED,
+        "name: a\npattern: b\nabout: " + "9" * 5_000,
+        "name: a\npattern: b\nabout: 2026-99-99",
+        "name: a\npattern: b\nabout: " + "[" * 20_000,
+        "name: a\npattern: b\nabout: !!python/object/apply:os.system [id]",
+        "? {name: a}\n: b",
+    ],
+)
+def test_a_file_that_would_grow_or_is_no_yaml_is_refused_at_once(text):
+    with pytest.raises(DecoderError):
+        parse(text)

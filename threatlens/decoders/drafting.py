@@ -24,6 +24,7 @@ from threatlens.event import TIME_ERROR, Fields
 
 MAX_PATTERN = 4_000  # characters
 MAX_FILE = 65_536  # bytes
+MAX_DEPTH = 4  # a list of samples in a section is two
 MAX_LINES = 50  # a draft looks at
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}(?:\.[a-z][a-z0-9_]{0,30}){0,3}")
 _KEYS = {"name", "about", "pattern", "program", "category", "action", "outcome", "samples"}
@@ -79,8 +80,9 @@ def parse(text: str, taken: frozenset[str] = frozenset()) -> OwnDecoder:
     if len(text.encode(errors="replace")) > MAX_FILE:
         raise DecoderError("the file is too large")
     try:
+        _check_shape(text)
         values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: numbers and dates that are none
         raise DecoderError(f"it is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict) or not {"name", "pattern"} <= values.keys():
         raise DecoderError("it needs a name and a pattern")
@@ -105,6 +107,17 @@ def parse(text: str, taken: frozenset[str] = frozenset()) -> OwnDecoder:
         if not fits:
             raise DecoderError(f"its pattern does not fit its own sample {sample[:200]!r}")
     return made
+
+
+def _check_shape(text: str) -> None:
+    """Raise DecoderError for what costs much to read: aliases, whose merged keys grow without bound, and depth."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise DecoderError("it repeats something by an alias (*name); write it out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise DecoderError(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
 def member_of(own: OwnDecoder) -> LineDecoder | MessageDecoder:
