@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -209,3 +210,18 @@ def test_reports_of_browsers_are_bounded(app: Any, viewer_client: Any) -> None:
     statuses = {viewer_client.post("/csp-reports", json={}).status_code for _ in range(310)}
     assert statuses == {204, 429}
     assert app.test_client().post("/csp-reports", json=report).status_code == 401
+
+
+def test_a_number_that_no_database_holds_leads_nowhere(app: Any, admin_client: Any) -> None:
+    app.config["WTF_CSRF_ENABLED"] = False
+    program, found = Program(app, "admin"), {}
+    for rule in app.url_map.iter_rules():
+        if rule.arguments and "<int:" in rule.rule:
+            path = re.sub("<int:[a-z_]+>", str(2**63), rule.rule)
+            for method in rule.methods - {"HEAD", "OPTIONS"}:
+                asks = admin_client if not path.startswith("/api/") else app.test_client()
+                headers = program.headers if path.startswith("/api/") else {}
+                found[method, rule.rule] = asks.open(path, method=method, headers=headers).status_code
+
+    assert len(found) > 20
+    assert set(found.values()) <= {404, 405}, found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from flask_sock import Sock
 from flask_wtf import CSRFProtect
+from werkzeug.routing import IntegerConverter, Map
 
 from threatlens.web import (
     accounts,
@@ -44,6 +45,7 @@ from threatlens.web import (
     unknown,
     upload,
 )
+from threatlens.web.event_filter import MAX_ID
 from threatlens.web.limits import share
 
 #: Bytes of a form; the ingest interface has a limit of its own.
@@ -79,6 +81,13 @@ PAGES = (
 )
 
 
+class Number(IntegerConverter):
+    """A number in a path: of what no database holds, nothing is there."""
+
+    def __init__(self, routes: Map) -> None:
+        super().__init__(routes, max=MAX_ID)
+
+
 def register(app: Flask, hosts: list[str]) -> None:
     """Everything that answers HTTP, for requests that are sent to one of these hosts."""
     app.config.update(
@@ -92,6 +101,7 @@ def register(app: Flask, hosts: list[str]) -> None:
         SOCK_SERVER_OPTIONS={"ping_interval": 25, "max_message_size": 65_536},
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session
     )
+    app.url_map.converters["int"] = Number
     sock = Sock(app)
     security_headers.register(app, hosts)
     gate.register(app)
