@@ -31,10 +31,10 @@ FILES, LINES_PER_SECOND = 3, 300
 FLEETING = ("threatlens.db-shm",)
 
 
-def compiled(folder: str) -> str:
-    """The library; raises FileNotFoundError without gcc."""
-    path = os.path.join(folder, "power.so")
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "power.c")
+def compiled(folder: str, name: str = "power") -> str:
+    """A library to be loaded before all others; raises FileNotFoundError without gcc."""
+    path = os.path.join(folder, f"{name}.so")
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.c")
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl", "-lpthread"], check=True)
     return path
 

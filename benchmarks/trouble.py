@@ -15,13 +15,14 @@ import random
 import re
 import sqlite3
 import stat
+import struct
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from benchmarks.power import Writer, ask, count
+from benchmarks.power import Writer, ask, compiled, count
 from benchmarks.product import Product, Web, wait_for, workshop
 from benchmarks.table import Table
 
@@ -40,8 +41,8 @@ class Numbers:
     def __init__(self) -> None:
         self.written = 0
 
-    def lines(self, n: int, padding: int = 0) -> bytes:
-        now = f"{dt.datetime.now(dt.UTC):%b %e %H:%M:%S}"
+    def lines(self, n: int, padding: int = 0, at: dt.datetime | None = None) -> bytes:
+        now = f"{at or dt.datetime.now(dt.UTC):%b %e %H:%M:%S}"
         made = range(self.written + 1, self.written + n + 1)
         self.written += n
         return "".join(f"{now} web1 probe[7]: line {number}{' x' * padding}\n" for number in made).encode()
@@ -376,6 +377,70 @@ def metrics(web: Web) -> dict[str, float]:
     return {name: float(value) for name, _, value in (x.rpartition(" ") for x in lines if not x.startswith("#"))}
 
 
+def clock_steps(product: Product, scale: float) -> list[Row]:
+    """The clock of the machine goes an hour forth and back, a day back, to 1970, to a 29 February, over New Year."""
+    offset, path = os.path.join(product.folder, "offset"), os.path.join(product.logs, "bench.log")
+    product.configure()
+    numbers, slow, steps = Numbers(), 0.0, 0
+
+    def step(seconds: float) -> None:
+        nonlocal slow, steps
+        steps += 1
+        with open(offset, "r+b") as file:
+            file.write(struct.pack("=q", int(seconds)))
+        until = time.monotonic() + 12 * scale
+        while time.monotonic() < until:
+            at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
+            append(path, numbers.lines(10, at=at))
+            asked = time.monotonic()
+            with contextlib.closing(web.connect()) as connection:
+                connection.request("GET", "/healthz")
+                if connection.getresponse().status != 200:
+                    slow = 99.0
+            slow = max(slow, time.monotonic() - asked)
+            time.sleep(0.1)
+        wait_for("the lines of the step", lambda: count(product) >= numbers.written)
+
+    now = dt.datetime.now(dt.UTC)
+    wanted = [
+        dt.datetime(*day, tzinfo=dt.UTC) for day in ((1970, 1, 1, 12), (2028, 2, 29, 12), (2026, 12, 31, 23, 59, 55))
+    ]
+    with open(offset, "wb") as file:
+        file.write(bytes(8))
+    web = product.start(LD_PRELOAD=compiled(product.folder, "clock"), THREATLENS_CLOCK=offset)
+    try:
+        web.wait_ready(START_S)
+        for seconds in (0, 3_600, -3_600, -86_400, *((each - now).total_seconds() for each in wanted), 0):
+            step(seconds)
+        rows = settled(product, numbers.written)
+    finally:
+        stop_s = web.stop()
+    in_order = [
+        number for (raw,) in ask(product, "SELECT raw FROM events ORDER BY id") if (number := LINE.search(str(raw)))
+    ]
+    order = [int(number.group(1)) for number in in_order]
+    first, last = (dt.datetime.fromtimestamp(int(str(at)) / 1_000, dt.UTC).year for at in read_between(product))
+    with open(os.path.join(product.folder, "server.log"), encoding="utf-8", errors="replace") as log:
+        errors = sum("Traceback" in line or '"ERROR"' in line for line in log)
+    return [
+        *rows,
+        (
+            f"in the order of the file, over {steps} steps",
+            "yes" if order == sorted(order) else "no",
+            order == sorted(order),
+        ),
+        ("years that it believed in", f"{first} to {last}", (first, last) == (1970, 2028)),
+        ("slowest /healthz", f"{slow:.2f} s", slow < HEALTHY_S),
+        ("errors in the log", f"{errors}", not errors),
+        ("SIGTERM to exit", f"{stop_s:.1f} s", stop_s <= STOP_S),
+    ]
+
+
+def read_between(product: Product) -> tuple[object, ...]:
+    """When it thinks that it read the first and the last line."""
+    return ask(product, "SELECT min(ingested_at), max(ingested_at) FROM events")[0]
+
+
 TRIALS: dict[str, Callable[[Product, float], list[Row]]] = {
     "short_lived": short_lived,
     "huge_file": huge_file,
@@ -385,6 +450,7 @@ TRIALS: dict[str, Callable[[Product, float], list[Row]]] = {
     "restarts": restarts,
     "backups": backups,
     "forgetting": forgetting,
+    "clock_steps": clock_steps,
 }
 
 
