@@ -11,6 +11,7 @@ import pytest
 from follow_bench import Bench
 
 from threatlens.sources import salvage
+from threatlens.sources.paths import family
 
 
 def generation(number: int, lines: int = 20) -> bytes:
@@ -124,6 +125,41 @@ def test_a_file_renamed_within_the_pattern_while_the_database_is_away_is_not_cop
     bench.crash()
     bench.store.down = False
     assert settle(bench) == generation(0).splitlines()
+
+
+@pytest.mark.parametrize("lines", [1, 40], ids=["short", "long"])
+def test_the_copy_of_a_file_that_was_packed_meanwhile_is_no_second_file(bench: Bench, left, lines: int) -> None:
+    bench.source("app.log*")
+    bench.store.down = True
+    path = bench.write("app.log.1", generation(0, lines))
+    bench.scan()
+    with gzip.open(bench.root / "app.log.1.gz", "wb") as file:
+        file.write(generation(0, lines))
+    path.unlink()
+    bench.scan()
+    assert left()
+    bench.crash()
+    bench.store.down = False
+    assert settle(bench) == generation(0, lines).splitlines()
+    bench.pass_time(100)
+    assert settle(bench) == []
+    assert left() == []
+
+
+def test_a_file_found_as_a_relative_first_and_deleted_while_the_database_is_away_is_stored(bench: Bench) -> None:
+    config = bench.source("*.log")
+    bench.read()
+    bench.store.down = True
+    bench.write("web.log", generation(0))
+    bench.scan()
+    path = bench.write("app.log", generation(1))
+    follower = bench.monitor._follower
+    follower.search_siblings(bench.monitor._sources[config.source_id], str(bench.root), {family("app.log")})
+    bench.scan()
+    path.unlink()
+    bench.scan()
+    bench.store.down = False
+    assert sorted(settle(bench)) == sorted((generation(0) + generation(1)).splitlines())
 
 
 def test_what_is_stored_of_a_deleted_file_is_not_copied(bench: Bench, left, tmp_path: Path) -> None:

@@ -180,6 +180,8 @@ class Discovery(Reader):
     ) -> None:
         """Keep a file open that no stream carries yet; waits: until the database takes something."""
         stream = self.table.by_key.get(key)
+        if key in self.held and not only_known:
+            self.held.is_named(key, shown, waits=waits)
         if key in self.held or (stream is not None and stream.content is not None):
             return
         if not self._has_room(source, key, waits=waits):

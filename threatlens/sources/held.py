@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from threatlens.errors import StoreUnavailable
@@ -60,8 +60,17 @@ class HeldFiles:
         before = self._files.get(key)
         if before is not None:
             os.close(before.fd)
+            if file.only_known and not before.only_known:
+                file = replace(file, only_known=False, shown=before.shown)
         self._files[key] = file
         self._table.n_held = len(self._files)
+
+    def is_named(self, key: Key, shown: str, *, waits: bool) -> None:
+        """A pattern names a file that is kept, so that it may begin a stream; waits: there are lines in it by now."""
+        file = self._files[key]
+        if file.only_known or (waits and not file.waits):
+            shown = shown if file.only_known else file.shown
+            self._files[key] = replace(file, only_known=False, shown=shown, waits=waits or file.waits)
 
     def let_go(self, key: Key) -> None:
         """Close a file, if it is kept."""

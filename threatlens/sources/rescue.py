@@ -1,0 +1,134 @@
+"""Files that nobody can find by name any more: kept open while they cannot be booked, copied lest a kill end them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+
+from threatlens.errors import SourceError, StoreUnavailable
+from threatlens.sources.content import Content, content_of
+from threatlens.sources.discovery import Discovery
+from threatlens.sources.held import HeldFile
+from threatlens.sources.identity import HEAD_BYTES, tail_start
+from threatlens.sources.salvage import Copy
+from threatlens.sources.source import FollowedSource
+from threatlens.sources.stream import Key, Replaced, Stream
+
+DELETED = re.compile(r" \(deleted\)$")
+#: At least what the queue holds.
+_ON_THE_WAY_BYTES = 128 << 20
+
+
+class Rescuer(Discovery):
+    """Looks after files that only our descriptors, or our copies, keep alive."""
+
+    def lose(self, stream: Stream) -> None:
+        """The stream's file is gone or is another file now; its content may go on elsewhere."""
+        raise NotImplementedError
+
+    def look_at_held(self, key: Key) -> None:
+        """Judge a file that is kept open, whatever its name is now. Raises StoreUnavailable."""
+        file = self.held.get(key)
+        if file is None:
+            return
+        status = os.fstat(file.fd)
+        gone = self.salvage.is_gone(status)
+        if status.st_size and self.salvage.needs(key, status.st_size) and (gone or not self._is_named(file, key)):
+            real = file.real or file.shown
+            copy = Copy(file.source.config.source_id, file.shown, real, file.only_known, status.st_size)
+            self.salvage.keep(key, file.fd, [(0, status.st_size)], copy)
+        if self.book.away is not None:
+            return
+        stream = self.table.by_key.get(key)
+        if stream is not None:
+            if stream.content is None and gone:
+                self._hand_over(stream, file)
+            if self.table.by_key.get(key) is stream:
+                self.held.let_go(key)
+        elif status.st_size:
+            real = file.real or DELETED.sub("", os.readlink(f"/proc/self/fd/{file.fd}"))
+            at_its_name = not gone and real == os.path.realpath(file.shown)
+            shown = file.shown if at_its_name or gone else real
+            self.judge(file.source, shown, real, status, only_known=file.only_known)
+        elif gone:
+            self.held.let_go(key)
+
+    def _is_named(self, file: HeldFile, key: Key) -> bool:
+        """Whether a file that is not booked would be found by the next process: a link may point elsewhere by now."""
+        with contextlib.suppress(OSError):
+            status = os.stat(file.shown)
+            if (status.st_dev, status.st_ino) == key:
+                return True
+        folder, name = os.path.split(os.readlink(f"/proc/self/fd/{file.fd}"))
+        return any(os.path.realpath(each.folder) == folder and each.matches(name) for each in file.source.listings)
+
+    def _hand_over(self, stream: Stream, file: HeldFile) -> None:
+        """Give a stream its file, which was deleted before the stream could open it."""
+        fd = os.dup(file.fd)
+        try:
+            stream.content = content_of(fd, max_unpacked_bytes=self.limits.max_unpacked_bytes)
+        except SourceError:
+            os.close(fd)
+            return
+        if stream.source is None:
+            stream.source = file.source
+            file.source.streams.add(stream)
+        stream.unlinked = stream.lost_path = True
+        self.table.opened(stream)
+        try:
+            self.ready_to_read(stream)
+        except Replaced:
+            self.lose(stream)
+        else:
+            self.wants_reading(stream)
+
+    def secure(self, stream: Stream, content: Content, status: os.stat_result) -> None:
+        """Copy what is not stored of a deleted file, as it ends with this process."""
+        size = status.st_size
+        if stream.source is None or not self.salvage.needs(stream.key, size):
+            return
+        try:
+            stored = self.book.position(stream.stream_id) or 0
+        except StoreUnavailable:
+            stored = max(0, stream.position - _ON_THE_WAY_BYTES)
+        if stream.compressed:
+            over, spans = _at_end(stream) and content.complete and stored >= stream.position, [(0, size)]
+        else:
+            begin = tail_start(stored)
+            head = stream.fingerprint.head_start
+            over, spans = stored >= size, [(head, max(head, min(head + HEAD_BYTES, begin))), (begin, size)]
+        if not over:
+            copy = Copy(stream.source.config.source_id, stream.shown, stream.path, only_known=False, size=size)
+            self.salvage.keep(stream.key, content.fd, spans, copy)
+
+    def tend_salvaged(self, source: FollowedSource) -> None:
+        """Open the copies that an earlier process left, and drop those of what is stored. Raises StoreUnavailable."""
+        for key in self.salvage.of(source.config.source_id):
+            stream = self.table.by_key.get(key)
+            if self.salvage.unopened(key):
+                if self._has_room(source, key):
+                    fd, copy = self.salvage.open(key)
+                    self.held.put(key, HeldFile(fd, source, copy.shown, copy.only_known, waits=True, real=copy.real))
+                    source.next_look = 0.0
+            elif stream is not None:
+                if _at_end(stream) and (self.book.position(stream.stream_id) or 0) >= stream.position:
+                    self.salvage.drop(key)
+            elif key not in self.held or self._is_elsewhere(key):
+                self.held.let_go(key)
+                self.salvage.drop(key)
+
+    def _is_elsewhere(self, key: Key) -> bool:
+        """Whether all that a kept file holds was stored from another one, of which it is a copy."""
+        judged, file = self.judged.get(key), self.held.get(key)
+        if judged is None or judged.verdict is None or file is None or judged.size != os.fstat(file.fd).st_size:
+            return False
+        twin = judged.verdict.stream
+        if twin is None or not (judged.verdict.for_good or judged.size <= HEAD_BYTES):
+            return False
+        return (self.book.position(twin.stream_id) or 0) >= judged.size
+
+
+def _at_end(stream: Stream) -> bool:
+    """Whether all that its file holds was handed on."""
+    return stream.ended and not stream.dirty and stream.held is None and stream.scanned <= stream.position
