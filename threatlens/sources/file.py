@@ -332,8 +332,9 @@ class LogFileMonitor:
 
     def _judge(self, source: FollowedSource, file: Unjudged) -> None:
         shown, real, status = file
-        for key in self._follower.held.keys(source, waiting=True):  # first what was seen before this one
-            self._supervised(source, "", self._follower.look_at_held, key)
+        if self._follower.book.away is None:
+            for key in self._follower.held.keys(source, waiting=True):  # first what was seen before this one
+                self._supervised(source, "", self._follower.look_at_held, key)
         try:
             self._follower.take_in(source, shown, real, status)
         except FileNotFoundError:
