@@ -157,3 +157,15 @@ def test_a_report_of_ejabberd_is_read_with_its_second_line():
     first, second = records(f"{head}\n{text}\n{head}\n{text}")
     assert (first["source.ip"], first["event.outcome"]) == ("203.0.113.9", "failure")
     assert second["event.original"] == f"{head}\n{text}"
+
+
+def test_a_report_in_a_containers_output_says_the_same_when_it_is_read_again():
+    head = "2026-11-23T06:51:07.200000000Z stderr F "
+    report = [
+        "=INFO REPORT==== 2026-11-23 06:51:07 ===",
+        "I(<0.370.0>:ejabberd_c2s:633) : (x) Failed authentication for bob@example.org from IP 203.0.113.9 (y)",
+    ]
+    (record,) = records("\n".join(head + line for line in report))
+    again = decode_stored(record["event.original"], record["log.format"])
+    assert record["source.ip"] == again.fields["source.ip"] == "203.0.113.9"
+    assert record["message"] == again.message == report[1]

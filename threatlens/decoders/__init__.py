@@ -63,6 +63,7 @@ from threatlens.decoders import (
     postfix,
     postgresql_files,
     proftpd,
+    prosody,
     pureftpd,
     python_logs,
     security_events,
@@ -71,6 +72,7 @@ from threatlens.decoders import (
     server_products,
     shippers,
     signin,
+    signin_json,
     softether,
     solid_pop3d,
     sshd,
@@ -117,15 +119,18 @@ OBJECTS: tuple[ObjectDecoder, ...] = (
     *sensor_products.DECODERS,
     *cloud_products.DECODERS,
     *host_services.OBJECTS,
+    identity.OBJECT,
     postgresql_files.OBJECT,
     access_json.DECODER,
     exported.DECODER,
+    *signin_json.DECODERS,
 )
 
 #: Every member of the family. Envelopes first, then whole lines, habits last; then the programs.
 DECODERS: tuple[Decoder, ...] = (
     paloalto.DECODER,
     *access.DECODERS,
+    prosody.DECODER,
     syslog_rfc3164.DECODER,
     syslog_iso.DECODER,
     syslog_rfc5424.DECODER,
@@ -174,7 +179,7 @@ DECODERS: tuple[Decoder, ...] = (
     *daemons.DECODERS,
     *web_logins.DECODERS,
     auditd.DECODER,
-    *identity.DECODERS,
+    *identity.LINES,
     *mail_filters.DECODERS,
     *web_daemons.DECODERS,
     # Loose from here on: usual layouts, asked when no product has known its line.

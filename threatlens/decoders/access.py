@@ -173,6 +173,16 @@ DECODERS = (
         also={"event.kind": "alert"},
     ),
     layout(
+        "aws.vpcflow",
+        r"[2-8] [0-9]{12} (?P<interface>eni-[0-9a-f]{8,20}) (?P<src>[0-9a-fA-F:.]{2,64}) (?P<dst>[0-9a-fA-F:.]{2,64}) (?P<sport>[0-9]{1,5}) (?P<dport>[0-9]{1,5})"
+        r" (?P<network__iana_number>[0-9]{1,3}) (?P<network__packets>[0-9]{1,15}) (?P<network__bytes>[0-9]{1,15}) (?P<time>[0-9]{9,11}) [0-9]{9,11} (?P<event__reason>ACCEPT|REJECT) OK.*",
+        about="AWS VPC flow logs with their usual columns.",
+        leads=("0 000000000000 aaa-",),
+        marks=(" ACCEPT ", " REJECT "),
+        category="network",
+        action="network_flow",
+    ),
+    layout(
         "tcpdump",
         r"(?:(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{6})|[0-9:]{8}\.[0-9]{6}) IP6? (?P<src>[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-fA-F:]{2,45})(?:\.(?P<sport>[0-9]{1,5}))?"
         r" > (?P<dst>[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-fA-F:]{2,45})(?:\.(?P<dport>[0-9]{1,5}))?: (?P<event__reason>.*)",

@@ -253,7 +253,7 @@ DECODERS = (
         said={
             "message": [
                 row(
-                    r'\[Auth\] Failed login attempt for (?:username|user) "?(?P<user>.*)"? from ip "?'
+                    r'\[Auth\] Failed login attempt for (?:username|user) "?(?P<user>.*?)"? from ip "?'
                     + IP
                     + r'"?(?: \((?P<reason>[^()]*)\))?',
                     "login",

@@ -218,7 +218,9 @@ APPLICATIONS = (
             ],
             "authenticate": [
                 failed(
-                    r"\[[A-Z]{3,7}\] \[[0-9]{1,10}\] \[" + IP + r":(?P<sport>[0-9]{1,5})[^\]]{0,200}\] "
+                    r"\[[A-Z]{3,7}\] \[[0-9]{1,10}\] (?:\[T[0-9]{1,3}\] )?\["
+                    + IP
+                    + r":(?P<sport>[0-9]{1,5})[^\]]{0,200}\] "
                     r"User '(?P<user>.*)' failed to authenticate\."
                 )
             ],
@@ -349,6 +351,11 @@ APPLICATIONS = (
         "Zimbra's mailbox log: refused sign-ins.",
         {
             "SoapEngine authentication": [
+                failed(
+                    r"[A-Z]{4,5} {1,3}\[[^\]]{1,200}\] \[(?:name=[^;\]]{0,200};)?(?:ip=[^;\]]{2,64};)?oip="
+                    + IP
+                    + r";[^\]]{0,2000}\] security - cmd=Auth; account=(?P<user>[^;]{0,300}); protocol=(?P<protocol>\w{2,12}); error=(?P<reason>.*)"
+                ),
                 failed(
                     r"[A-Z]{4,5} {1,3}\[[^\]]{1,200}\] \[(?:name=[^;\]]{0,200};)?(?:mid=[0-9]{0,9};)?oip="
                     + IP

@@ -71,11 +71,11 @@ DEVICES = (
                     category="intrusion_detection",
                 )
             ],
-            "logged": [
+            "logged signed": [
                 accepted(
                     r"(?:SYSTEM:\s{1,3})?User \[(?P<user>.*)\] from "
                     + IP
-                    + r" (?:logged|signed) in successfully via \[(?P<protocol>[^\]]{1,40})\]\.?"
+                    + r" (?:logged|signed) in (?:to \[[^\]]{1,40}\] )?successfully via \[(?P<protocol>[^\]]{1,40})\]\.?"
                 )
             ],
         },

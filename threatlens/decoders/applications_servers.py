@@ -184,6 +184,11 @@ SERVERS = (
                 failed(
                     r"\S{0,40}\[[0-9]{1,10}\]\.(?:ERR|WAR) \["
                     + _BARE
+                    + r"\] \[(?P<reason>Login denied) for user \"(?P<user>.*)\"\] at .*"
+                ),
+                failed(
+                    r"\S{0,40}\[[0-9]{1,10}\]\.(?:ERR|WAR) \["
+                    + _BARE
                     + r"\] \[(?P<reason>(?:Login denied|Could not retrieve|Invalid|No such user).*)\] at .*"
                 ),
             ],

@@ -44,7 +44,12 @@ _TABLE = Table(
                 "sip_login",
                 "failure",
             ),
-            row(rf"{_C}Host {_V4} (?P<reason>failed to authenticate) as '(?P<user>.*)'", "sip_login", "failure"),
+            row(
+                rf"{_C}(?:Host )?{_V4} (?P<reason>failed to authenticate|failed MD5 authentication) "
+                r"(?:as|for) '(?P<user>.*)'(?: \([^()']*\))?",
+                "sip_login",
+                "failure",
+            ),
             row(rf"{_C}Host {_V4} denied access to register peer '(?P<user>.*)'", "sip_login", "failure"),
             row(
                 rf"{_C}Host {_V4} did not provide proper"

@@ -85,7 +85,7 @@ def join_part(
         whole = f"{text}\n{line}"
         return read(whole) if whole.count('"') % 2 == 0 else head._replace(message=f"{head.message}\n{line}")
     if head.format == "erlang.report":
-        return None if line.startswith("=") else _of_report(read(f"{text} {line}"), head)
+        return _report(head, text, line, decoded, read)
     if decoded.format == auditd.NAME:
         return auditd.merged(head, decoded, line) if head.format == auditd.NAME else None
     whence = origin(decoded, line)
@@ -104,6 +104,17 @@ def join_part(
         rest = head.message.partition("\n")[2] if lines > 1 else ""
         return joined_trace(head, f"\n{rest}" if rest else "", part.message, part, lines)
     return None
+
+
+def _report(head: Decoded, text: str, line: str, decoded: Decoded, read: Callable[[str], Decoded]) -> Decoded | None:
+    """The report with one line more. In a container's output each line has an envelope, which the text goes without."""
+    first, *more = text.split("\n")
+    whence = origin(head, first)
+    if whence is None:
+        return None if line.startswith("=") else _of_report(read(f"{text} {line}"), head)
+    if decoded.message.startswith("=") or origin(decoded, line) != whence:
+        return None
+    return _of_report(read(" ".join((first, *(read(each).message for each in more), decoded.message))), head)
 
 
 def _of_report(whole: Decoded, head: Decoded) -> Decoded:

@@ -14,7 +14,7 @@ _LOGIN = "database_login"
 _USER_AT = r"'(?P<user>.*)'@'(?P<src>[^'\s]*)'"
 
 #: What stands before the sentence where syslog has taken the head's place: a time, a thread, a level, codes.
-_BEFORE = r"(?:[0-9T: .Z+-]{10,60} )?(?:\[[\w-]{1,20}\] ){0,3}"
+_BEFORE = r"(?:[0-9T: .Z+-]{10,60} )?(?:0x[0-9a-f]{1,16} )?(?:\[[\w-]{1,20}\] ){0,3}"
 _MYSQL = Table(
     {
         "": [

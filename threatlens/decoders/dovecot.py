@@ -42,7 +42,7 @@ _TABLE = Table(
                 **_SESSION,
             ),
             row(
-                rf"{_WORKER}(?P<method>{_DATABASES})\((?P<user>[^()<>]{{0,300}}),(?P<src>[0-9A-Fa-f.:]+)"
+                rf"{_WORKER}(?P<method>(?i:{_DATABASES}))\((?P<user>[^()<>]{{0,300}}),(?P<src>[0-9A-Fa-f.:]+)"
                 rf"(?:,<[^<>]*>)?\): "
                 r"(?P<reason>(?:pam_authenticate\(\) failed|[Uu]nknown user|[Pp]assword mismatch|[Ii]nvalid"
                 r" credentials|"

@@ -30,7 +30,7 @@ _TABLE = Table(
         "Pubkey": [
             row(
                 rf"Pubkey auth succeeded for '(?P<user>.*)'"
-                rf" with (?P<method>\S+) key (?P<key>\S+) {_AT}",
+                rf" with (?:(?P<method>\S+) )?key (?P<key>\S+(?: [0-9a-f:]{{2,100}})?) {_AT}",
                 "ssh_login",
                 "success",
             ),

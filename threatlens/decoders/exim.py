@@ -69,9 +69,9 @@ _TABLE = Table(
                 "mail_timeout",
                 **_NET,
             ),
+            row(rf"{_ID}(?P<reason>no MAIL) in SMTP connection from {_H}.*", "mail_probe", "failure", **_MAIL),
             row(
-                rf"{_ID}(?:SMTP connection from|no MAIL in"
-                rf" SMTP connection from|Connection from) {_H}.*",
+                rf"{_ID}(?:SMTP connection from|Connection from) {_H}.*",
                 "mail_connect",
                 **_NET,
             ),

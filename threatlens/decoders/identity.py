@@ -1,9 +1,14 @@
-"""Who may come in: RADIUS, Kerberos, Samba, polkit, the console's login."""
+"""Who may come in: RADIUS, Kerberos, SSSD, Samba, VMware, polkit, the console's login."""
 
 from __future__ import annotations
 
-from threatlens.decoders.base import MessageDecoder
+from collections.abc import Mapping
+from typing import Any
+
+from threatlens.decoders.base import MessageDecoder, ObjectDecoder
+from threatlens.decoders.product import put_endpoint
 from threatlens.decoders.tables import Table, layout, row
+from threatlens.event import Fields
 
 _LOGIN = "login"
 #: A name that holds brackets leaves who and where open.
@@ -51,7 +56,7 @@ _SAMBA = Table(
                 r"\s*(?:\{.*\} )?(?:Auth: )?\[(?P<method>[^\[\]]{1,60})\] user \[[^\[\]]*\]\\\["
                 r"(?P<user>[^\[\]]*)\] at \[[^\[\]]*\] with \[[^\[\]]*\]"
                 r" status \[(?P<reason>NT_STATUS_OK)\] workstation \[[^\[\]]*\] remote host \[ipv[46]:"
-                r"(?P<src>[^\]\s]+):(?P<sport>[0-9]{1,5})\].*",
+                r"(?P<src>[^\]\s]+):(?P<sport>[0-9]{1,5})\](?:(?!\] remote host \[).)*",
                 "smb_login",
                 "success",
             ),
@@ -59,7 +64,7 @@ _SAMBA = Table(
                 r"\s*(?:\{.*\} )?(?:Auth: )?\[(?P<method>[^\[\]]{1,60})\] user \[[^\[\]]*\]\\\["
                 r"(?P<user>[^\[\]]*)\] at \[[^\[\]]*\] with \[[^\[\]]*\]"
                 r" status \[(?P<reason>NT_STATUS_\w+)\] workstation \[[^\[\]]*\] remote host \[ipv[46]:"
-                r"(?P<src>[^\]\s]+):(?P<sport>[0-9]{1,5})\].*",
+                r"(?P<src>[^\]\s]+):(?P<sport>[0-9]{1,5})\](?:(?!\] remote host \[).)*",
                 "smb_login",
                 "failure",
             ),
@@ -71,8 +76,16 @@ _SAMBA = Table(
             ),
             row(
                 r"\s*(?P<user>[^\s|]+)\|(?P<src>[0-9A-Fa-f.:]+)\|"
-                r"(?:[^|]*\|)?(?P<reason>\w+)\|(?:ok|fail)(?: \([^()]*\))?\|(?P<file>.*)",
+                r"(?:[^|]*\|){0,2}?(?P<reason>\w+)\|ok\|(?P<file>.*)",
                 "file_accessed",
+                "success",
+                category="file",
+            ),
+            row(
+                r"\s*(?P<user>[^\s|]+)\|(?P<src>[0-9A-Fa-f.:]+)\|"
+                r"(?:[^|]*\|){0,2}?(?P<reason>\w+)\|fail(?: \((?P<error>[^()|]*)\))?\|(?P<file>.*)",
+                "file_accessed",
+                "failure",
                 category="file",
             ),
             row(r"\s*connect to service (?P<unit>\S+) .*", "smb_connect", category="network"),
@@ -162,8 +175,84 @@ _CONSOLE = Table(
         ],
     }
 )
+_SSSD = Table(
+    {
+        "Preauthentication": [
+            row(r"(?P<reason>Preauthentication failed)(?: for user (?P<user>\S+))?", _LOGIN, "failure")
+        ],
+        "Failed": [row(r"Failed to authenticate user (?P<user>.*)", _LOGIN, "failure")],
+        "Authentication": [row(r"(?P<reason>Authentication failed|Authentication failure).*", _LOGIN, "failure")],
+        "": [
+            row(r"\[krb5_child\] (?P<reason>Preauthentication failed)(?: for user (?P<user>\S+))?", _LOGIN, "failure"),
+            row(r"(?P<reason>.*)", category="authentication"),
+        ],
+    }
+)
+_VMWARE_HEAD = r"(?:\w{4,8} \w{2,20}\[[0-9A-F]{1,12}\] )?(?:\[Originator@[^\]]{1,300}\] )?(?:Event [0-9]{1,12} : )?"
+_VMWARE = Table(
+    {
+        "": [
+            row(
+                rf"{_VMWARE_HEAD}Rejected password for user (?P<user>.*) from (?P<src>[0-9a-fA-F.:]+)",
+                _LOGIN,
+                "failure",
+            ),
+            row(
+                rf"{_VMWARE_HEAD}Accepted password for user (?P<user>.*) from (?P<src>[0-9a-fA-F.:]+)",
+                _LOGIN,
+                "success",
+            ),
+            row(
+                rf"{_VMWARE_HEAD}Cannot login (?:user )?(?P<user>.*)@(?P<src>[0-9a-fA-F.:]+)(?:: .*)?",
+                _LOGIN,
+                "failure",
+            ),
+            row(rf"{_VMWARE_HEAD}User (?P<user>\S+)@(?P<src>[0-9a-fA-F.:]+) logged in as .*", _LOGIN, "success"),
+            row(r"(?P<reason>.*)"),
+        ]
+    }
+)
 
-DECODERS = (
+
+def _samba_object(document: Mapping[str, Any], fields: Fields) -> str | None:
+    """Samba's record of a sign-in: {"type": "Authentication", "Authentication": {"status": "NT_STATUS_OK", ...}}."""
+    said = document["Authentication"]
+    if document["type"] != "Authentication" or not isinstance(said, dict) or type(said.get("status")) is not str:
+        return None
+    refused = said["status"] != "NT_STATUS_OK"
+    fields |= {
+        "event.category": "authentication",
+        "event.action": "smb_login",
+        "event.outcome": "failure" if refused else "success",
+        "event.reason": said["status"],
+    }
+    if type(user := said.get("clientAccount")) is str and user:
+        fields["user.name"] = user
+    if type(remote := said.get("remoteAddress")) is str:
+        put_endpoint(fields, "source", remote.removeprefix("ipv4:").removeprefix("ipv6:"))
+    return ""
+
+
+OBJECT = ObjectDecoder(
+    name="samba.json",
+    about="Samba's audit of sign-ins in JSON.",
+    keys=("timestamp", "type", "Authentication"),
+    read=_samba_object,
+)
+
+LINES = (
+    MessageDecoder(
+        name="sssd",
+        about="SSSD: sign-ins refused by its back ends.",
+        read=_SSSD.read,
+        programs=("sssd", "sssd_be", "sssd_pam", "krb5_child", "ldap_child"),
+    ),
+    MessageDecoder(
+        name="vmware",
+        about="VMware ESXi and vCenter: sign-ins.",
+        read=_VMWARE.read,
+        programs=("Hostd", "hostd", "vpxd", "Vpxa", "vpxa"),
+    ),
     layout(
         "freeradius",
         r"(?P<time>[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}) : (?P<message>"
@@ -179,6 +268,16 @@ DECODERS = (
         read=_KERBEROS.read,
         programs=("krb5kdc", "kadmind", "krb5kdc(info)", "kadmind(Notice)", "krb5kdc(Error)"),
     ),
+    layout(
+        "samba.auth",
+        r"\s*(?:\{.*\} )?Auth: (?P<message>\[[^\[\]]{1,60}\] user \[[^\[\]]*\]\\\[[^\[\]]*\] at "
+        r"\[(?P<time>[^\[\]]{10,60})\] .*)",
+        about="Samba's audit of sign-ins in its own files.",
+        leads=("  Aaaa: [", "Aaaa: ["),
+        marks=("] remote host [",),
+        messages=_SAMBA,
+        only_messages=True,
+    ),
     MessageDecoder(
         name="samba",
         about="Samba: logins, shares, audited files.",
@@ -193,3 +292,4 @@ DECODERS = (
     ),
     MessageDecoder(name="login", about="The console's login.", read=_CONSOLE.read, programs=("login",)),
 )
+DECODERS = (*LINES, OBJECT)

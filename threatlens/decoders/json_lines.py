@@ -56,11 +56,14 @@ def _number(name: str, highest: int) -> Put:
 
 def _address(side: str) -> Put:
     name = side + ".ip"
+    client = side == "client"  # which is where events of requests come from
 
     def put(fields: Fields, value: object) -> None:
         if isinstance(value, str) and value:
             if address := ADDRESSES[value]:
                 fields[name] = address
+                if client:
+                    fields.setdefault("source.ip", address)
             else:
                 put_address(fields, side, value)
 

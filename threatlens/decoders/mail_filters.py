@@ -135,6 +135,25 @@ _EXCHANGE = Table(
         ],
     }
 )
+#: "*" a note of the server's, ">" what it sent, "<" what the client did; only the server's say what came of it.
+_EXCHANGE_SMTP = Table(
+    {
+        "": [
+            row(
+                r"\*,[^,]*,\"?(?P<reason>Inbound authentication failed with error (?P<error__code>\w{1,60}).*)",
+                "mail_login",
+                "failure",
+            ),
+            row(r">,\"?(?P<reason>535 5\.7\.3 .*)", "mail_rejected", "failure", **_MAIL),
+            row(r">,\"?235 2\.7\.0 .*", "mail_login", "success"),
+            row(r"\*,[^,]*,User Name: (?P<user>.*)", "mail_login_user", **_MAIL),
+            row(r">,\"?(?P<reason>[45][0-9]{2} .*)", "mail_rejected", "failure", **_MAIL),
+            row(r"\+,.*", "mail_connect", category="network"),
+            row(r"-,.*", "mail_disconnect", category="network"),
+            row(r"(?P<reason>.*)", **_MAIL),
+        ]
+    }
+)
 
 DECODERS = (
     MessageDecoder(name="rspamd", about="rspamd: judged mail.", read=_RSPAMD.read, programs=("rspamd",)),
@@ -155,6 +174,15 @@ DECODERS = (
     ),
     MessageDecoder(
         name="lfd", about="ConfigServer's lfd: failed logins and blocked hosts.", read=_LFD.read, programs=("lfd",)
+    ),
+    layout(
+        "exchange.smtp",
+        r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z),(?P<rule>[^,\"]{1,200}),(?P<session>[0-9A-F]{8,32}),(?P<event__sequence>[0-9]{1,9}),"
+        r"\[?(?P<dst>[0-9A-Fa-f.:]+?)\]?:(?P<dport>[0-9]{1,5}),"
+        r"\[?(?P<src>[0-9A-Fa-f.:]+?)\]?:(?P<sport>[0-9]{1,5}),(?P<message>[-+*<>],.*)",
+        about="Microsoft Exchange's SMTP receive connectors (protocol log).",
+        leads=("0000-00-00T00:00:00.000A,",),
+        messages=_EXCHANGE_SMTP,
     ),
     layout(
         "exchange",

@@ -23,6 +23,12 @@ _CYRUS = Table(
             ),
             row(
                 r"badlogin: \[?[^\[\]]*\[(?P<src>[^\]\s]+)\]\]? "
+                r"(?P<method>plaintext) (?P<user>[^\s\[(]+) (?P<reason>SASL\(.*|invalid .*|wrong password.*)",
+                _LOGIN,
+                "failure",
+            ),
+            row(
+                r"badlogin: \[?[^\[\]]*\[(?P<src>[^\]\s]+)\]\]? "
                 r"(?P<method>\S+) \[?(?P<reason>SASL\([^)]*\).*|.*)",
                 _LOGIN,
                 "failure",
@@ -107,6 +113,14 @@ _PERDITION = Table(
                 "failure",
             ),
             row(
+                r"Auth: (?P<src>[^\s>-]+?)(?::(?P<sport>[0-9]{1,5}))?->(?P<dst>[^\s:]+)(?::(?P<dport>[0-9]{1,5}))?"
+                r" client-secure=\S+"
+                r" authorisation_id=\S+ authentication_id=\"(?P<user>[^\"]*)\" server=\S+ protocol=\S+"
+                r" server-secure=\S+ status=\"ok\"",
+                _LOGIN,
+                "success",
+            ),
+            row(
                 r"Auth: (?P<src>[^\s>-]+?)(?::(?P<sport>[0-9]{1,5}))?->"
                 r"(?P<dst>\S+?)(?::(?P<dport>[0-9]{1,5}))? .*status=\"ok\".*",
                 _LOGIN,
@@ -154,7 +168,8 @@ _QMAIL = Table(
             ),
             row(
                 r"(?:[0-9.]{10,25} )?(?:rblsmtpd: )?"
-                r"(?P<src>[0-9A-Fa-f.:]+?):? (?:pid [0-9]+:? )?(?P<reason>[45]51 .*|pid.*[45]51.*)",
+                r"(?P<src>[0-9A-Fa-f.:]+?):? (?:pid [0-9]+:? )?(?:[\w.-]{1,255}: )?"
+                r"(?P<reason>[45][0-9]{2} .*|pid.*[45]51.*)",
                 "mail_rejected",
                 "failure",
                 **_MAIL,

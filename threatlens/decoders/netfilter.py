@@ -55,7 +55,7 @@ def read(message: str, fields: Fields) -> bool:
 def _put_action(prefix: str, fields: Fields) -> None:
     fields["event.category"] = "network"
     if prefix:
-        fields["rule.name"] = prefix.strip("[]: ")
+        fields["rule.name"] = prefix.partition("] DESCR=")[0].strip("[]: ")
     if _DENIED(prefix):
         fields["event.action"] = "firewall_deny"
         fields["event.type"] = "denied"

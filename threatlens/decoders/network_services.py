@@ -188,8 +188,8 @@ _NSD = Table(
                 **_NET,
             ),
             row(
-                r"(?:\w+: )?(?P<reason>axfr) for (?P<question>\S+)"
-                r" from (?:client )?(?P<src>[0-9A-Fa-f.:]+) refused.*",
+                r"(?:\w+: )?(?P<reason>[ai]xfr|notify) for (?P<question>\S+)"
+                r" from (?:client )?(?P<src>[0-9A-Fa-f.:]+)(?:@(?P<sport>[0-9]{1,5}))? refused.*",
                 "dns_transfer",
                 "failure",
                 **_NET,

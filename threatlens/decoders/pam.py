@@ -44,7 +44,15 @@ _TABLE = Table(
     {
         "authentication": [
             row(FAILURE, "login", "failure"),
+            row(FAILURE.replace(" failure", " success"), "login", "success"),
             row(r"authentication failure[;:].*", "login", "failure"),
+        ],
+        "received": [
+            row(
+                r"received for user (?P<user>.*): (?P<code>[0-9]{1,3}) \((?P<reason>[\w ,']{1,80})\)",
+                "login_checked",
+                "failure",
+            )
         ],
         "check": [row(r"check pass; user unknown", "login", "failure")],
         "bad": [row(r"bad username \[(?P<user>.*)\]", "login", "failure")],

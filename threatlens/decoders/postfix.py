@@ -29,7 +29,8 @@ _REJECT = [
         **_MAIL,
     ),
     row(
-        rf"{_QUEUE}(?:milter-)?reject: (?P<method>[A-Z]+(?: [\w./]+)?) from {_CLIENT}: (?P<reason>[45][0-9]{{2}} [^;]*)"
+        rf"{_QUEUE}(?:milter-)?reject: (?P<method>[A-Z-]+(?: [\w./]+)?) from {_CLIENT}: "
+        r"(?P<reason>[45](?:[0-9]{2}|\.[0-9.]{1,7}) [^;]*)"
         r"(?:;.{0,1000}? from=<(?P<sender>[^>]*)>)?(?: to=<(?P<recipient>[^>]*)>)?.*",
         "mail_rejected",
         "failure",
@@ -85,7 +86,15 @@ _TABLE = Table(
                 **_NET,
             )
         ],
-        "disconnect": [row(rf"disconnect from {_CLIENT}.*", "mail_disconnect", **_NET)],
+        "disconnect": [
+            row(
+                rf"disconnect from {_CLIENT} (?P<reason>[a-z0-9= /]{{0,200}}\bauth=0/[0-9]{{1,6}}\b.*)",
+                "mail_disconnect",
+                "failure",
+                **_NET,
+            ),
+            row(rf"disconnect from {_CLIENT}.*", "mail_disconnect", **_NET),
+        ],
         "DISCONNECT": [row(rf"DISCONNECT {_CLIENT}", "mail_disconnect", **_NET)],
         "lost": [row(rf"lost connection after (?P<reason>.*) from {_CLIENT}", "mail_lost_connection", **_NET)],
         "timeout": [row(rf"timeout after (?P<reason>.*) from {_CLIENT}", "mail_timeout", **_NET)],

@@ -8,6 +8,17 @@ _IDS = {"event.category": "intrusion_detection", "event.kind": "alert", "event.a
 
 DECODERS = (
     product(
+        "sshesame.json",
+        "sshesame, an SSH honeypot, in JSON.",
+        "time source event_type event",
+        constants={"event.category": "intrusion_detection", "event.action": "honeypot_event"},
+        fields={"source": "source", "user.name": "event.user"},
+        cases={
+            "event.accepted": {"true": login("success", "honeypot_login"), "false": login("failure", "honeypot_login")}
+        },
+        times="time",
+    ),
+    product(
         "suricata.eve",
         "Suricata's EVE: alerts, flows, HTTP, DNS, TLS.",
         "event_type src_ip",

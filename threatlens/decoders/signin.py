@@ -68,26 +68,33 @@ _USER = compiled(
 ).finditer
 #: "... failed for bob from ": one word between the two, or it is none.
 _FOR = compiled(r"\bfor (\w[\w@.+\\-]{0,127}) from [\[(]?$").search
+_LEVEL = compiled(r"^\[?(?:INFO|NOTICE|WARN|WARNING|ERROR|info|notice|warn|warning|error)\]?:? {1,4}").sub
 _QUOTES = "\"'`"
+
+
+def is_refusal(text: str) -> bool:
+    """Whether the text says that something failed, and that it was a sign-in."""
+    return _FAILED(text) is not None and _SIGN_IN(text) is not None
 
 
 def open_line(line: str, clock: Clock) -> Opened | None:
     """Time, level, the address, and the account if it is named by one word."""
-    if len(line) > _MAX_READ or not _FAILED(line) or not _SIGN_IN(line):
+    if len(line) > _MAX_READ or not is_refusal(line):
         return None
     before, time, text = head_of(line)
     if not time:
         return None
     fields: Fields = {}
-    return opened(NAME, line, before, time, text, fields, clock) if _found_in(text, fields) else None
+    return opened(NAME, line, before, time, text, fields, clock) if found_in(text, fields) else None
 
 
 def read(message: str, fields: Fields) -> bool:
-    """A sentence inside an envelope, its quotes closed."""
+    """A sentence inside an envelope, its quotes closed, a level before it or not."""
+    message = _LEVEL("", message, 1)
     return not any(message.count(quote) % 2 for quote in _QUOTES) and _SENTENCES.read(message, fields)
 
 
-def _found_in(text: str, fields: Fields) -> bool:
+def found_in(text: str, fields: Fields) -> bool:
     """Add the one address, and the account if it is named by one word; False: nothing to believe."""
     found = {address: place for place in _ADDRESS(text) if (address := _address_of(place[0]))}
     if len(found) != 1:

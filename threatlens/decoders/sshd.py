@@ -91,6 +91,9 @@ _not_allowed = row(
 _not_allowed_local = row(r"User (?P<user>.*) not allowed because (?P<reason>[\w .'/-]{1,200})", _REFUSED, "failure")
 _root_refused = row(rf"ROOT LOGIN REFUSED FROM {MAYBE_PORT}{PREAUTH}", _REFUSED, "failure")
 _restricted = row(r"Login restricted for (?P<user>.*)", _REFUSED, "failure")
+_junos = row(
+    r"(?:SSHD_LOGIN_FAILED: )?Login failed for user '(?P<user>.*)' from host '(?P<src>[^'\s]+)'", _LOGIN, "failure"
+)
 _refused_connect = row(r"refused connect from (?:\S+ )?\(?(?P<src>[^\s()]+)\)?", "ssh_connection_refused", "failure")
 _authentication_tried = row(
     r"Authentication (?:tried|attempt) for (?P<user>.*) with (?:correct|valid) key but not from a permitted host"
@@ -220,7 +223,8 @@ TABLE = Table(
         "Access": [_pam_denied],
         "User": [_not_allowed, _not_allowed_local],
         "ROOT": [_root_refused],
-        "Login": [_restricted],
+        "Login": [_restricted, _junos],
+        "SSHD_LOGIN_FAILED:": [_junos],
         "refused": [_refused_connect],
         "Authentication": [_authentication_tried, _bad_owner],
         "Timeout": [_timeout],

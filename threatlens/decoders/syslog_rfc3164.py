@@ -29,6 +29,11 @@ _TAG = compiled(
 _SPACED_TAG = compiled(
     r"(\S+) +([\w.-]{1,60}(?: [\w.-]{1,60}){1,4})\[([0-9]{1,10})\](?: \([^()]{1,200}\))?: ?(.*)"
 ).fullmatch
+#: SSSD before 2.3 names its helpers like this: "[sssd[krb5_child[4211]]]: ".
+_BRACKETED_TAG = compiled(r"(\S+) \[sssd\[(\w{1,40})\[([0-9]{1,10})\]\]\]: ?(.*)").fullmatch
+#: ProFTPD leaves the colon out.
+_BARE_TAG = compiled(r"(\S+) +([\w.-]{1,60})\[([0-9]{1,10})\] (\S.*)").fullmatch
+_PACKET = compiled(r"\[[\w.-]{1,80}\] ?(?:DESCR=\"[^\"]{0,200}\" )?IN=\S* OUT=\S* .*\bSRC=").match
 _RELAYED = compiled(r"(?:<[0-9]{1,3}>)?[A-Z][a-z]{2} [ 0-9]?[0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} \S").match
 _HOST = compiled(r"([\w.:-]+) (.*)").fullmatch
 _MAX_HEAD = 200
@@ -74,7 +79,7 @@ def _open_unusual(line: str, clock: Clock) -> Opened | None:
     fields: Fields = {}
     if priority is not None:
         put_priority(fields, int(priority))
-    tag = _TAG(rest) or _SPACED_TAG(rest)
+    tag = _TAG(rest) or _SPACED_TAG(rest) or _BRACKETED_TAG(rest) or _BARE_TAG(rest)
     program = ""
     if tag is not None:
         host, program, pid, message = tag.groups()
@@ -97,7 +102,9 @@ def _open_unusual(line: str, clock: Clock) -> Opened | None:
         fields |= inner_fields
         return NAME, inner_us, inner_flags, program, message, fields
     fields["host.name"] = named[1]
-    return NAME, timestamp_us, flags, program, message, fields
+    if _PACKET(message) is not None:
+        program = "kernel"  # of a UniFi gateway, which does not say so
+    return NAME, timestamp_us, flags, program, message.removeprefix(": "), fields
 
 
 def _relayed(message: str, clock: Clock) -> Opened | None:

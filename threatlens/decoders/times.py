@@ -350,6 +350,8 @@ class Clock:
         day, month, year = groups.get("d"), groups.get("m"), groups.get("y")
         if order == "mdy/" and int(month or 0) > 12:  # 26/11/2026, or 26/11/23 with the year in front
             day, month, year = (month, day, year) if len(year or "") == 4 else (year, day, month)
+        elif order == "dmy" and month and month.isdecimal() and int(month) > 12:  # 11-23-2026
+            day, month = month, day
         number = int(month) if month and month.isdecimal() else month_number(month or "")
         if not number or not day:
             return _NO_TIME

@@ -57,9 +57,32 @@ _OPENVPN = Table(
         ]
     }
 )
+_IKE = r"[0-9]{2}\[(?P<logger>\w+)\] (?:<\S+> )?"
 _IPSEC = Table(
     {
         "": [
+            row(rf"{_IKE}(?P<reason>EAP method EAP_\w+ failed) for peer (?P<user>.*)", "vpn_login", "failure"),
+            row(rf"{_IKE}(?P<reason>EAP-\S+ verification failed).*", "vpn_login", "failure"),
+            row(rf"{_IKE}(?P<method>XAuth|RADIUS) authentication of '(?P<user>.*)' failed", "vpn_login", "failure"),
+            row(rf"{_IKE}(?P<method>XAuth|RADIUS) authentication of '(?P<user>.*)' successful", "vpn_login", "success"),
+            row(
+                rf"{_IKE}(?P<reason>no (?:EAP|shared|private) key found)(?: for hosts| for)? '[^']*' - '(?P<user>.*)'",
+                "vpn_login",
+                "failure",
+            ),
+            row(
+                rf"{_IKE}tried [0-9]{{1,4}} shared keys? for '[^']*' - '(?P<user>.*)', but (?P<reason>MAC mismatched)",
+                "vpn_login",
+                "failure",
+            ),
+            row(rf"{_IKE}(?P<reason>no matching peer config found)", "vpn_login", "failure"),
+            row(
+                rf"{_IKE}IKE_SA (?P<rule>\S+?)\[[0-9]{{1,9}}\] established between "
+                r"(?P<dst>[0-9a-fA-F.:]+?)\[[^\]]{0,300}\]\.\.\.(?P<src>[0-9a-fA-F.:]+?)\[(?P<user>[^\]]{0,300})\]",
+                "vpn_connect",
+                "success",
+                **_NET,
+            ),
             row(
                 r"[0-9]{2}\[(?P<logger>\w+)\] (?:<\S+> )?(?P<reason>received "
                 r"(?:AUTHENTICATION_FAILED|NO_PROPOSAL_CHOSEN).*|.*EAP method EAP_\w+ failed.*|.*authentication of"

@@ -9,17 +9,17 @@ _LIGHTTPD = Table(
         "": [
             row(
                 r"\(\S*auth\.c\.[0-9]+\) password doesn't match for "
-                r"(?P<url>\S*) username: (?P<user>.*), IP: (?P<src>\S+)",
+                r"(?P<url>\S*) username: (?P<user>.*?),? IP: (?P<src>\S+)",
                 "http_login",
                 "failure",
             ),
             row(
                 r"\(\S*auth\.c\.[0-9]+\) digest: auth failed for"
-                r" (?P<user>.*): wrong password, IP: (?P<src>\S+)",
+                r" (?P<user>.*): wrong password,? IP: (?P<src>\S+)",
                 "http_login",
                 "failure",
             ),
-            row(r"\(\S*auth\.c\.[0-9]+\) get_password failed, IP: (?P<src>\S+)", "http_login", "failure"),
+            row(r"\(\S*auth\.c\.[0-9]+\) get_password failed,? IP: (?P<src>\S+)", "http_login", "failure"),
             row(r"\(\S*auth\.c\.[0-9]+\) (?P<reason>.*), IP: (?P<src>\S+)", "http_login", "failure"),
             row(r"\([\w.-]+\.c\.[0-9]+\) (?P<reason>.*)", category="web"),
         ]

@@ -94,6 +94,7 @@ _DIRECTADMIN = Table(
                 "login",
                 "failure",
             ),
+            row(r"'(?P<src>[^'\s]+)' (?P<count>[0-9]{1,6}) failed login attempts?\.\s*", "login", "failure"),
             row(r"'(?P<src>[^'\s]+)' successful login to '(?P<user>.*)' after .*", "login", "success"),
         ]
     }
