@@ -29,6 +29,14 @@ def load_exactly(line: str) -> tuple[dict[str, Any] | None, int]:
     return document, DUPLICATE_KEY if doubles else 0
 
 
+def quotes(line: str) -> int:
+    """How many quotes stand around keys and strings: two each, unless a key is double. -1: cannot tell cheaply."""
+    quotes = line.count('"')
+    if "\\" not in line:
+        return quotes
+    return -1 if "\\\\" in line else quotes - line.count('\\"')
+
+
 def _clean(value: Any) -> Any:
     """Half of a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark."""
     if isinstance(value, str):

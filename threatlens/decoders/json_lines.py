@@ -26,7 +26,7 @@ from threatlens.decoders.base import (
     ReadObject,
     put_address,
 )
-from threatlens.decoders.exact_json import load_exactly
+from threatlens.decoders.exact_json import load_exactly, quotes
 from threatlens.decoders.json_straight import Member, Often, Put
 from threatlens.decoders.levels import LEVELS
 from threatlens.decoders.priority import LEVELS as SYSLOG_LEVELS
@@ -328,7 +328,7 @@ def opener(products: Sequence[ObjectDecoder]) -> Open:
             often.again()
             fields = {}
             texts, cut, inexact = flatten(document, fields, shape[0])
-        if not flags and (inexact or (line.count('"') != 2 * texts and _quotes(line) != 2 * texts)):
+        if not flags and (inexact or (line.count('"') != 2 * texts and quotes(line) != 2 * texts)):
             exact, flags = load_exactly(line)
             if exact is not None:
                 document = exact
@@ -354,14 +354,6 @@ def opener(products: Sequence[ObjectDecoder]) -> Open:
         return NAME, timestamp_us, flags | time_flags, program, said if said is not None else line, fields
 
     return open_line
-
-
-def _quotes(line: str) -> int:
-    """How many quotes stand around keys and strings: two each, unless a key is double. -1: cannot tell cheaply."""
-    quotes = line.count('"')
-    if "\\" not in line:
-        return quotes
-    return -1 if "\\\\" in line else quotes - line.count('\\"')
 
 
 def flatten(
