@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from threatlens.web.event_filter import MAX_ID
 from threatlens.web.operations import Operation, Problem, Shape
 
 _VARIABLE = re.compile(r"<(?:(int):)?(\w+)>")
@@ -89,7 +90,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "integer", "minimum": 0}
+            "schema": {"type": "integer", "minimum": 0, "maximum": MAX_ID}
             if kind
             else {"type": "string", "minLength": 1, "maxLength": 200},
         }
