@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
@@ -198,6 +199,19 @@ def test_where_a_disk_is_full_a_message_is_sent_without_a_note(monkeypatch: pyte
     ours, theirs = socket.socketpair()
     with ours, theirs:
         hand_over(ours, b"a message", note := Note(noted().room, noted().call, 99))
+        assert theirs.recv(100) == b"a message"
+    assert not handed_over(note.call)
+
+
+def test_where_the_call_is_forbidden_a_message_is_sent_without_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> int:
+        ctypes.set_errno(errno.EPERM)
+        return -1
+
+    monkeypatch.setattr("threatlens.handing_over._sendmmsg", forbidden)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        hand_over(ours, b"a message", note := noted())
         assert theirs.recv(100) == b"a message"
     assert not handed_over(note.call)
 

@@ -82,6 +82,7 @@ def hand_over(connection: socket.socket | Sealed, message: bytes, note: Note | N
     """
     if isinstance(connection, Sealed):
         message = connection.seal(message)
+        connection.connection.settimeout(connection.gettimeout())
         connection = connection.connection
     if note is None or not message:
         connection.sendall(message)
@@ -95,16 +96,20 @@ def hand_over(connection: socket.socket | Sealed, message: bytes, note: Note | N
     except OSError:  # a disk that is full: nothing will be known
         connection.sendall(message[-1:])
         return
-    _send_noted(connection, _Call.from_buffer(note.call))
+    _send_noted(connection, _Call.from_buffer(note.call), message[-1:])
 
 
-def _send_noted(connection: socket.socket, call: _Call) -> None:
-    """The last byte. The time limit is the system's: Python's would wait first, and send then."""
+def _send_noted(connection: socket.socket, call: _Call, last: bytes) -> None:
+    """The last byte, to which the call leads. The time limit is the system's: Python's would wait first, then send."""
     seconds, microseconds = divmod(int((connection.gettimeout() or 0) * 1e6), 1_000_000)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", seconds, microseconds))
     connection.settimeout(None)
     while _sendmmsg(connection.fileno(), ctypes.byref(call), 1, socket.MSG_NOSIGNAL) < 0:
         number = ctypes.get_errno()
+        if number in (errno.ENOSYS, errno.EPERM):  # whoever confines us does not let us: nothing will be known
+            connection.settimeout(seconds + microseconds / 1e6 or None)
+            connection.sendall(last)
+            return
         if number == errno.EFAULT:  # it was sent, and the disk has no room for the note
             return
         if number == errno.EAGAIN:
