@@ -223,6 +223,16 @@ DECODERS = (
         )
     ),
     layout(
+        "postgresql.rds",
+        r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} [A-Z]{3,5}):(?P<src>[0-9a-fA-F:.]{2,45})"
+        r"\((?P<sport>[0-9]{1,5})\):(?P<user__id>[^\s@:]{0,64})@(?P<database__instance>[^\s:]{0,64}):\[(?P<pid>[0-9]{1,10})\]:"
+        rf"(?P<level>{_LEVELS}):\s+(?P<message>.*)",
+        about="PostgreSQL as Amazon RDS writes it: logins and errors.",
+        leads=("0000-00-00 00:00:00 AAA:",),
+        goes_on=("statement: ", "STATEMENT: ", "ERROR: ", "DETAIL: "),
+        messages=POSTGRESQL,
+    ),
+    layout(
         "mongodb",
         r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}(?:Z|[+-][0-9]{2}:?[0-9]{2})|[A-Z][a-z]{2}"
         r" [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}\.[0-9]{3}) (?:(?P<level>[DIWEF]) )?(?P<message>(?:[A-Z]+"
