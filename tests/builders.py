@@ -107,3 +107,27 @@ def mmdb(first_octet: int, record: dict) -> bytes:
         "description": {"en": "test"},
     }  # fmt: skip
     return tree + b"\0" * 16 + encode(record) + b"\xab\xcd\xefMaxMind.com" + encode(about)
+
+
+#: Five failed logins with sshd from one address within five minutes are guessing.
+GUESSING_RULES = """
+title: Login failed
+name: login_failed
+id: 00000000-0000-4000-8000-000000000001
+level: informational
+logsource: {product: linux, service: sshd}
+detection:
+  failed: {event.action: ssh_login, event.outcome: failure}
+  condition: failed
+---
+title: Password guessing
+id: 00000000-0000-4000-8000-000000000002
+level: high
+tags: [attack.credential-access, attack.t1110.001]
+correlation:
+  type: event_count
+  rules: [login_failed]
+  group-by: [source.ip]
+  timespan: 5m
+  condition: {gte: 5}
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from builders import NOW_US, entry, mmdb
+from builders import GUESSING_RULES, NOW_US, entry, mmdb
 
 from threatlens.analyzers.novelty import Novelty
 from threatlens.broadcaster import EventBroadcaster, Place
@@ -17,28 +17,6 @@ from threatlens.processor import QueueProcessor
 from threatlens.query import parse_query
 from threatlens.sources.base import CASE_PREFIX
 
-RULES = """
-title: Login failed
-name: login_failed
-id: 00000000-0000-4000-8000-000000000001
-level: informational
-logsource: {product: linux, service: sshd}
-detection:
-  failed: {event.action: ssh_login, event.outcome: failure}
-  condition: failed
----
-title: Password guessing
-id: 00000000-0000-4000-8000-000000000002
-level: high
-tags: [attack.credential-access, attack.t1110.001]
-correlation:
-  type: event_count
-  rules: [login_failed]
-  group-by: [source.ip]
-  timespan: 5m
-  condition: {gte: 5}
-"""
-
 
 def failed(second: int) -> bytes:
     return (
@@ -49,7 +27,7 @@ def failed(second: int) -> bytes:
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory) -> RuleSet:
     path = tmp_path_factory.mktemp("rules") / "rules.yml"
-    path.write_text(RULES)
+    path.write_text(GUESSING_RULES)
     return load_rules([str(path)])
 
 

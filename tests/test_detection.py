@@ -6,7 +6,7 @@ import itertools
 import random
 
 import pytest
-from builders import NOW_US, entry
+from builders import GUESSING_RULES, NOW_US, entry
 
 from threatlens.analyzers.novelty import Novelty
 from threatlens.broadcaster import EventBroadcaster, Place
@@ -21,27 +21,9 @@ from threatlens.sources.base import LogSourceConfig
 from threatlens.store_accounts import Doer
 from threatlens.store_detections import Mute, RuleException
 
-RULES = """
-title: Login failed
-name: login_failed
-id: 00000000-0000-4000-8000-000000000001
-level: informational
-logsource: {product: linux, service: sshd}
-detection:
-  failed: {event.action: ssh_login, event.outcome: failure}
-  condition: failed
----
-title: Password guessing
-id: 00000000-0000-4000-8000-000000000002
-level: high
-tags: [attack.credential-access, attack.t1110.001]
-correlation:
-  type: event_count
-  rules: [login_failed]
-  group-by: [source.ip]
-  timespan: 5m
-  condition: {gte: 5}
----
+RULES = (
+    GUESSING_RULES
+    + """---
 title: Root logged in
 id: 00000000-0000-4000-8000-000000000003
 level: high
@@ -51,6 +33,7 @@ detection:
   login: {event.action: ssh_login, event.outcome: success, user.name: root}
   condition: login
 """
+)
 GUESSING, ROOT = "00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000003"
 
 

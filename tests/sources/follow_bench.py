@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +171,17 @@ class Bench:
         with path.open("ab") as file:
             file.write(data)
         return path
+
+    def swap_links(self, contents: Iterable[bytes]) -> None:
+        """A source link.log, which points to a new file of each content in turn, outside of its folder."""
+        targets = self.root.parent / "targets"
+        targets.mkdir()
+        self.source("link.log", roots=(str(self.root), str(targets)))
+        for number, content in enumerate(contents):
+            (targets / f"{number}.dat").write_bytes(content)
+            (targets / "swap").symlink_to(targets / f"{number}.dat")
+            (targets / "swap").rename(self.root / "link.log")
+            self.scan()
 
     def open_descriptors(self) -> int:
         return len(os.listdir("/proc/self/fd"))

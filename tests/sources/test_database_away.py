@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 from follow_bench import Bench
@@ -104,16 +103,9 @@ def test_the_copy_that_a_truncation_leaves_is_held_although_no_pattern_names_it(
     assert sorted(bench.read() + bench.read()) == sorted((generation(1) + generation(2)).splitlines())
 
 
-def test_the_targets_of_a_link_swapped_while_the_database_is_away_are_read(bench: Bench, tmp_path: Path) -> None:
-    targets = tmp_path / "targets"
-    targets.mkdir()
-    bench.source("link.log", roots=(str(bench.root), os.path.realpath(targets)))
+def test_the_targets_of_a_link_swapped_while_the_database_is_away_are_read(bench: Bench) -> None:
     bench.store.down = True
-    for number in range(4):
-        (targets / f"{number}.dat").write_bytes(generation(number))
-        (tmp_path / "swap").symlink_to(targets / f"{number}.dat")
-        (tmp_path / "swap").rename(bench.root / "link.log")
-        bench.scan()
+    bench.swap_links(map(generation, range(4)))
     bench.store.down = False
     assert bench.read() == b"".join(map(generation, range(4))).splitlines()
 

@@ -95,18 +95,9 @@ def test_a_followed_file_deleted_and_begun_anew_again_and_again_loses_nothing_to
     assert left() == []
 
 
-def test_the_targets_of_a_link_swapped_while_the_database_is_away_outlive_a_kill(
-    bench: Bench, left, tmp_path: Path
-) -> None:
-    targets = tmp_path / "targets"
-    targets.mkdir()
-    bench.source("link.log", roots=(str(bench.root), os.path.realpath(targets)))
+def test_the_targets_of_a_link_swapped_while_the_database_is_away_outlive_a_kill(bench: Bench, left) -> None:
     bench.store.down = True
-    for number in range(4):
-        (targets / f"{number}.dat").write_bytes(generation(number))
-        (tmp_path / "swap").symlink_to(targets / f"{number}.dat")
-        (tmp_path / "swap").rename(bench.root / "link.log")
-        bench.scan()
+    bench.swap_links(map(generation, range(4)))
     bench.scan()
     bench.crash()
     bench.store.down = False
