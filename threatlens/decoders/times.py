@@ -219,8 +219,13 @@ class Clock:
 
     def iso(self, text: str) -> Moment:
         """ISO 8601 and its neighbours: '2026-11-23T06:51:07.5Z', '2026/11/23 06:51:07', '2026-11-23 06:51:07,123'."""
-        begun_us = self._seconds.get(text[:19])
-        if begun_us is not None:
+        if len(text) == _OFFSET_CHARS:
+            begun_us = self._seconds.get(text[:19] + text[26:])
+            if begun_us is not None and text[19] == ".":
+                fraction = text[20:26]
+                if fraction.isdecimal() and fraction.isascii():
+                    return begun_us + int(fraction), 0
+        elif (begun_us := self._seconds.get(text[:19])) is not None:
             rest = text[19:]
             inside_us = self._fractions.get(rest)
             if inside_us is not None:
@@ -230,10 +235,6 @@ class Clock:
                 if len(fraction) <= _KEPT_DIGITS and rest.isascii():
                     self._fractions[rest] = inside_us
                 return begun_us + inside_us, 0
-        elif len(text) == _OFFSET_CHARS and (begun_us := self._seconds.get(text[:19] + text[26:])) is not None:
-            fraction = text[20:26]
-            if text[19] == "." and fraction.isdecimal() and fraction.isascii():
-                return begun_us + int(fraction), 0
         try:
             moment = dt.datetime.fromisoformat(text)
         except ValueError:
