@@ -116,4 +116,4 @@ def test_nobody_fills_the_spool_alone_and_a_key_is_its_authors_own(ingestions, m
     assert refusal.value.status == 429
     assert his.id != hers.id
     assert "anna" not in hers.id
-    assert ingestions.accept([b"again\n"], "web", idempotency_key="k", author="user anna").id == hers.id
+    assert ingestions.accept([b"twenty bytes of hers\n"], "web", idempotency_key="k", author="user anna").id == hers.id
