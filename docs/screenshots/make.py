@@ -28,7 +28,8 @@ PASSWORD = "pictures of a demo"  # noqa: S105 - of an account that lives for a m
 #: Shown on the pictures; made anew and removed.
 DATA, LOGS = Path("/tmp/threatlens"), Path("/tmp/fleet")  # noqa: S108
 STORY_S = 240  # the longest that the demo's attack takes
-CHARTS_S = 600  # until charts of minutes have something to show
+CHARTS_S = 330  # until charts of minutes have something to show
+FIRST_LINES_S = 6
 FRAMES = 30
 FRAME_MS = 400
 SIZE = {"width": 1280, "height": 800}
@@ -88,6 +89,7 @@ def take(browser: Any, setup: str) -> None:
         field.fill(PASSWORD)
     tab.click("main button, form button")
     begun_s = time.monotonic()
+    tab.wait_for_timeout(FIRST_LINES_S * 1_000)  # a list without events has nothing to narrow down
     tab.goto(base + "/events")
     film(tab, HERE / "live.webp")
     tab.goto(base + "/incidents")
@@ -106,7 +108,7 @@ def take(browser: Any, setup: str) -> None:
             for button in tab.locator("[data-dismiss]").all():
                 button.click()
             picture = Image.open(io.BytesIO(tab.screenshot()))
-            picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            picture.quantize(256, Image.Quantize.MAXCOVERAGE, 1, dither=Image.Dither.NONE).save(
                 HERE / f"{name}-{scheme}.png", optimize=True
             )
     context.close()
