@@ -155,7 +155,7 @@ def test_a_program_that_is_renamed_as_openssh_9_8_did_opens_an_incident_within_a
     assert next(iter(bench.keeper.health())).state == "degraded"
     with store.database.reading() as connection:
         told = connection.exec_driver_sql("SELECT channel, incident_id, title FROM notification_history").all()
-    assert told == [("ops", incident.id, "auth Detection lost")]
+    assert told == [("ops", incident.id, "Detection lost: auth")]
 
 
 def test_the_drafted_decoder_reads_the_new_lines_and_the_incident_is_told_so(bench: Watched, store: Any) -> None:
