@@ -119,6 +119,24 @@ def test_a_file_renamed_within_the_pattern_while_the_database_is_away_is_not_cop
 
 
 @pytest.mark.parametrize("lines", [1, 40], ids=["short", "long"])
+def test_the_copy_of_a_target_that_turns_out_to_be_booked_is_no_second_file(bench: Bench, left, lines: int) -> None:
+    bench.swap_links([generation(0, lines)])
+    bench.store.down = True
+    bench.crash()
+    bench.scan()
+    other = bench.root.parent / "targets" / "other.dat"
+    other.write_bytes(generation(1, lines))
+    (bench.root / "link.log").unlink()
+    (bench.root / "link.log").symlink_to(other)
+    bench.scan()
+    assert left()
+    bench.crash()
+    bench.store.down = False
+    assert sorted(settle(bench)) == sorted((generation(0, lines) + generation(1, lines)).splitlines())
+    assert left() == []
+
+
+@pytest.mark.parametrize("lines", [1, 40], ids=["short", "long"])
 def test_the_copy_of_a_file_that_was_packed_meanwhile_is_no_second_file(bench: Bench, left, lines: int) -> None:
     bench.source("app.log*")
     bench.store.down = True

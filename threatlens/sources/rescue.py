@@ -35,7 +35,7 @@ class Rescuer(Discovery):
         status = os.fstat(file.fd)
         gone = self.salvage.is_gone(status)
         if status.st_size and self.salvage.needs(key, status.st_size) and (gone or not self._is_named(file, key)):
-            real = file.real or file.shown
+            real = file.real or DELETED.sub("", os.readlink(f"/proc/self/fd/{file.fd}"))
             copy = Copy(file.source.config.source_id, file.shown, real, file.only_known, status.st_size)
             self.salvage.keep(key, file.fd, [(0, status.st_size)], copy)
         if self.book.away is not None:
