@@ -169,3 +169,16 @@ def test_names_that_a_kill_kept_from_being_booked_cost_and_repeat_nothing(bench:
     bench.crash()
     assert bench.read() == []
     assert len(bench.store.lines) == len(set(bench.store.lines)) == 8
+
+
+def test_a_file_that_began_with_a_hole_and_is_written_anew_before_it_was_read_loses_nothing(bench: Bench) -> None:
+    bench.source("app.log")
+    path = bench.root / "app.log"
+    path.write_bytes(bytes(60) + b"after the hole\n")
+    bench.capacity = 0
+    bench.scan()
+    path.write_bytes(b"written anew\n")
+    bench.capacity = None
+    assert bench.read() == [b"written anew"]
+    bench.write("app.log", b"and on, beyond where the hole had ended before it was written anew\n")
+    assert bench.read() == [b"and on, beyond where the hole had ended before it was written anew"]

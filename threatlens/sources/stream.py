@@ -216,9 +216,14 @@ class Stream:
         The stream's position does not move: see `advance`. An event at the end that may go on is kept in `held`, so
         that no run ends within an event; only one that fills a whole chunk is cut.
         """
+        content, _ = self._opened()
+        if (
+            self.begin > self.position and content.pread(1, self.begin - 1) != b"\0"
+        ):  # the NULs that were there are gone
+            self.begin = self.scanned = self.position
+            self.long_head, self.long_line = b"", False
         if self.scanned - self.begin > CHUNK_BYTES:
             return self._long_line(limits, now_s)
-        content, _ = self._opened()
         start = tail_start(self.position)
         if self.begin == self.position:
             data = content.pread(CHUNK_BYTES + self.position - start, start)
