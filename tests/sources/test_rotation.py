@@ -182,3 +182,16 @@ def test_a_file_that_began_with_a_hole_and_is_written_anew_before_it_was_read_lo
     assert bench.read() == [b"written anew"]
     bench.write("app.log", b"and on, beyond where the hole had ended before it was written anew\n")
     assert bench.read() == [b"and on, beyond where the hole had ended before it was written anew"]
+
+
+def test_a_file_that_was_deleted_and_begun_anew_empty_is_read_as_soon_as_it_grows(make_bench) -> None:
+    bench = make_bench(use_inotify=True)
+    bench.source("app.log")
+    path = bench.write("app.log", b"one\n")
+    bench.read()
+    path.unlink()
+    path.touch()
+    bench.monitor.step(0.0)  # what inotify says, and no look at the folder
+    bench.write("app.log", b"two\n")
+    bench.monitor.step(5.0)
+    assert [entry.content for entry in bench.queue] == [b"two\n"]

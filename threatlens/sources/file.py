@@ -386,7 +386,7 @@ class LogFileMonitor:
                 self._look_soon(event.folder)
                 continue
             stream = follower.table.by_path.get(path)
-            if event.kind == "modified" and stream is not None:
+            if event.kind == "modified" and stream is not None and not stream.unlinked:
                 if stream.source is not None:
                     stream.changed_at = self._clock()
                     follower.wants_reading(stream)

@@ -217,9 +217,7 @@ class Stream:
         that no run ends within an event; only one that fills a whole chunk is cut.
         """
         content, _ = self._opened()
-        if (
-            self.begin > self.position and content.pread(1, self.begin - 1) != b"\0"
-        ):  # the NULs that were there are gone
+        if self.begin > self.position and content.pread(1, self.begin - 1) != b"\0":  # there were NULs
             self.begin = self.scanned = self.position
             self.long_head, self.long_line = b"", False
         if self.scanned - self.begin > CHUNK_BYTES:
