@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from follow_bench import Bench
 
-from threatlens.sources import salvage
+from threatlens.sources import rescue, salvage
 from threatlens.sources.paths import family
 
 
@@ -118,6 +118,44 @@ def test_a_file_renamed_within_the_pattern_while_the_database_is_away_is_not_cop
     assert settle(bench) == generation(0).splitlines()
 
 
+@pytest.mark.parametrize("whole", [0, 1 << 20], ids=["with a hole", "whole"])
+def test_a_file_of_which_a_part_is_stored_and_that_is_packed_then_is_stored_once(
+    bench: Bench, left, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    monkeypatch.setattr(rescue, "WHOLE_BYTES", whole)
+    bench.source("app.log*")
+    path = bench.write("app.log", generation(0, 200))
+    bench.read()
+    bench.write("app.log", generation(1, 200))
+    bench.scan()
+    rotated = path.rename(bench.root / "app.log.1")
+    bench.scan()
+    rotated.unlink()
+    bench.scan()  # before the packed one is noticed
+    assert left()
+    with gzip.open(bench.root / "app.log.1.gz", "wb") as file:
+        file.write(generation(0, 200) + generation(1, 200))
+    bench.crash()
+    assert settle(bench) == generation(1, 200).splitlines()
+    bench.pass_time(100)
+    assert settle(bench) == []
+    assert left() == []
+
+
+def test_the_target_of_a_link_that_moved_on_is_read_to_its_end_while_it_is_still_there(bench: Bench, left) -> None:
+    bench.store.down = True
+    bench.swap_links([generation(0), generation(1)])
+    bench.scan()
+    assert left()
+    bench.crash()
+    with (bench.root.parent / "targets" / "0.dat").open("ab") as late:
+        late.write(b"written late\n")
+    bench.scan()
+    bench.store.down = False
+    assert sorted(settle(bench)) == sorted((generation(0) + b"written late\n" + generation(1)).splitlines())
+    assert left() == []
+
+
 @pytest.mark.parametrize("lines", [1, 40], ids=["short", "long"])
 def test_the_copy_of_a_target_that_turns_out_to_be_booked_is_no_second_file(bench: Bench, left, lines: int) -> None:
     bench.swap_links([generation(0, lines)])
@@ -171,7 +209,10 @@ def test_a_file_found_as_a_relative_first_and_deleted_while_the_database_is_away
     assert sorted(settle(bench)) == sorted((generation(0) + generation(1)).splitlines())
 
 
-def test_what_is_stored_of_a_deleted_file_is_not_copied(bench: Bench, left, tmp_path: Path) -> None:
+def test_what_is_stored_of_a_large_deleted_file_is_not_copied(
+    bench: Bench, left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "WHOLE_BYTES", 0)
     bench.source("app.log")
     path = bench.write("app.log", generation(0, 50_000))
     bench.read()

@@ -144,7 +144,7 @@ class Discovery(Reader):
                 source.warnings[shown] = f"{display(shown)} is skipped: {error}"
                 self._remember(key, opened, None, shown, only_known=only_known)
                 return
-            verdict = judge(Unknown(content, key, real, shown), self.table, self._confirm)
+            verdict = judge(Unknown(content, key, real, shown, self.salvage.is_copy(key)), self.table, self._confirm)
             if key in self.table.by_key:  # judging found a stream replaced, whose rest was looked for and found here
                 return
             if self._act(source, shown, real, opened, content, verdict, only_known=only_known):

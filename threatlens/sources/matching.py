@@ -43,6 +43,7 @@ class Unknown:
     key: Key
     path: str  # resolved
     shown: str  # as the source names it
+    ours: bool = False  # a copy that we made: it holds no more than the file did
 
 
 #: Opens a followed stream's content and confirms that it is still its own; None if it is not (any more).
@@ -62,7 +63,7 @@ def judge(unknown: Unknown, table: StreamTable, confirm: Confirm) -> Verdict:
             continue
         content = confirm(stream) if stream.alive and not (stream.matchable and stream.position) else None
         if content is not None:
-            if _gives_way(stream, unknown) and is_prefix(content, unknown.content):
+            if not unknown.ours and _gives_way(stream, unknown) and is_prefix(content, unknown.content):
                 return Verdict(Finding.CONTINUES, stream)
             if is_prefix(unknown.content, content):
                 for_good = unknown.content.size() >= TELLING_BYTES

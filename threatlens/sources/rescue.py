@@ -16,6 +16,8 @@ from threatlens.sources.source import FollowedSource
 from threatlens.sources.stream import Key, Replaced, Stream
 
 DELETED = re.compile(r" \(deleted\)$")
+#: Of a larger file only what is not stored is copied.
+WHOLE_BYTES = 8 << 20
 #: At least what the queue holds.
 _ON_THE_WAY_BYTES = 128 << 20
 
@@ -36,7 +38,7 @@ class Rescuer(Discovery):
         gone = self.salvage.is_gone(status)
         if status.st_size and self.salvage.needs(key, status.st_size) and (gone or not self._is_named(file, key)):
             real = file.real or DELETED.sub("", os.readlink(f"/proc/self/fd/{file.fd}"))
-            copy = Copy(file.source.config.source_id, file.shown, real, file.only_known, status.st_size)
+            copy = Copy(file.source.config.source_id, file.shown, real, file.only_known, *key, size=status.st_size)
             self.salvage.keep(key, file.fd, [(0, status.st_size)], copy)
         if self.book.away is not None:
             return
@@ -95,11 +97,12 @@ class Rescuer(Discovery):
         if stream.compressed:
             over, spans = _at_end(stream) and content.complete and stored >= stream.position, [(0, size)]
         else:
-            begin = tail_start(stored)
+            begin = tail_start(stored) if size > WHOLE_BYTES else 0
             head = stream.fingerprint.head_start
             over, spans = stored >= size, [(head, max(head, min(head + HEAD_BYTES, begin))), (begin, size)]
         if not over:
-            copy = Copy(stream.source.config.source_id, stream.shown, stream.path, only_known=False, size=size)
+            number, known = stream.source.config.source_id, stored > 0  # what is known goes on, or is elsewhere by now
+            copy = Copy(number, stream.shown, stream.path, known, *stream.key, size=size)
             self.salvage.keep(stream.key, content.fd, spans, copy)
 
     def tend_salvaged(self, source: FollowedSource) -> None:
@@ -108,8 +111,7 @@ class Rescuer(Discovery):
             stream = self.table.by_key.get(key)
             if self.salvage.unopened(key):
                 if self._has_room(source, key):
-                    fd, copy = self.salvage.open(key)
-                    self.held.put(key, HeldFile(fd, source, copy.shown, copy.only_known, waits=True, real=copy.real))
+                    self._take_up(source, key)
                     source.next_look = 0.0
             elif stream is not None:
                 if _at_end(stream) and (self.book.position(stream.stream_id) or 0) >= stream.position:
@@ -117,6 +119,24 @@ class Rescuer(Discovery):
             elif key not in self.held or self._is_elsewhere(key):
                 self.held.let_go(key)
                 self.salvage.drop(key)
+
+    def _take_up(self, source: FollowedSource, key: Key) -> None:
+        """Open a copy; or what it was made of, where that is still there although nothing names it."""
+        fd, copy = self.salvage.open(key)
+        original, theirs = -1, (copy.device, copy.inode)
+        with contextlib.suppress(OSError, SourceError):
+            original = self.open(source, copy.real)
+        if original >= 0 and _same_file(original, fd, copy):
+            os.close(fd)
+            self.salvage.drop(key)
+            if theirs in self.table.by_key or theirs in self.held:
+                os.close(original)
+            else:
+                self.held.put(theirs, HeldFile(original, source, copy.shown, copy.only_known, waits=True))
+            return
+        if original >= 0:
+            os.close(original)
+        self.held.put(key, HeldFile(fd, source, copy.shown, copy.only_known, waits=True, real=copy.real))
 
     def _is_elsewhere(self, key: Key) -> bool:
         """Whether all that a kept file holds was stored from another one, of which it is a copy."""
@@ -132,3 +152,13 @@ class Rescuer(Discovery):
 def _at_end(stream: Stream) -> bool:
     """Whether all that its file holds was handed on."""
     return stream.ended and not stream.dirty and stream.held is None and stream.scanned <= stream.position
+
+
+def _same_file(original: int, copied: int, copy: Copy) -> bool:
+    """Whether this file is what the copy was made of: inodes are used again."""
+    status = os.fstat(original)
+    last = tail_start(copy.size)
+    return (status.st_dev, status.st_ino) == (copy.device, copy.inode) and all(
+        os.pread(original, length, start) == os.pread(copied, length, start)
+        for start, length in ((0, min(HEAD_BYTES, copy.size)), (last, copy.size - last))
+    )

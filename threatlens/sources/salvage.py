@@ -2,7 +2,7 @@
 
 A deleted file lives as long as our descriptor, so not longer than this process. What is not stored of it is copied into
 a folder of ours, and read there by the next process. Offsets stay those of the file: where its lines are stored the
-copy has a hole. The copies are for a kill, not for a power cut: nothing is fsynced.
+copy of a large one has a hole. The copies are for a kill, not for a power cut: nothing is fsynced.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Copy:
     shown: str  # as the source named the file
     real: str  # its resolved path, when it had one
     only_known: bool  # it may carry on a stream, but begins none
+    device: int
+    inode: int
     size: int  # how much of the file is copied, in bytes from its beginning
     copied: int = 0  # bytes on the disk
 
@@ -67,6 +69,10 @@ class Salvage:
     def unopened(self, key: Key) -> bool:
         """Whether it is of an earlier process, and not `open`ed yet."""
         return key in self._inherited - self._opened
+
+    def is_copy(self, key: Key) -> bool:
+        """Whether this file is a copy that an earlier process made."""
+        return key in self._inherited
 
     def is_gone(self, status: os.stat_result) -> bool:
         """Whether this open file has no name that anybody else knows."""
