@@ -45,6 +45,11 @@ class Found(list[Event]):
     stopped_at: int | None = None  # the id up to which was searched before the time was up; None: nothing is left
 
 
+def deadline_s(within_s: float | None = None) -> float:
+    """When a search that begins now is cut off, by the monotonic clock; within_s: SEARCH_S where none is given."""
+    return time.monotonic() + (SEARCH_S if within_s is None else within_s)
+
+
 class Search:
     """One page of events."""
 
@@ -70,7 +75,7 @@ class Search:
         if where.end_us is not None:
             first, self.last = ids_of_times(connection, where.start_us, where.end_us)
             self.low, self.high = max(self.low, first), min(self.high, self.last)
-        self.deadline_s = time.monotonic() + (SEARCH_S if within_s is None else within_s)
+        self.deadline_s = deadline_s(within_s)
 
     def found(self) -> Found:
         """The page; raises what reading raises."""

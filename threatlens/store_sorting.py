@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from threatlens.event import Event, EventFilter
-from threatlens.store_search import COLUMNS, MINUTE_US, SEARCH_S, Found, Search, event_condition, rollup_condition
+from threatlens.store_search import COLUMNS, MINUTE_US, Found, Search, deadline_s, event_condition, rollup_condition
 from threatlens.store_words import address_query, user_query
 
 #: Word in the address, and what it means. "-" in front is the other way round.
@@ -59,7 +59,7 @@ class Sorted:
         self.past = past
         self.limit = limit
         self.events = events
-        self.deadline_s = time.monotonic() + SEARCH_S
+        self.deadline_s = deadline_s()
 
     def found(self) -> Found:
         """The page; stopped_at is the id of the event to go on behind, where the time was up."""
@@ -74,15 +74,19 @@ class Sorted:
 
     def _by_groups(self) -> Found:
         found = Found()
-        for where, before in self._groups():
-            wanted = self.limit - len(found)
-            page = Search(self.connection, where, before, None, wanted, self.events).found()
-            found += page
-            if len(found) >= self.limit:
-                break
-            if page.stopped_at is not None or time.monotonic() > self.deadline_s:
-                found.stopped_at = found[-1].id if found else None
-                break
+        for where, first in self._groups():
+            before = first
+            while True:
+                page = Search(self.connection, where, before, None, self.limit - len(found), self.events).found()
+                found += page
+                before = page.stopped_at
+                if len(found) >= self.limit:
+                    return found
+                if found and (before is not None or time.monotonic() > self.deadline_s):
+                    found.stopped_at = found[-1].id
+                    return found
+                if before is None:
+                    break  # a page without an event has nothing to go on behind: until one is found, or QueryTimeout
         return found
 
     def _groups(self) -> Iterator[tuple[EventFilter, int | None]]:
@@ -197,20 +201,20 @@ class Sorted:
         )
         found = Found()
         for minute, low, high in minutes:
-            found += self._of_minute(minute, low, high, self.limit - len(found))
+            self._add_minute(found, minute, low, high)
             if len(found) >= self.limit:
                 break
-            if time.monotonic() > self.deadline_s:
-                found.stopped_at = found[-1].id if found else None
+            if found and time.monotonic() > self.deadline_s:
+                found.stopped_at = found[-1].id
                 break
         return found
 
-    def _of_minute(self, minute: int, low: int, high: int, wanted: int) -> list[Event]:
+    def _add_minute(self, found: Found, minute: int, low: int, high: int) -> None:
+        """What is wanted of a minute, or some of it where the time is up and there is an event to go on behind."""
         tests, values = event_condition(self.connection, self.where)
         order, sign = ("ASC", ">") if self.backwards else ("DESC", "<")
         at: tuple[Any, ...] = (self.past.timestamp_us, self.past.id) if self.past is not None else ()
-        found: list[Event] = []
-        while len(found) < wanted:
+        while len(found) < self.limit:
             behind = f"AND (e.timestamp, e.id) {sign} (?, ?)" if at else ""
             rows = self.connection.exec_driver_sql(
                 f"SELECT {COLUMNS} FROM events e WHERE e.id BETWEEN ? AND ? AND e.timestamp >= ? AND e.timestamp < ?"
@@ -218,10 +222,10 @@ class Sorted:
                 (low, high, minute * MINUTE_US, (minute + 1) * MINUTE_US, *at, *values, CHUNK),
             ).all()
             found += [event for event in self.events(self.connection, rows) if self.where.matches(event)]
-            if len(rows) < CHUNK or time.monotonic() > self.deadline_s:
+            if len(rows) < CHUNK or (found and time.monotonic() > self.deadline_s):
                 break
             at = (rows[-1][1], rows[-1][0])
-        return found[:wanted]
+        del found[self.limit :]
 
 
 def _value(event: Event, sort: str) -> str:

@@ -68,6 +68,29 @@ def test_every_order_gives_every_event_once_whatever_the_pages(
     assert keys == sorted(keys, reverse=falling)
 
 
+@pytest.mark.parametrize("sort", SORTS)
+def test_an_order_whose_time_is_up_gives_every_event_all_the_same(
+    services: Any, filled: Filler, monkeypatch: pytest.MonkeyPatch, sort: str
+) -> None:
+    for chunk in ("threatlens.store_sorting.CHUNK", "threatlens.store_search.WINDOW"):
+        monkeypatch.setattr(chunk, 2)
+    where = EventFilter(tests=(FieldTest("port", ">", ("9",)),))
+    whole = services.store.sorted_page(where, sort, None, limit=100)
+    assert whole
+
+    monkeypatch.setattr("threatlens.store_search.SEARCH_S", -1.0)
+    seen, past, stops = [], None, 0
+    while True:
+        page = services.store.sorted_page(where, sort, past, limit=100)
+        seen += page
+        if page.stopped_at is None:
+            break
+        stops += 1
+        past = page.stopped_at
+    assert [event.id for event in seen] == [event.id for event in whole]
+    assert stops > 1
+
+
 def test_what_arrives_does_not_move_the_next_page(services: Any, filled: Filler) -> None:
     store = services.store
     first = store.sorted_page(EventFilter(), "severity", None, limit=5)
