@@ -149,7 +149,9 @@ def test_a_mail_is_handed_over_once_the_server_has_its_last_dot(tmp_path: Path, 
     def send(port: int, note: Note) -> object:
         trusted = ssl.create_default_context(cafile=certificate)
         server = MailServer("localhost", port, tls=tls)
-        return EmailNotifier("ops", ("a@example.org",), "t@example.org", server, tls=trusted).send(MAIL, note)
+        return EmailNotifier(
+            "ops", ("a@example.org",), "t@example.org", server, OutboundClient(Permissions), tls=trusted
+        ).send(MAIL, note)
 
     with sending(path, send) as (connection, process):
         server: Any = sealed(connection, certificate) if tls == "tls" else connection

@@ -236,6 +236,24 @@ def test_the_next_address_is_tried_when_the_first_does_not_answer(receiver: Rece
     assert sender.request("GET", f"http://hooks.example:{receiver.port}/").ok
 
 
+def test_an_address_that_says_nothing_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    tried = []
+
+    def nobody(address: tuple[str, int], timeout: float) -> socket.socket:
+        tried.append((address[0], round(timeout, 2)))
+        now[0] += timeout
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", nobody)
+    addresses = ["2001:4860::1", "2001:4860::2", "93.184.216.34"]
+    sender = OutboundClient(lambda: NOTHING, resolve=resolver(hooks_example=addresses), clock=lambda: now[0])
+
+    with pytest.raises(OutboundError, match="did not answer in time"):
+        sender.request("GET", "http://hooks.example/", limits=Limits(connect_s=3))
+    assert tried == [(address, 1.0) for address in addresses]
+
+
 def redirect(location: str, status: int = 302) -> bytes:
     return f"HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
 

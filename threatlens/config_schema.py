@@ -45,7 +45,7 @@ from threatlens.config_values import (
     WebhookChannel,
 )
 from threatlens.errors import ConfigError, SecretError
-from threatlens.outbound_urls import Network, Permissions, check_url
+from threatlens.outbound_urls import ANYWHERE, Network, Permissions, check_url, refusal
 from threatlens.sources.base import LogSourceConfig
 from threatlens.vault import is_sealed
 
@@ -117,6 +117,12 @@ def _network(node: Node, _key: str, _reading: Reading) -> Network:
 def _mail_address(value: str) -> str:
     if not _MAIL_ADDRESS.fullmatch(value):
         raise ConfigError(f"{value[:60]!r} is not a mail address")
+    return value
+
+
+def _mail_server(value: str) -> str:
+    if reason := refusal(value.lower().rstrip("."), 0, ANYWHERE):
+        raise ConfigError(reason)
     return value
 
 
@@ -200,7 +206,7 @@ def read_source(node: Node, key: str, reading: Reading) -> LogSourceConfig | Non
 
 
 _SMTP_KEYS: Mapping[str, Kind] = {
-    "host": text(253),
+    "host": text(253, _mail_server),
     "port": whole(1, 65535),
     "username": text(),
     "password": _secret,

@@ -334,7 +334,7 @@ def notifier(channel: Channel, client: OutboundClient) -> NotificationChannel:
         password = server.password.resolve() if server.password else ""
         sender = channel.sender or f"threatlens@{server.host if '.' in server.host else 'localhost.localdomain'}"
         mail = MailServer(server.host, server.port, server.username, password, server.tls)
-        return EmailNotifier(channel.name, channel.to, sender, mail)
+        return EmailNotifier(channel.name, channel.to, sender, mail, client)
     if isinstance(channel, SlackChannel):
         return SlackNotifier(channel.name, channel.url.resolve(), client)
     if isinstance(channel, AppriseChannel):

@@ -1,20 +1,18 @@
 """The one way out: every request to another machine (webhooks, chat, language models, threat lists) is made here.
 
-The address is checked where the socket is opened: a name is resolved once, every address it has must be allowed, and
-the connection goes to one of those that were checked, while TLS and the Host header keep the name. Nothing is read
-from the environment (no proxies), and one deadline covers everything between the first byte and the last. Only the
-system's resolver keeps its own time (resolv.conf), as it cannot be interrupted.
+The address is checked where the socket is opened (outbound_sockets.py), for mail too, while TLS and the Host header
+keep the name. Nothing is read from the environment (no proxies), and one deadline covers everything between the first
+byte and the last. Only the system's resolver keeps its own time (resolv.conf), as it cannot be interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin
@@ -27,7 +25,8 @@ from threatlens.errors import ConfigError, OutboundError
 from threatlens.handing_over import Note as Noted
 from threatlens.handing_over import hand_over
 from threatlens.outbound_apprise import Note, Told, tell
-from threatlens.outbound_urls import Address, Permissions, Target, address_refusal, refusal, take_apart
+from threatlens.outbound_sockets import Resolver, left, open_socket, system_addresses
+from threatlens.outbound_urls import ANYWHERE, Permissions, Target, refusal, take_apart
 from threatlens.receiving import receive_answer
 from threatlens.sealed import Sealed
 
@@ -36,9 +35,6 @@ _KEEPS_METHOD = frozenset({307, 308})
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade"})
 _CREDENTIALS = frozenset({"authorization", "cookie", "x-api-key", "api-key"})
 _SLICE = 16_384  # bytes handed to the socket at once
-
-#: The addresses of a host, for a port. Raises OSError.
-Resolver = Callable[[str, int], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +153,18 @@ class OutboundClient:
         """Tell a service that Apprise knows, under the same rules; see outbound_apprise.py. Raises nothing."""
         return tell(url, Note(title, body, kind, attachment), self._permissions(), noted=note)
 
+    def connect(self, host: str, port: int, timeout_s: float) -> socket.socket:
+        """A connection to a server of one's own that speaks no HTTP (mail): in any network, on any port.
+
+        Link-local and metadata addresses are refused there too. Raises OutboundError, and OSError where it is not
+        reached.
+        """
+        if reason := refusal(host, port, ANYWHERE):
+            raise OutboundError(reason, permanent=True)
+        connection = open_socket(host, port, ANYWHERE, self._resolve, self._clock() + timeout_s, self._clock)
+        connection.settimeout(timeout_s)
+        return connection
+
     @contextlib.contextmanager
     def _answer(
         self,
@@ -170,12 +178,12 @@ class OutboundClient:
         """Status, headers and body of the last answer; redirects are followed as far as the limits go."""
         deadline = self._clock() + limits.total_s
         request = _Request(method, _target(url), _checked(headers or {}), content)
-        for left in range(limits.redirects, -1, -1):
+        for more in range(limits.redirects, -1, -1):
             network = _CheckedNetwork(self._permissions(), self._resolve, self._clock, deadline, limits.connect_s)
             if note is not None:
                 network.note, network.content_bytes = note, len(request.content or b"")
             with self._sent(request, network) as (status, fields, body):
-                if not (left and status in _REDIRECTS and fields.get("location")):
+                if not (more and status in _REDIRECTS and fields.get("location")):
                     yield status, fields, body
                     return
             request = _redirected(request, status, fields["location"])
@@ -221,7 +229,6 @@ class _CheckedNetwork(httpcore.NetworkBackend):
         self._clock = clock
         self._deadline = deadline
         self._connect_s = connect_s
-        self._backend = httpcore.SyncBackend()
         self.note: Noted | None = None
         self.content_bytes = 0  # of the request
 
@@ -235,28 +242,10 @@ class _CheckedNetwork(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to the first address of the host that answers, if all its addresses may be called."""
         del timeout, local_address, socket_options  # ours are the deadline and no options
-        try:
-            found = self._resolve(host, port)
-        except (OSError, UnicodeError) as error:
-            msg = f"{host} has no address: {getattr(error, 'strerror', None) or 'it is not a name'}"
-            raise OutboundError(msg) from error
-        addresses = [_address(each) for each in dict.fromkeys(found)]
-        if not addresses:
-            msg = f"{host} has no address"
-            raise OutboundError(msg)
-        for address in addresses:
-            if reason := address_refusal(address, port, self.permissions):
-                msg = f"{host} leads to a refused address: {reason}" if str(address) != host else reason
-                raise OutboundError(msg, permanent=True)
         until = min(self._deadline, self._clock() + self._connect_s)
-        for address in addresses[:-1]:
-            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return self._open(address, port, until)
-        return self._open(addresses[-1], port, until)
-
-    def _open(self, address: Address, port: int, until: float) -> httpcore.NetworkStream:
-        stream = self._backend.connect_tcp(str(address), port, timeout=_left(until, self._clock))
-        timed = _TimedStream(stream, stream.get_extra_info("socket"), self._deadline, self._clock)
+        with _said_by_the_library(httpcore.ConnectTimeout, httpcore.ConnectError):
+            connection = open_socket(host, port, self.permissions, self._resolve, until, self._clock)
+        timed = _TimedStream(connection, self._deadline, self._clock)
         timed.note, timed.content_bytes = self.note, self.content_bytes
         return timed
 
@@ -268,15 +257,9 @@ class _TimedStream(httpcore.NetworkStream):
     into the note's room, until that is full.
     """
 
-    def __init__(
-        self,
-        stream: httpcore.NetworkStream,
-        connection: socket.socket | Sealed,
-        deadline: float,
-        clock: Callable[[], float],
-    ) -> None:
-        self._stream = stream
-        self._connection = connection
+    def __init__(self, connection: socket.socket, deadline: float, clock: Callable[[], float]) -> None:
+        self._socket = connection
+        self._connection: socket.socket | Sealed = connection
         self._deadline = deadline
         self._clock = clock
         self._read = 0  # bytes
@@ -286,7 +269,7 @@ class _TimedStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         del timeout
-        left_s = _left(self._deadline, self._clock)
+        left_s = left(self._deadline, self._clock)
         with _said_by_the_library(httpcore.ReadTimeout, httpcore.ReadError):
             if self.note is None or self._read >= len(self.note.room):
                 self._connection.settimeout(left_s)
@@ -303,27 +286,26 @@ class _TimedStream(httpcore.NetworkStream):
         for start in range(0, len(buffer), _SLICE):
             piece = buffer[start : start + _SLICE]
             is_end = self._written == self.content_bytes and start + _SLICE >= len(buffer)
-            self._connection.settimeout(_left(self._deadline, self._clock))
+            self._connection.settimeout(left(self._deadline, self._clock))
             with _said_by_the_library(httpcore.WriteTimeout, httpcore.WriteError):
                 hand_over(self._connection, piece, self.note if is_end else None)
 
     def close(self) -> None:
-        self._stream.close()
+        self._socket.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         del timeout
-        connection = self._stream.get_extra_info("socket")
-        connection.settimeout(_left(self._deadline, self._clock))
+        self._socket.settimeout(left(self._deadline, self._clock))
         with _said_by_the_library(httpcore.ConnectTimeout, httpcore.ConnectError):
-            self._connection = Sealed(connection, ssl_context, server_hostname)
+            self._connection = Sealed(self._socket, ssl_context, server_hostname)
         return self
 
     def get_extra_info(self, info: str) -> Any:
         if info == "ssl_object":
             return self._connection.tls if isinstance(self._connection, Sealed) else None
-        return self._stream.get_extra_info(info)
+        return self._socket if info == "socket" else None
 
 
 @contextlib.contextmanager
@@ -335,28 +317,6 @@ def _said_by_the_library(late: type[Exception], broken: type[Exception]) -> Iter
         raise late from error
     except OSError as error:
         raise broken from error
-
-
-def system_addresses(host: str, port: int) -> list[str]:
-    """The addresses that the system's resolver knows for a host. Raises OSError."""
-    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-
-
-def _address(text: str) -> Address:
-    try:
-        return ipaddress.ip_address(text.partition("%")[0])
-    except ValueError as error:
-        msg = "the resolver's answer is no address"
-        raise OutboundError(msg) from error
-
-
-def _left(until: float, clock: Callable[[], float]) -> float:
-    """Seconds until then; OutboundError if there are none."""
-    left = until - clock()
-    if left <= 0:
-        msg = "no whole answer in time"
-        raise OutboundError(msg)
-    return left
 
 
 @contextlib.contextmanager

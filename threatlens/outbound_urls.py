@@ -43,6 +43,10 @@ class Permissions:
     ports: frozenset[int] = frozenset()  # of public addresses, beside WEB_PORTS
 
 
+#: For a server that an administrator named as his own (mail): any network and port. What is never called is not.
+ANYWHERE = Permissions((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A URL taken apart, each part as it goes onto the wire."""

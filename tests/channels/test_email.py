@@ -13,6 +13,10 @@ from threatlens.channels.email import compose
 from threatlens.errors import ChannelError
 from threatlens.handing_over import handed_over
 from threatlens.notifications_arrived import TAKEN
+from threatlens.outbound import OutboundClient
+from threatlens.outbound_urls import Permissions
+
+CLIENT = OutboundClient(Permissions)  # with nothing allowed: mail needs no permission for loopback and private networks
 
 
 def notifier(server, **changes):
@@ -22,8 +26,13 @@ def notifier(server, **changes):
         ("a@example.org", "b@example.org"),
         "threatlens@example.org",
         MailServer("127.0.0.1", server.port, **values),
+        CLIENT,
         tls=server.trusting,
     )
+
+
+def plain(server, client=CLIENT, tls=None):
+    return EmailNotifier("ops", ("a@example.org",), "t@example.org", server, client, tls=tls)
 
 
 def parsed(envelope):
@@ -82,7 +91,7 @@ def test_a_wrong_password_is_a_lasting_mistake(mail_server, message):
 def test_an_unknown_certificate_is_refused(mail_server, message):
     server = MailServer("127.0.0.1", mail_server.port, "lens", "correct horse", "starttls")
     with pytest.raises(ChannelError, match="not trusted"):
-        EmailNotifier("ops", ("a@example.org",), "t@example.org", server).send(message)
+        plain(server).send(message)
 
 
 def test_one_refused_address_does_not_keep_the_mail_from_the_others(mail_server, message):
@@ -104,7 +113,7 @@ def test_when_nobody_is_taken_the_reason_is_told(mail_server, message):
 
 def test_a_server_that_is_not_there_is_tried_again(message):
     with pytest.raises(ChannelError, match="cannot be reached") as caught:
-        EmailNotifier("ops", ("a@example.org",), "t@example.org", MailServer("127.0.0.1", 9)).send(message)
+        plain(MailServer("127.0.0.1", 9)).send(message)
     assert not caught.value.permanent
 
 
@@ -119,7 +128,9 @@ def test_what_is_wrong_is_said_so_that_one_knows_what_to_change(mail_server, mes
               "tls": "starttls", **changes}  # fmt: skip
     server = MailServer(**values)
     with pytest.raises(ChannelError) as caught:
-        EmailNotifier("ops", ("a@example.org",), "t@example.org", server, tls=mail_server.trusting).send(message)
+        EmailNotifier("ops", ("a@example.org",), "t@example.org", server, CLIENT, tls=mail_server.trusting).send(
+            message
+        )
     assert words in str(caught.value)
 
 
@@ -128,7 +139,49 @@ def test_a_server_that_never_says_anything_is_left_in_time(message, monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = MailServer("127.0.0.1", silent.getsockname()[1])
         with pytest.raises(ChannelError, match="A port for TLS"):
-            EmailNotifier("ops", ("a@example.org",), "t@example.org", server).send(message)
+            plain(server).send(message)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["169.254.169.254", "2852039166", "0xa9fea9fe", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fe80::1%lo",
+     "fd00:ec2::254", "100.100.100.200", "metadata.google.internal", "0.0.0.0", "::", "224.0.0.25", "ff02::1"],
+)  # fmt: skip
+@pytest.mark.parametrize("tls", ["none", "tls"])
+def test_no_mail_goes_where_a_machine_gets_its_credentials(message, host, tls, monkeypatch):
+    opened = []
+    monkeypatch.setattr(socket, "create_connection", lambda *args, **kwargs: opened.append(args))
+
+    with pytest.raises(ChannelError, match=r"never called|not the address of one machine") as caught:
+        plain(MailServer(host, 25, tls=tls)).send(message)
+
+    assert caught.value.permanent
+    assert opened == []
+
+
+def test_a_name_of_a_mail_server_is_resolved_once_so_that_rebinding_gains_nothing(mail_server, message):
+    answers = iter([["127.0.0.1"], ["127.0.0.1", "169.254.169.254"]])
+    client = OutboundClient(Permissions, resolve=lambda *_: next(answers))
+    server = MailServer("mail.example.org", mail_server.port, "lens", "correct horse", "starttls")
+
+    with pytest.raises(ChannelError, match="not trusted: Hostname mismatch"):  # it went there, by a name of its own
+        plain(server, client, mail_server.trusting).send(message)
+    with pytest.raises(ChannelError, match=r"mail\.example\.org leads to a refused address") as caught:
+        plain(server, client, mail_server.trusting).send(message)
+    assert caught.value.permanent
+
+
+def test_a_mail_server_in_a_private_network_needs_no_permission(message, monkeypatch):
+    opened = []
+
+    def unreachable(address, timeout):
+        opened.append(address)
+        raise OSError(113, "No route to host")
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    with pytest.raises(ChannelError, match=r"10\.0\.0\.25:2525 cannot be reached: No route to host"):
+        plain(MailServer("10.0.0.25", 2525)).send(message)
+    assert opened == [("10.0.0.25", 2525)]
 
 
 def test_a_report_goes_along(message):

@@ -367,6 +367,18 @@ def test_c13_private_addresses_need_their_network_allowed_and_metadata_never_is(
     assert "never called" in machine.error().message
 
 
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [("10.1.2.3", None), ("localhost", None), ("169.254.169.254", "channels.0.smtp.host"),
+     ("METADATA.google.internal.", "channels.0.smtp.host")],
+)  # fmt: skip
+def test_c13_a_mail_server_may_be_private_and_is_never_a_metadata_address(machine, host, key):
+    machine.write(f"channels:\n  - {{name: a, type: email, to: [a@example.org], smtp: {{host: '{host}'}}}}\n")
+    manager = machine.manager()
+    manager.load_config()
+    assert [error.key for error in manager.errors] == ([key] if key else [])
+
+
 def test_c13_the_address_of_a_language_model_is_judged_once_it_is_used(machine):
     text = "llm: {enabled: false, base_url: 'http://127.0.0.1:11434/v1'}\n"
     machine.write(text)

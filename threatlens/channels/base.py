@@ -6,6 +6,7 @@ configuration file. It sends once and says what happened: trying again is the ou
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -110,7 +111,13 @@ class ServiceClient(Protocol):
     ) -> ServiceAnswer: ...
 
 
-class OutboundClient(HttpClient, ServiceClient, Protocol):
+class MailClient(Protocol):
+    """The guarded client, as far as mail needs it."""
+
+    def connect(self, host: str, port: int, timeout_s: float) -> socket.socket: ...
+
+
+class OutboundClient(HttpClient, ServiceClient, MailClient, Protocol):
     """All of it."""
 
 

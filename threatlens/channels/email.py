@@ -18,8 +18,8 @@ from email.message import EmailMessage
 from email.utils import format_datetime, localtime, parseaddr
 from typing import Any, cast
 
-from threatlens.channels.base import Delivery, Message, how_bad, ways
-from threatlens.errors import ChannelError
+from threatlens.channels.base import Delivery, MailClient, Message, how_bad, ways
+from threatlens.errors import ChannelError, OutboundError
 from threatlens.handing_over import Note, hand_over
 from threatlens.receiving import receive_answer
 from threatlens.sealed import Sealed
@@ -54,6 +54,7 @@ class EmailNotifier:
         to: tuple[str, ...],
         sender: str,
         server: MailServer,
+        client: MailClient,
         *,
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.time,
@@ -62,6 +63,7 @@ class EmailNotifier:
         self._to = to
         self._sender = sender
         self._server = server
+        self._client = client
         self._tls = tls
         self._clock = clock
 
@@ -95,6 +97,9 @@ class EmailNotifier:
         except ssl.SSLCertVerificationError as error:
             msg = f"the mail server's certificate is not trusted: {error.verify_message}"
             raise ChannelError(msg, transcript=tuple(transcript)) from error
+        except OutboundError as error:
+            msg = f"mail: {error}"
+            raise ChannelError(msg, permanent=error.permanent, transcript=tuple(transcript)) from error
         except (OSError, smtplib.SMTPException) as error:
             raise ChannelError(_went_wrong(error, server), transcript=tuple(transcript)) from error
         transcript += [f"! {address} was refused: {code} {_words(said)}" for address, (code, said) in refused.items()]
@@ -106,8 +111,8 @@ class EmailNotifier:
     def _connect(self, transcript: list[str], note: Note | None) -> smtplib.SMTP:
         server = self._server
         if server.tls == "tls":
-            return _NotedTls(transcript, note, server.host, server.port, _sealing(self._context()))
-        return _Noted(transcript, note, server.host, server.port)
+            return _NotedTls(transcript, note, self._client, server, _sealing(self._context()))
+        return _Noted(transcript, note, self._client, server)
 
 
 class _Replies:
@@ -144,7 +149,11 @@ class _Noting(smtplib.SMTP):
 
     _transcript: list[str]
     _note: Note | None
+    _client: MailClient
     _hiding = False
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> Any:  # where smtplib opens it
+        return self._client.connect(host, port, timeout)
 
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:  # at first, and after STARTTLS
@@ -187,23 +196,30 @@ class _Noting(smtplib.SMTP):
 
 
 class _Noted(_Noting):
-    def __init__(self, transcript: list[str], note: Note | None, host: str, port: int) -> None:
+    def __init__(self, transcript: list[str], note: Note | None, client: MailClient, server: MailServer) -> None:
         self._transcript = transcript
         self._note = note
+        self._client = client
         super().__init__(timeout=TIMEOUT_S)
         self.set_debuglevel(1)
-        self._host = host  # what starttls checks the certificate against
-        self.connect(host, port)
+        self._host = server.host  # what starttls checks the certificate against
+        self.connect(server.host, server.port)
 
 
 class _NotedTls(_Noting, smtplib.SMTP_SSL):
-    def __init__(self, transcript: list[str], note: Note | None, host: str, port: int, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, transcript: list[str], note: Note | None, client: MailClient, server: MailServer, context: ssl.SSLContext
+    ) -> None:
         self._transcript = transcript
         self._note = note
+        self._client = client
         super().__init__(timeout=TIMEOUT_S, context=context)
         self.set_debuglevel(1)
-        self._host = host
-        self.connect(host, port)
+        self._host = server.host
+        self.connect(server.host, server.port)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> Sealed:
+        return cast("Sealed", self.context.wrap_socket(super()._get_socket(host, port, timeout), server_hostname=host))
 
 
 class _Sealing:
@@ -337,8 +353,6 @@ def _coded(text: str) -> str:
 def _went_wrong(error: Exception, server: MailServer) -> str:
     """Why there was no conversation, and what to change."""
     where = f"{server.host}:{server.port}"
-    if isinstance(error, socket.gaierror):
-        return f"the name {server.host} has no address: is it written correctly?"
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
         other = " A port for TLS (often 465) says nothing until TLS begins." if server.tls != "tls" else ""
         return f"{where} did not answer within {TIMEOUT_S:.0f} s.{other}"
