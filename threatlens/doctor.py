@@ -220,7 +220,7 @@ def _configuration(config: ConfigManager) -> Iterator[Finding]:
         else:
             yield Finding(name, False, warning, "see docs/configuration.md")
     if not config.errors and not config.warnings:
-        yield Finding(name, True, f"{len(config.get_log_sources())} sources")
+        yield Finding(name, True, _counted(len(config.get_log_sources()), "source"))
 
 
 def _rules(deployment: Deployment) -> Iterator[Finding]:
@@ -285,6 +285,10 @@ def _source(source: LogSourceConfig, files: list[str], probes: Probes) -> Findin
     return Finding(name, True, f"{len(files)} files" if len(files) > 1 else files[0])
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _watches(folders: int, probes: Probes) -> Finding:
     name = "inotify"
     if reason := probes.cannot_watch():
@@ -296,9 +300,9 @@ def _watches(folders: int, probes: Probes) -> Finding:
     if limit is not None and limit < folders * 2:
         remedy = f"echo fs.inotify.max_user_watches={max(65536, folders * 4)}"
         remedy += " | sudo tee /etc/sysctl.d/60-inotify.conf && sudo sysctl --system"
-        detail = f"{folders} folders of configured sources to watch, {limit} allowed for all programs together"
+        detail = f"{_counted(folders, 'folder')} to watch, {limit} allowed for all programs together"
         return Finding(name, False, detail, remedy)
-    return Finding(name, True, f"{folders} folders of configured sources")
+    return Finding(name, True, f"{_counted(folders, 'folder')} of configured sources")
 
 
 def _descriptors(files: int, probes: Probes) -> Finding:
@@ -306,7 +310,7 @@ def _descriptors(files: int, probes: Probes) -> Finding:
     if 0 <= limit < need:
         remedy = f"ulimit -n {max(4096, need * 2)}   (systemd: LimitNOFILE={max(4096, need * 2)})"
         return Finding("open files", False, f"{limit} allowed, {need} needed with these sources", remedy)
-    return Finding("open files", True, f"{files} files of configured sources")
+    return Finding("open files", True, f"{_counted(files, 'file')} of configured sources")
 
 
 def _disk(deployment: Deployment, probes: Probes) -> Finding:

@@ -42,6 +42,7 @@ from threatlens.store import EventStore
 log = logging.getLogger(__name__)
 
 #: Lines that are looked at together: within them the order is not looked at.
+SOMETHING = "something"  # is lost: no line is decoded
 CHUNK = 64
 #: Of a large batch more: it is a backlog, in which a hundred lines more or less do not matter.
 LARGE, LARGE_CHUNK = 1_000, 256
@@ -294,7 +295,7 @@ class HabitKeeper:
         incident_id = self._alerts.put(OwnAlert(DETECTION_LOST, source_id, name, event_id, text, known.lost_us))
         with self._lock:
             habits.lost[program] = {**found, "incident_id": incident_id}
-        log.warning("source %s: %s is not read any more", name, found["kind"])
+        log.warning("source %s: %s any more", name, _gone(found["kind"]))
         self.save()
 
     def _lost(self, source_id: int, program: str, known: Yield) -> dict[str, Any]:
@@ -347,7 +348,7 @@ class HabitKeeper:
         for source_id, habits in list(self._habits.items()):
             name = names.get(source_id)
             if name is not None:
-                said += [f"{name}: {lost['kind']} is not read any more" for lost in habits.lost.values()]
+                said += [f"{name}: {_gone(lost['kind'])} any more" for lost in habits.lost.values()]
                 said += [f"{name} is silent, as it never was at this hour"] if habits.rhythm.silent else []
         if said:
             reason = "; ".join(said[:3]) + (f"; and {len(said) - 3} more" if len(said) > 3 else "")
@@ -433,10 +434,15 @@ class _Row:
         return Tally(self.lines, (self.of_kind[0], self.of_kind[1], self.of_kind[2]), self.actions, fresh)
 
 
+def _gone(kind: str) -> str:
+    """What in_words() names, as the beginning of a sentence that ends with "any more"."""
+    return "nothing is read from its lines" if kind == SOMETHING else f"{kind} is not read"
+
+
 def in_words(lost: str) -> str:
     """What is lost, for people."""
     action, outcome, _ = action_parts(lost)
-    return "anything" if lost == NO_LINE else " ".join(part for part in (action, outcome) if part)
+    return SOMETHING if lost == NO_LINE else " ".join(part for part in (action, outcome) if part)
 
 
 def _subject(program: str) -> str:

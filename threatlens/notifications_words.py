@@ -88,36 +88,21 @@ class Writer:
         return f"{severity}/10 {title}" if title and now < severity + WORSE_BY else ""
 
     def _about_report(self, due: Due) -> Message:
-        if "search" in due.details:
-            return self._about_search(due)
-        report_id = int(due.details.get("report", 0))
-        return Message(
-            key=due.key,
-            kind=due.kind,
-            title=due.title,
-            severity=due.severity,
-            timestamp=rfc3339(due.last_us),
-            thread=_thread_id(due),
-            text=str(due.details.get("summary", "")),
-            url=f"{self._base_url}/reports/{report_id}" if self._base_url else "",
-            data={"report_id": report_id},
-        )
-
-    def _about_search(self, due: Due) -> Message:
+        """About a report, or about what a search that is sent has found."""
         told = due.details
-        return Message(
-            key=due.key,
-            kind=due.kind,
-            title=due.title,
-            severity=due.severity,
-            timestamp=rfc3339(due.last_us),
-            thread=_thread_id(due),
-            text=str(told["summary"]),
-            facts=tuple((str(name), str(value)) for name, value in told["facts"]),
-            samples=tuple(map(str, told["rows"])),
-            url=f"{self._base_url}{told['path']}" if self._base_url else "",
-            data={"report_file": str(told["file"]), "count": int(told["count"])},
-        )
+        if "search" in told:
+            return _of_file(
+                due,
+                facts=tuple((str(name), str(value)) for name, value in told["facts"]),
+                samples=tuple(map(str, told["rows"])),
+                url=self._at(str(told["path"])),
+                data={"report_file": str(told["file"]), "count": int(told["count"])},
+            )
+        report_id = int(told.get("report", 0))
+        return _of_file(due, url=self._at(f"/reports/{report_id}"), data={"report_id": report_id})
+
+    def _at(self, path: str) -> str:
+        return f"{self._base_url}{path}" if self._base_url else ""
 
     def _samples(self, due: Due) -> tuple[str, ...]:
         ids = dict.fromkeys(each for each in (due.first_event_id, due.last_event_id) if each)
@@ -136,11 +121,25 @@ class Writer:
         return f"{self._base_url}/notifications"
 
 
+def _of_file(due: Due, **more: Any) -> Message:
+    """A message that comes with a file; `more` are further fields of Message."""
+    return Message(
+        key=due.key,
+        kind=due.kind,
+        title=due.title,
+        severity=due.severity,
+        timestamp=rfc3339(due.last_us),
+        thread=_thread_id(due),
+        text=str(due.details.get("summary", "")),
+        **more,
+    )
+
+
 def _title(due: Due, incident: Incident | None) -> str:
     if due.thread == STORM:
-        return f"{due.n} matches at once, the worst: {due.title}"
+        return f"{_matches(due.n)} at once, the worst: {due.title}" if due.n > 1 else f"One match more: {due.title}"
     if due.kind == "digest":
-        return f"{due.title}: {due.n} matches"
+        return f"{due.title}: {_matches(due.n)}"
     where = _named(incident, "host.name") if incident else []
     on = f" on {where[0]}" if len(where) == 1 and incident and incident.subject[0] != "host.name" else ""
     if incident:
@@ -163,14 +162,18 @@ def _sentence(due: Due, incident: Incident | None) -> str:
         return "This is about ThreatLens itself."
     if due.thread == STORM:
         return (
-            f"{due.n} more matches came above the number of messages that this channel takes in a minute."
-            " All of them stand in ThreatLens."
+            f"{_matches(due.n)} came above the number of messages that this channel takes in a minute."
+            " All that is found stands in ThreatLens."
         )
     if due.kind == "digest":
-        return f"{due.n} matches since the last digest; the worst has severity {due.severity}."
+        return f"{_matches(due.n)} since the last digest; the worst has severity {due.severity}."
     if due.total > due.n:
         return f"It goes on: {due.n} more since the last message, {incident.n if incident else due.total} in all."
     return ""
+
+
+def _matches(number: int) -> str:
+    return f"{number} match{'' if number == 1 else 'es'}"
 
 
 def _says(explanation: Explanation, incident: Incident | None) -> tuple[tuple[str, str], ...]:
