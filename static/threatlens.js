@@ -405,17 +405,21 @@
     });
   }
 
-  // Searches of this browser, the newest first.
+  // Searches of this tab, the newest first. They may name people: they end with the tab, and with the log-in.
+  const stored = "threatlens-searches";
+  document.addEventListener("submit", (event) => {
+    if (!/\/logout$/.test(event.target.action)) return;
+    try { sessionStorage.removeItem(stored); } catch { /* nothing is kept, then */ }
+  });
   const recent = $("#recent");
   if (recent) {
-    const stored = "threatlens-searches";
     let searches = [];
-    try { searches = JSON.parse(localStorage.getItem(stored)) || []; } catch { searches = []; }
+    try { searches = JSON.parse(sessionStorage.getItem(stored)) || []; } catch { searches = []; }
     if (!Array.isArray(searches)) searches = [];
     const asked = $("[data-search]").defaultValue.trim();
     if (asked && !$(".query-wrong")) {
       searches = [asked, ...searches.filter((search) => search !== asked)].slice(0, 8);
-      try { localStorage.setItem(stored, JSON.stringify(searches)); } catch { /* not kept, then */ }
+      try { sessionStorage.setItem(stored, JSON.stringify(searches)); } catch { /* not kept, then */ }
     }
     for (const search of searches) {
       const link = document.createElement("a");

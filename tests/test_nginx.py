@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import stat
 import subprocess
 import threading
@@ -22,6 +23,7 @@ import pytest
 import websocket
 from flask import Flask, jsonify, request
 from flask_sock import Sock
+from receivers import certificate_for
 from served import PASSWORD, Served
 from werkzeug.serving import make_server
 
@@ -318,6 +320,37 @@ def test_what_nginx_refuses_by_itself_carries_the_headers_and_what_it_passes_on_
         told = {*HEADERS, "Cache-Control"} - {"Reporting-Endpoints"}
         assert {name: names.count(name) for name in told} == dict.fromkeys(told, 1), answer
     assert all(b"Content-Security-Policy: default-src 'none';" in answer for answer in (page, *refusals))
+
+
+def test_with_tls_a_browser_is_led_to_it_and_a_program_is_not(served: Served, tmp_path: Path) -> None:
+    sealed = free_port()
+    certificate = certificate_for(tmp_path, "localhost")
+    changes = {
+        "    # listen 443 ssl http2;": f"    listen 127.0.0.1:{sealed} ssl;",
+        "/etc/letsencrypt/live/logs.example.org/fullchain.pem": str(certificate),
+        "/etc/letsencrypt/live/logs.example.org/privkey.pem": str(certificate),
+        "    # add_header Strict": "    add_header Strict", "    # ssl_": "    ssl_", "# server {": "server {",
+        "#     listen": "listen", "#     server": "server", "#     location": "location", "# }": "}",
+    }  # fmt: skip
+    with nginx(tmp_path, served.path, **changes) as port:
+        page = raw(port, b"GET /events?q=a HTTP/1.1\r\nHost: logs.example.org\r\n\r\n")
+        api = raw(port, b"GET /api/v1/events HTTP/1.1\r\nHost: logs.example.org\r\n\r\n")
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        told = []
+        for size in ("0", "99999999"):  # nginx refuses the second by itself
+            connection = http.client.HTTPSConnection("localhost", sealed, context=trusting, timeout=20)
+            connection.request("POST", "/appearance", headers={"Host": "localhost", "Content-Length": size})
+            told.append(connection.getresponse().headers.get_all("Strict-Transport-Security"))
+            connection.close()
+        trusting.maximum_version = ssl.TLSVersion.TLSv1_2
+        trusting.set_ciphers("AES128-SHA:AES256-GCM-SHA384:ECDHE-ECDSA-AES256-SHA:@SECLEVEL=0")
+        with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", sealed), 20) as plain:
+            trusting.wrap_socket(plain, server_hostname="localhost")
+
+    assert page.split()[1] == b"308"
+    assert b"Location: https://logs.example.org/events?q=a\r\n" in page
+    assert api.split()[1] == b"403"
+    assert told == [["max-age=31536000; includeSubDomains"]] * 2
 
 
 def test_versions_are_not_told(proxy: int) -> None:

@@ -51,7 +51,9 @@ from threatlens.vault import is_sealed
 
 _LIST_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}")
 _HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
-_MAIL_ADDRESS = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+")
+#: RFC 5322's dot-atom on both sides, in any script: what can stand in the header of a mail as it is.
+_MAIL_ATOM = r"[^@\s.()<>\[\]:;,\\\"]+"
+_MAIL_ADDRESS = re.compile(rf"{_MAIL_ATOM}(\.{_MAIL_ATOM})*@{_MAIL_ATOM}(\.{_MAIL_ATOM})*")
 _SERVICE_URL = re.compile(r"[a-z][a-z0-9]{1,20}://[!-~]{1,4000}", re.IGNORECASE)
 _UNFIT_ENCODINGS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
 

@@ -284,6 +284,7 @@ def test_hostile_text_stays_text_in_every_view(chromium: Any, lived: Any, monkey
     assert not found, "\n".join(found)
     assert [url for url in watched.asked if not url.startswith(address) or "/api/" in url or "csp-reports" in url] == []
     assert [said for said in watched.complaints if not re.search("status of 4", said)] == []
+    assert kept.startswith("[[],"), "nothing outlives the tab"
     assert "tlx" not in kept
     assert "htmx-history" not in kept
     leaves(services, log_in(app))

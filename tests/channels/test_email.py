@@ -184,6 +184,32 @@ def test_a_mail_server_in_a_private_network_needs_no_permission(message, monkeyp
     assert opened == [("10.0.0.25", 2525)]
 
 
+class Elsewhere(socket.socket):
+    """A connection that says it leads to another machine."""
+
+    def getpeername(self):
+        return "192.0.2.25", 25
+
+
+class LeadsElsewhere:
+    def connect(self, host, port, timeout_s):
+        connection = Elsewhere()
+        connection.settimeout(timeout_s)
+        connection.connect((host, port))
+        return connection
+
+
+def test_a_password_leaves_the_machine_sealed_or_not_at_all(mail_server, message):
+    server = MailServer("127.0.0.1", mail_server.port, "lens", "correct horse", "none")
+    with pytest.raises(ChannelError, match="unsealed to another machine") as caught:
+        plain(server, LeadsElsewhere()).send(message)
+    assert caught.value.permanent
+    assert not any("AUTH" in line for line in caught.value.transcript)
+
+    server = MailServer("127.0.0.1", mail_server.port, "lens", "correct horse", "starttls")
+    assert plain(server, LeadsElsewhere(), mail_server.trusting).send(message)
+
+
 def test_a_report_goes_along(message):
     report = Attachment("report.pdf", "application/pdf", b"%PDF-1.7")
     values = {name: getattr(message, name) for name in type(message).__slots__}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from threatlens.channels import Message
+from threatlens.channels.email import compose
 from threatlens.config import MonitoringConfig
 
 
@@ -377,6 +379,23 @@ def test_c13_a_mail_server_may_be_private_and_is_never_a_metadata_address(machin
     manager = machine.manager()
     manager.load_config()
     assert [error.key for error in manager.errors] == ([key] if key else [])
+
+
+@pytest.mark.parametrize(
+    ("address", "taken"),
+    [("a@example.org", True), ("größe.ü@bücher.example", True), ("a+b=c'd@mail-1.example.org", True), (".a@b", False),
+     ("a.@b", False), ("a..b@c", False), ("a@b.", False), ("a@[192.0.2.1]", False), ("(a)@b", False), ("a:b@c", False),
+     ("a@b@c", False), ("a\\\\b@c", False)],
+)  # fmt: skip
+def test_a_mail_address_is_one_that_can_stand_in_a_header(machine, address, taken):
+    machine.write(f'channels:\n  - {{name: a, type: email, to: ["{address}"]}}\n')
+    manager = machine.manager()
+    config = manager.load_config()
+    assert [error.key for error in manager.errors] == ([] if taken else ["channels.0.to.0"])
+    if taken:
+        message = Message(key="k", kind="test", title="t", severity=1, timestamp="")
+        mail = compose(message, "t@example.org", config.channels[0].to)
+        assert [each.addr_spec for each in mail["To"].addresses] == [address]
 
 
 def test_c13_the_address_of_a_language_model_is_judged_once_it_is_used(machine):

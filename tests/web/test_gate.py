@@ -179,6 +179,9 @@ def test_a_form_needs_the_token_of_its_own_session(app: Any) -> None:
     for token in ("", "wrong", form_token(eve)):
         answer = anna.post("/settings/users", data={"csrf_token": token, "name": "mallory"})
         assert answer.status_code == 403
+    found = app.extensions["threatlens"].store.audit.page(limit=3)
+    assert {(each.actor, each.action) for each in found} == {("user anna", "refused")}
+    assert all("form token" in each.detail for each in found)
     assert anna.post("/logout", data={"csrf_token": form_token(anna)}).status_code == 303
     assert "mallory" not in [user.name for user in app.extensions["threatlens"].store.users()]
 

@@ -90,6 +90,9 @@ def test_a_change_asked_for_by_another_site_is_refused(app: Any, headers: dict[s
     app.config["WTF_CSRF_ENABLED"] = False
     client = log_in(app)
     assert client.post("/appearance", data={"theme": "dark"}, headers=headers).status_code == 403
+    (refused,) = app.extensions["threatlens"].store.audit.page(limit=1)
+    assert (refused.action, refused.target) == ("refused", "POST /appearance")
+    assert "another site" in refused.detail
     assert client.post("/appearance", data={"theme": "dark"}, headers={"Origin": "http://localhost"}).status_code == 303
 
 

@@ -8,6 +8,7 @@ escaped in the HTML part.
 from __future__ import annotations
 
 import html
+import ipaddress
 import smtplib
 import socket
 import ssl
@@ -77,6 +78,7 @@ class EmailNotifier:
                 if server.tls == "starttls":
                     smtp.starttls(context=_sealing(self._context()))
                 if server.username:
+                    _refuse_to_show_it(smtp.sock, server)
                     smtp.login(server.username, server.password)
                 refused = smtp.send_message(mail, from_addr=self._sender, to_addrs=list(self._to))
         except smtplib.SMTPResponseException as error:
@@ -361,6 +363,13 @@ def _went_wrong(error: Exception, server: MailServer) -> str:
     if isinstance(error, smtplib.SMTPServerDisconnected):
         return f"{where} ended the conversation"
     return f"{where} cannot be reached: {getattr(error, 'strerror', None) or 'the conversation broke off'}"
+
+
+def _refuse_to_show_it(connection: Any, server: MailServer) -> None:
+    """A password leaves this machine sealed, or not at all. Raises OutboundError."""
+    if server.tls == "none" and not ipaddress.ip_address(connection.getpeername()[0]).is_loopback:
+        msg = "the user name and password would be sent unsealed to another machine; choose STARTTLS or TLS"
+        raise OutboundError(msg, permanent=True)
 
 
 def _words(said: bytes | str) -> str:

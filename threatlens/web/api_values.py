@@ -39,8 +39,9 @@ AccountName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"
 #: Two times of a day.
 Hours = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$")]
 #: Of one receiver.
+_ATOM = f'[^@ .()<>\\[\\]:;,\\\\"{UNPLAIN}]+'
 MailAddress = Annotated[
-    str, Field(max_length=254, pattern=f'^[^@ ,;<>"{UNPLAIN}]+@[^@ ,;<>"{UNPLAIN}]+$')
+    str, Field(max_length=254, pattern=f"^{_ATOM}(\\.{_ATOM})*@{_ATOM}(\\.{_ATOM})*$")
 ]  # fmt: skip
 #: An address on the web, without a user in it; whether it may be called is for this installation to say (409).
 Url = Annotated[str, Field(max_length=2_000, pattern=f"^https?://[^/?#@\\\\ {UNPLAIN}]+([/?#][^\\\\ {UNPLAIN}]*)?$")]

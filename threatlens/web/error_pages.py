@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from flask import Flask, Response, jsonify, make_response, render_template, request
+from flask import Flask, Response, g, jsonify, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
@@ -53,6 +53,7 @@ def http_error(error: HTTPException) -> Response:
     if status < 400:
         return make_response(error.get_response())
     if isinstance(error, CSRFError):
+        g.forged = "form token"
         return _answer(403, "The form is too old, or not from this ThreatLens. Go back, load the page again and retry.")
     custom = error.description if status in (400, 403) and error.description != type(error).description else None
     answer = _answer(status, custom or "")

@@ -113,7 +113,15 @@ def admit() -> AnyResponse | None:
 
 
 def record_change(answer: Response) -> Response:
-    """Write down a change that wrote no entry of its own: a page that leads on, an operation that is done."""
+    """Write down a change that wrote no entry of its own: a page that leads on, an operation that is done.
+
+    And one that somebody's session was used for who may not have meant it.
+    """
+    if "forged" in g:
+        g.actor = current() or (browser_actor() if "id" in session else None)  # it may be refused before it is admitted
+        if g.actor is not None:
+            refuse(g.actor, g.forged)
+        return answer
     done = 200 <= answer.status_code < 300 if request.path.startswith("/api/") else 300 <= answer.status_code < 400
     if request.method in SAFE_METHODS or not done or current() is None or g.get("recorded"):
         return answer
@@ -127,13 +135,14 @@ def record_change(answer: Response) -> Response:
     return answer
 
 
-def refuse(who: Actor) -> None:
-    """Write down that somebody asked for what their role does not allow."""
+def refuse(who: Actor, reason: str = "") -> None:
+    """Write down that somebody asked for what their role, or this reason, does not allow."""
     refusals: Refusals = current_app.extensions["threatlens_refusals"]
     if not refusals.take(who.name):
         return
     try:
-        record("refused", f"{request.method} {request.path}", {"role": who.role})
+        detail = {"role": who.role} | ({"reason": reason} if reason else {})
+        record("refused", f"{request.method} {request.path}", detail)
     except StoreUnavailable as error:
         logger.warning("a refusal was not written down: %s", error)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flask import Flask, Request, Response, abort, request
+from flask import Flask, Request, Response, abort, g, request
 
 #: Where browsers say what the policy has stopped.
 REPORTS = "/csp-reports"
@@ -85,6 +85,7 @@ def refuse_other_sites() -> None:
     site = request.headers.get("Sec-Fetch-Site", "")
     origin = request.headers.get("Origin")
     if site in ("cross-site", "same-site") or (origin is not None and not is_own_origin(request)):
+        g.forged = "another site"  # whose session it came with is written down (gate.py)
         abort(403, "This change was asked for by another site.")
 
 
