@@ -167,7 +167,6 @@ class Logs(RuleBasedStateMachine):
         if self.bench.store.down:
             self.look()  # what is deleted between two looks is in no copy
         self.bench.crash()
-        self.link.seen = False  # by the new process
 
     @precondition(lambda self: self.max_open > 2)
     @rule(away=st.booleans())

@@ -195,3 +195,20 @@ def test_a_file_that_was_deleted_and_begun_anew_empty_is_read_as_soon_as_it_grow
     bench.write("app.log", b"two\n")
     bench.monitor.step(5.0)
     assert [entry.content for entry in bench.queue] == [b"two\n"]
+
+
+@pytest.mark.parametrize("moved_on", [False, True], ids=["present", "former"])
+def test_the_target_of_a_link_that_is_found_empty_is_read_as_soon_as_it_grows(make_bench, moved_on: bool) -> None:
+    bench = make_bench(use_inotify=True)
+    bench.swap_links([b"zero\n"])
+    bench.read()
+    link = bench.root / "link.log"
+    first, second = (link.readlink().with_name(name) for name in ("first.dat", "second.dat"))
+    for target in (first, second)[: 1 + moved_on]:
+        target.touch()
+        link.unlink()
+        link.symlink_to(target)
+        bench.monitor.step(0.0)  # what inotify says, and no look at the folder
+    first.write_bytes(b"one\n")
+    bench.monitor.step(5.0)
+    assert [entry.content for entry in bench.queue] == [b"one\n"]

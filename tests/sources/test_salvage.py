@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,27 @@ def test_a_file_renamed_within_the_pattern_while_the_database_is_away_is_not_cop
     assert settle(bench) == generation(0).splitlines()
 
 
+@pytest.mark.parametrize("lines", [1, 40], ids=["short", "long"])
+def test_a_file_saved_by_an_editor_and_deleted_while_the_database_is_away_is_stored_once(
+    bench: Bench, left, tmp_path: Path, lines: int
+) -> None:
+    bench.source("app.log")
+    bench.store.down = True
+    path = bench.write("app.log", generation(0, lines))
+    bench.scan()
+    (tmp_path / "saved").write_bytes(generation(0, lines) + b"and one more\n")
+    (tmp_path / "saved").rename(path)
+    bench.scan()
+    path.unlink()
+    bench.scan()
+    bench.crash()
+    bench.store.down = False
+    assert settle(bench) == [*generation(0, lines).splitlines(), b"and one more"]
+    bench.pass_time(100)
+    assert settle(bench) == []
+    assert left() == []
+
+
 @pytest.mark.parametrize("whole", [0, 1 << 20], ids=["with a hole", "whole"])
 def test_a_file_of_which_a_part_is_stored_and_that_is_packed_then_is_stored_once(
     bench: Bench, left, monkeypatch: pytest.MonkeyPatch, whole: int
@@ -156,16 +178,103 @@ def test_the_target_of_a_link_that_moved_on_is_read_to_its_end_while_it_is_still
     assert left() == []
 
 
+def point_to(bench: Bench, name: str, content: bytes) -> None:
+    """Let the link of `swap_links` point to a new file."""
+    target = bench.root.parent / "targets" / name
+    target.write_bytes(content)
+    (bench.root / "link.log").unlink()
+    (bench.root / "link.log").symlink_to(target)
+
+
+def test_the_target_of_a_link_that_moves_on_after_a_kill_is_stored(bench: Bench, left) -> None:
+    bench.store.down = True
+    bench.swap_links([generation(0)])
+    bench.scan()  # the place of what waits for the database is noted
+    bench.crash()
+    point_to(bench, "other.dat", generation(1))
+    bench.scan()
+    bench.crash()
+    bench.store.down = False
+    assert sorted(settle(bench)) == sorted((generation(0) + generation(1)).splitlines())
+    assert bench.store.refused == []
+    assert left() == []
+
+
+def test_a_noted_target_that_is_deleted_after_a_kill_leaves_nothing(bench: Bench, left) -> None:
+    bench.store.down = True
+    bench.swap_links([generation(0)])
+    bench.scan()
+    bench.crash()
+    point_to(bench, "other.dat", generation(1))
+    (bench.root.parent / "targets" / "0.dat").unlink()
+    bench.store.down = False
+    assert settle(bench) == generation(1).splitlines()
+    assert left() == []
+
+
+def test_the_target_of_a_link_is_stored_although_its_inode_was_that_of_another_sources_deleted_file(
+    bench: Bench, left
+) -> None:
+    bench.store.down = True
+    bench.swap_links([generation(0), generation(1)])
+    bench.scan()
+    bench.crash()
+    bench.store.down = False
+    bench.source("gone.log")
+    bench.write("gone.log", generation(2))
+    bench.configs.reverse()
+    bench.monitor.set_sources(bench.configs[:1])
+    bench.read()
+    (bench.root / "gone.log").unlink()
+    status = (bench.root.parent / "targets" / "0.dat").stat()
+    bench.store.rows[1] = replace(bench.store.rows[1], device=status.st_dev, inode=status.st_ino)
+    bench.configs.reverse()
+    bench.crash()
+    bench.store.down = True
+    bench.scan()
+    bench.scan()
+    bench.store.down = False
+    settle(bench)
+    assert sorted(bench.store.lines) == sorted(b"".join(map(generation, range(3))).splitlines())
+    assert left() == []
+
+
+def test_what_is_left_of_a_copied_file_outlives_a_second_kill_at_once(bench: Bench, left) -> None:
+    bench.store.down = True
+    bench.swap_links([generation(0), generation(1)])
+    bench.scan()
+    for _ in range(3):
+        bench.crash()
+        bench.scan()
+    bench.crash()
+    bench.store.down = False
+    assert sorted(settle(bench)) == sorted((generation(0) + generation(1)).splitlines())
+    assert left() == []
+
+
+def test_a_copy_that_somebody_deletes_is_no_lasting_error(bench: Bench, left, tmp_path: Path) -> None:
+    bench.source("app.log")
+    path = bench.write("app.log", generation(0))
+    bench.scan()
+    path.unlink()
+    bench.scan()
+    bench.crash()
+    for name in left():
+        if not name.endswith(".json"):
+            (tmp_path / "salvage" / name).unlink()
+    bench.write("app.log", generation(1))
+    assert settle(bench) == generation(1).splitlines()
+    assert left() == []
+    assert bench.monitor.statuses()[0].state == "flowing"
+
+
 @pytest.mark.parametrize("lines", [1, 40], ids=["short", "long"])
 def test_the_copy_of_a_target_that_turns_out_to_be_booked_is_no_second_file(bench: Bench, left, lines: int) -> None:
     bench.swap_links([generation(0, lines)])
     bench.store.down = True
     bench.crash()
     bench.scan()
-    other = bench.root.parent / "targets" / "other.dat"
-    other.write_bytes(generation(1, lines))
-    (bench.root / "link.log").unlink()
-    (bench.root / "link.log").symlink_to(other)
+    point_to(bench, "other.dat", generation(1, lines))
     bench.scan()
     assert left()
     bench.crash()

@@ -438,8 +438,11 @@ class LogFileMonitor:
                 self._supervised(stream.source, path, follower.recheck, stream)
             folder, name = os.path.split(path)
             real_folder = os.path.realpath(folder)
-            for source, shown in self._matching(os.path.join(real_folder, name)):
+            matching = self._matching(os.path.join(real_folder, name))
+            for source, shown in matching:
                 self._supervised(source, shown, self._look_at_one, source, (shown, real_folder, name))
+            if not matching and (kept := follower.held.at(path)) is not None:
+                self._supervised(kept[0], "", follower.look_at_held, kept[1])
 
     def _look_at_one(self, source: FollowedSource, place: tuple[str, str, str]) -> None:
         unjudged: list[Unjudged] = []

@@ -105,12 +105,12 @@ class Follower(Rescuer):
             source.warnings[shown] = f"{display(shown)} is read by the source {other!r} already; each line is read once"
             return True
         if stream.path != real:
-            if self._is_at(stream, stream.path):
+            if self.is_at(stream, stream.path):
                 source.warnings[shown] = (
                     f"{display(shown)} and {display(stream.path)} are one file; each line is read once"
                 )
                 return True
-            if not self._carries(stream, real):
+            if not self.carries(stream, real):
                 self.lose(stream)
                 return False
             self._rename(stream, real)
@@ -118,33 +118,6 @@ class Follower(Rescuer):
         stream.shown = shown
         stream.listed = True
         self.look(stream, status)
-        return True
-
-    def _is_at(self, stream: Stream, path: str) -> bool:
-        try:
-            status = os.stat(path, follow_symlinks=False)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == stream.key
-
-    def _carries(self, stream: Stream, real: str) -> bool:
-        """Whether the file with the stream's inode at this path is its own: inodes are used again."""
-        if (stream.content is not None and stream.verified) or stream.source is None:
-            return True
-        if stream.position == 0:  # nothing to know it by, and nothing lost by judging the file anew
-            self.ours.add(stream.key)
-            return False
-        status = os.stat(real, follow_symlinks=False)
-        if stream.compressed and stream.fingerprint.finished == (status.st_size, status.st_mtime_ns):
-            return True
-        before, stream.path = stream.path, real
-        try:
-            self.ready_to_read(stream)
-        except Replaced:
-            self.table.close(stream)
-            return False
-        finally:
-            stream.path = before
         return True
 
     def lose(self, stream: Stream) -> None:
@@ -229,7 +202,7 @@ class Follower(Rescuer):
         except OSError:
             names = []
         for path in names:
-            if path != stream.path and self._is_at(stream, path) and self._carries(stream, path):
+            if path != stream.path and self.is_at(stream, path) and self.carries(stream, path):
                 self._rename(stream, path)
                 self.look(stream, os.stat(path, follow_symlinks=False))
                 return

@@ -55,6 +55,15 @@ class HeldFiles:
         """The file with this key, which stays."""
         return self._files.get(key)
 
+    def at(self, path: str) -> tuple[FollowedSource, Key] | None:
+        """(source, key) of the kept file with this name, which no pattern needs to name: a link may lead to it."""
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except OSError:
+            return None
+        key = (status.st_dev, status.st_ino)
+        return (self._files[key].source, key) if key in self._files else None
+
     def put(self, key: Key, file: HeldFile) -> None:
         """Keep a file, for which `room` was asked; in the place of the same one that did not wait."""
         before = self._files.get(key)

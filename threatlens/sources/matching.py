@@ -63,7 +63,7 @@ def judge(unknown: Unknown, table: StreamTable, confirm: Confirm) -> Verdict:
             continue
         content = confirm(stream) if stream.alive and not (stream.matchable and stream.position) else None
         if content is not None:
-            if not unknown.ours and _gives_way(stream, unknown) and is_prefix(content, unknown.content):
+            if _gives_way(stream, unknown) and is_prefix(content, unknown.content):
                 return Verdict(Finding.CONTINUES, stream)
             if is_prefix(unknown.content, content):
                 for_good = unknown.content.size() >= TELLING_BYTES
@@ -98,4 +98,5 @@ def _may_begin_alike(stream: Stream, head_start: int, head: bytes) -> bool:
 
 def _gives_way(stream: Stream, unknown: Unknown) -> bool:
     """Whether the stream's own file is on its way out: deleted, or renamed by an editor that saves under its name."""
-    return stream.unlinked or (stream.lost_path and stream.shown == unknown.shown and stream.position >= TELLING_BYTES)
+    saved = stream.lost_path and stream.shown == unknown.shown and stream.position >= TELLING_BYTES
+    return stream.unlinked or (saved and not unknown.ours)

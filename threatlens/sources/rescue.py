@@ -36,32 +36,86 @@ class Rescuer(Discovery):
             return
         status = os.fstat(file.fd)
         gone = self.salvage.is_gone(status)
-        if status.st_size and self.salvage.needs(key, status.st_size) and (gone or not self._is_named(file, key)):
-            real = file.real or DELETED.sub("", os.readlink(f"/proc/self/fd/{file.fd}"))
-            copy = Copy(file.source.config.source_id, file.shown, real, file.only_known, *key, size=status.st_size)
-            self.salvage.keep(key, file.fd, [(0, status.st_size)], copy)
+        real = _real(file)
+        self._secure_held(key)
         if self.book.away is not None:
             return
         stream = self.table.by_key.get(key)
+        if stream is not None and not gone and not self._is_its_own(stream, real):
+            self.lose(stream)
+            stream = None
         if stream is not None:
             if stream.content is None and gone:
                 self._hand_over(stream, file)
             if self.table.by_key.get(key) is stream:
                 self.held.let_go(key)
         elif status.st_size:
-            real = file.real or DELETED.sub("", os.readlink(f"/proc/self/fd/{file.fd}"))
             at_its_name = not gone and real == os.path.realpath(file.shown)
             shown = file.shown if at_its_name or gone else real
             self.judge(file.source, shown, real, status, only_known=file.only_known)
         elif gone:
             self.held.let_go(key)
 
-    def _is_named(self, file: HeldFile, key: Key) -> bool:
-        """Whether a file that is not booked would be found by the next process: a link may point elsewhere by now."""
-        with contextlib.suppress(OSError):
-            status = os.stat(file.shown)
-            if (status.st_dev, status.st_ino) == key:
-                return True
+    def keep(
+        self, source: FollowedSource, shown: str, real: str, key: Key, *, only_known: bool = False, waits: bool = True
+    ) -> None:
+        super().keep(source, shown, real, key, only_known=only_known, waits=waits)
+        if self.held.waits(key):
+            self._secure_held(key)
+
+    def _secure_held(self, key: Key) -> None:
+        """Copy what the next process would not find; of the target of a link note where it is, lest the link move."""
+        file = self.held.get(key)
+        if file is None:
+            return
+        status = os.fstat(file.fd)
+        if not status.st_size or not self.salvage.needs(key, status.st_size):
+            return
+        real = _real(file)
+        size, spans = status.st_size, [(0, status.st_size)]
+        at_its_name = _key_at(file.shown) == key
+        if not self.salvage.is_gone(status) and (at_its_name or self._is_named(file)):
+            if not at_its_name or real == file.shown or key in self.salvage:
+                return
+            size, spans = 0, []
+        copy = Copy(file.source.config.source_id, file.shown, real, file.only_known, *key, size=size)
+        self.salvage.keep(key, file.fd, spans, copy)
+
+    def _is_its_own(self, stream: Stream, real: str) -> bool:
+        """Whether the file with the stream's key at this path is the one that it was read from."""
+        if stream.content is not None or stream.path == real or self.is_at(stream, stream.path):
+            return True
+        try:
+            return self.carries(stream, real)
+        except FileNotFoundError:
+            return True  # the next look knows more
+
+    def is_at(self, stream: Stream, path: str) -> bool:
+        """Whether the file at this path, not where a link leads, has the stream's key."""
+        return _key_at(path, follow_links=False) == stream.key
+
+    def carries(self, stream: Stream, real: str) -> bool:
+        """Whether the file with the stream's key at this path is its own: inodes are used again."""
+        if (stream.content is not None and stream.verified) or stream.source is None:
+            return True
+        if stream.position == 0:  # nothing to know it by, and nothing lost by judging the file anew
+            self.ours.add(stream.key)
+            return False
+        status = os.stat(real, follow_symlinks=False)
+        if stream.compressed and stream.fingerprint.finished == (status.st_size, status.st_mtime_ns):
+            return True
+        before, stream.path = stream.path, real
+        try:
+            self.ready_to_read(stream)
+        except Replaced:
+            self.table.close(stream)
+            return False
+        finally:
+            stream.path = before
+        return True
+
+    def _is_named(self, file: HeldFile) -> bool:
+        """Whether a pattern names a file that is not booked where it lies, so that the next process would find it."""
         folder, name = os.path.split(os.readlink(f"/proc/self/fd/{file.fd}"))
         return any(os.path.realpath(each.folder) == folder and each.matches(name) for each in file.source.listings)
 
@@ -122,14 +176,18 @@ class Rescuer(Discovery):
 
     def _take_up(self, source: FollowedSource, key: Key) -> None:
         """Open a copy; or what it was made of, where that is still there although nothing names it."""
-        fd, copy = self.salvage.open(key)
+        try:
+            fd, copy = self.salvage.open(key)
+        except FileNotFoundError:
+            self.salvage.drop(key)
+            return
         original, theirs = -1, (copy.device, copy.inode)
         with contextlib.suppress(OSError, SourceError):
             original = self.open(source, copy.real)
         if original >= 0 and _same_file(original, fd, copy):
             os.close(fd)
-            self.salvage.drop(key)
-            if theirs in self.table.by_key or theirs in self.held:
+            self.salvage.belongs_to(key, theirs)
+            if theirs in self.held:
                 os.close(original)
             else:
                 self.held.put(theirs, HeldFile(original, source, copy.shown, copy.only_known, waits=True))
@@ -152,6 +210,19 @@ class Rescuer(Discovery):
 def _at_end(stream: Stream) -> bool:
     """Whether all that its file holds was handed on."""
     return stream.ended and not stream.dirty and stream.held is None and stream.scanned <= stream.position
+
+
+def _real(file: HeldFile) -> str:
+    """Its resolved path, or the one that it had."""
+    return file.real or DELETED.sub("", os.readlink(f"/proc/self/fd/{file.fd}"))
+
+
+def _key_at(path: str, *, follow_links: bool = True) -> Key | None:
+    try:
+        status = os.stat(path, follow_symlinks=follow_links)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _same_file(original: int, copied: int, copy: Copy) -> bool:

@@ -35,7 +35,7 @@ class Copy:
     only_known: bool  # it may carry on a stream, but begins none
     device: int
     inode: int
-    size: int  # how much of the file is copied, in bytes from its beginning
+    size: int  # how much of the file is copied, in bytes from its beginning; 0: its place is noted
     copied: int = 0  # bytes on the disk
 
 
@@ -63,8 +63,19 @@ class Salvage:
 
     def open(self, key: Key) -> tuple[int, Copy]:
         """(descriptor, what it is a copy of) of one that an earlier process made; raises OSError."""
+        fd = os.open(self._paths[key], os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._opened.add(key)
-        return os.open(self._paths[key], os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), self._copies[key]
+        return fd, self._copies[key]
+
+    def belongs_to(self, key: Key, original: Key) -> None:
+        """The file that this copy of an earlier process was made of is still there, and is read instead."""
+        copy, path = self._copies.pop(key), self._paths.pop(key)
+        if original not in self._copies:
+            self._copies[original], self._paths[original] = copy, path
+        elif self._paths[original] != path:
+            _remove(path)
+        self._inherited.discard(key)
+        self._opened.discard(key)
 
     def unopened(self, key: Key) -> bool:
         """Whether it is of an earlier process, and not `open`ed yet."""
@@ -91,7 +102,7 @@ class Salvage:
         What cannot be copied, for want of space above all, is logged once and not tried again.
         """
         before = self._copies.get(key)
-        wanted = [(before.size, described.size)] if before is not None else list(spans)
+        wanted = [(before.size, described.size)] if before is not None and before.size else list(spans)
         n_bytes = sum(end - start for start, end in wanted)
         try:
             self._check_space(n_bytes)
@@ -113,9 +124,8 @@ class Salvage:
         self._inherited.discard(key)
         self._opened.discard(key)
         self._given_up.discard(key)
-        for name in (path + ".json", path) if path else ():
-            with contextlib.suppress(OSError):
-                os.unlink(name)
+        if path:
+            _remove(path)
 
     def let_go(self, source_id: int) -> None:
         """The files of a source are not open any more: from now on they are read as copies."""
@@ -184,3 +194,9 @@ class Salvage:
             json.dump(asdict(copy), note)
         os.replace(path + ".part", path)
         self._copies[key] = copy
+
+
+def _remove(path: str) -> None:
+    for name in (path + ".json", path):
+        with contextlib.suppress(OSError):
+            os.unlink(name)
