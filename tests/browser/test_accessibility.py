@@ -15,10 +15,13 @@ from threatlens.clock import now_us
 from threatlens.event import RuleMatch
 from threatlens.incidents import Finding
 from threatlens.raising import Late, Raiser
+from threatlens.store_notifications import Occurrence
 from threatlens.store_searches import Schedule
+from threatlens.web.rule_forms import TEMPLATE
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
+RULE = "5a4a5a6e-7a3c-4f4e-9d3a-3f1f1a0b7c11"
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
 PAGES = (
     "/", "/incidents", "/events", "/events?q=usr:root", "/events?q=has:user",
@@ -30,6 +33,19 @@ PAGES = (
     "/notifications/rules/add", "/notifications/preview", "/settings/users/1", "/settings/configuration",
     "/settings/language-model", "/searches/1/send", "/reports/1", "/notifications/channels/ops",
 )  # fmt: skip
+#: Made of the same pieces: each of these is looked at in one of the three ways.
+LIKE_THEM = (
+    "/notifications/1", "/notifications/rules/urgent", f"/rules/{RULE}", f"/rules/{RULE}/edit",
+    "/rules/lists?name=admins", "/settings/configuration/1", "/confirm", "/events/1?same=ip", "/health?range=7d",
+)  # fmt: skip
+WAYS = [("light", 1280), ("light", 360), ("dark", 2560)]
+OPEN = ("/login", "/setup?code=none", "/answer/no-such-link")  # without an account
+#: GET, but no page of their own: files, parts of pages, and what programs ask for.
+NO_PAGES = {
+    "static", "audit.export", "configuration.export", "events.survey", "events.export", "events.exports_under_way",
+    "health.healthz", "health.readyz", "health.metrics", "language_model.preview", "reports.pdf", "rules.coverage",
+    "searches.query_help", "searches.cells", "searches.palette", "unknown.export",
+}  # fmt: skip
 LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2"
 RUN = """axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).then((result) =>
   result.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.target} ${node.failureSummary}`)))"""
@@ -50,6 +66,10 @@ def filled(site: str, services: Any) -> None:
     filler.add("nothing that anybody knows", source="app", log_format="unknown", timestamp_us=now_us())
     store, now = services.store, now_us()
     services.config.put_named("channels", {"name": "ops", "type": "email", "to": ["ops@example.org"]}, author="a test")
+    services.config.put_named("notification_rules", {"name": "urgent", "channels": ["ops"]}, author="a test")
+    services.rules.save("mine.yml", TEMPLATE.format(id=RULE))
+    services.rules.save_list("admins", "anna")
+    store.tell([Occurrence("ops", "urgent", "incident", "t", 8, "guessed passwords", now, now)], now)
     for user in store.users():
         store.save_search(user.id, "A name that is as long as people write them in a hurry", "q=root", now)
         store.pin_search(user.id, store.saved_searches(user.id)[0].name, pinned=True)
@@ -60,7 +80,7 @@ def filled(site: str, services: Any) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("light", 360), ("dark", 2560)])
+@pytest.mark.parametrize(("scheme", "width"), WAYS)
 def test_every_page_is_accessible_fits_and_complains_of_nothing(
     chromium: Any,
     site: str,
@@ -69,7 +89,9 @@ def test_every_page_is_accessible_fits_and_complains_of_nothing(
 ) -> None:
     watched = Watched(chromium, site, width, color_scheme=scheme, bypass_csp=False)
     found: list[str] = []
-    for path in PAGES:
+    for path in (*PAGES, *LIKE_THEM[WAYS.index((scheme, width)) :: len(WAYS)], *OPEN):
+        if path == OPEN[0]:
+            watched.context.clear_cookies()
         tab = watched.open(path, is_live=False)
         tab.evaluate(AXE)
         found += [f"{path}: {violation}" for violation in tab.evaluate(RUN)]
@@ -80,6 +102,18 @@ def test_every_page_is_accessible_fits_and_complains_of_nothing(
 
     assert not found, "\n".join(found)
     assert not complaints, "\n".join(complaints)
+
+
+def test_no_page_is_missing_from_the_walk(app: Any) -> None:
+    urls = app.url_map.bind("localhost")
+    pages = {
+        rule.endpoint
+        for rule in app.url_map.iter_rules()
+        if "GET" in (rule.methods or ()) and not rule.rule.startswith("/api/") and not rule.websocket
+    }
+    walked = {urls.match(path.partition("?")[0])[0] for path in (*PAGES, *LIKE_THEM, *OPEN) if path != "/nope"}
+
+    assert pages - walked == NO_PAGES
 
 
 @pytest.mark.usefixtures("filled")
