@@ -165,6 +165,7 @@ def test_the_first_run_lists_what_is_there_and_one_button_starts(client: Any, se
     assert "Which logs shall ThreatLens watch?" in found
     assert "&lt;b&gt;root&lt;/b&gt;" in found
     assert "source.ip" in found
+    assert 'action="/decode"' in found  # any line can be tried before anything is watched
 
     answer = client.post("/first-run", data={"path": [str(logs / "auth.log"), "/etc/passwd"]})
     assert answer.status_code == 303
