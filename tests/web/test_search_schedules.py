@@ -91,3 +91,32 @@ def test_without_a_mail_channel_the_page_says_what_is_needed(app: Any) -> None:
     page = admin.get("/searches/1/send").text
     assert "no e-mail channel yet" in page
     assert 'href="/notifications/channels/add' in page
+
+
+def test_the_api_sends_a_search_of_the_tokens_owner_and_of_nobody_else(app: Any, services: Any, analyst: Any) -> None:
+    (owner,) = (one.id for one in services.store.users() if services.store.saved_searches(one.id))
+    mine = services.store.create_token("mine", "analyst", doer=COMMAND_LINE, user_id=owner)
+    nobodys = services.store.create_token("nobodys", "analyst", doer=COMMAND_LINE)
+
+    def ask(method: str, path: str = "", body: Any = None, token: str = mine) -> Any:
+        headers = {"Authorization": f"Bearer {token}"}
+        return app.test_client().open(f"/api/v1/search-schedules{path}", method=method, headers=headers, json=body)
+
+    asked = {"search": "<i>roots", "channels": ["ops"], "every": "week", "weekday": 2, "hour": 22, "form": "pdf"}
+    assert ask("POST", body={**asked, "search": "x"}).status_code == 409
+    assert ask("POST", body={**asked, "channels": ["x"]}).json["field"] == "channels"
+    assert ask("POST", body={**asked, "hour": 24}).status_code == 422
+    assert ask("POST", body=asked, token=nobodys).status_code == 409
+    made = ask("POST", body=asked)
+    assert (made.status_code, made.json["params"], made.json["sent_at"]) == (201, "q=user%3Aroot", None)
+    assert ask("POST", body=asked).status_code == 409
+    (one,) = services.store.schedules()
+    assert (one.every, one.weekday, one.hour, one.form, one.channels) == ("week", 2, 22, "pdf", ("ops",))
+    path = f"/{made.json['id']}"
+    changed = ask("PATCH", path, {"every": "day", "hour": 6}).json
+    assert (changed["every"], changed["hour"], changed["form"]) == ("day", 6, "pdf")
+    assert ask("GET").json["schedules"] == [changed]
+    assert ask("GET", token=nobodys).json["schedules"] == []
+    assert ask("DELETE", path, token=nobodys).status_code == 404
+    assert ask("DELETE", path).status_code == 204
+    assert services.store.schedules() == []

@@ -18,6 +18,7 @@ from threatlens.web import (
     api_ingest,
     api_notifications,
     api_reports,
+    api_search_schedules,
     api_sources,
     api_threat_lists,
     api_tokens,
@@ -81,6 +82,10 @@ OPERATIONS: tuple[Operation, ...] = (
     api_notifications.resend_notification,
     api_reports.list_reports,
     api_reports.get_daily_report,
+    api_search_schedules.list_search_schedules,
+    api_search_schedules.create_search_schedule,
+    api_search_schedules.change_search_schedule,
+    api_search_schedules.delete_search_schedule,
     api_health.get_health,
     get_openapi,
 )

@@ -55,11 +55,7 @@ def edit(search_id: int) -> str | Response:
     if form.validate_on_submit():
         chosen = tuple(form.channels.data)
         asked = Schedule(search.id, form.every.data, form.weekday.data, form.hour.data, form.form.data, chosen, 0, 0)
-        services().searches.begin(asked)
-        record("search.schedule", search.name, {
-            "every": asked.every, "hour": asked.hour, "form": asked.form, "channels": list(asked.channels),
-            **({"weekday": DAYS[asked.weekday]} if asked.every == "week" else {}),
-        })  # fmt: skip
+        begin(search.name, asked)
         flash(f"{search.name} is sent {told_when(asked)}.", "done")
         return redirect(url_for("search_schedules.edit", search_id=search_id), 303)
     return render_template(
@@ -94,6 +90,15 @@ def stop(search_id: int) -> Response:
     record("search.unschedule", found.name)
     flash(f"{found.name} is sent no longer.", "done")
     return redirect(url_for("reports.index" if not actor().sources else "events.index"), 303)
+
+
+def begin(name: str, asked: Schedule) -> None:
+    """Send the search of this name so from now on, and write down that it is."""
+    services().searches.begin(asked)
+    record("search.schedule", name, {
+        "every": asked.every, "hour": asked.hour, "form": asked.form, "channels": list(asked.channels),
+        **({"weekday": DAYS[asked.weekday]} if asked.every == "week" else {}),
+    })  # fmt: skip
 
 
 def all_schedules() -> list[Schedule]:
