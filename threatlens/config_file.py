@@ -208,6 +208,8 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> ConfigEr
     problem = error.problem or "is not YAML"
     if "end of stream" in problem and "quoted scalar" in (error.context or "") and error.context_mark:
         mark, problem = error.context_mark, "this quote is never closed"
+    elif "maximum nesting depth" in problem:  # the parser's own limit, far beyond ours
+        problem = f"is nested deeper than {MAX_DEPTH} levels"
     elif mark and "cannot start any token" in problem:
         character = text.split("\n")[mark.line][mark.column : mark.column + 1]
         if character == "\t":

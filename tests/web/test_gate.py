@@ -171,6 +171,12 @@ def test_the_cookie_of_somebody_who_lost_their_rights_is_worth_nothing(app: Any,
     assert client.get("/ws/ui", headers=HANDSHAKE).status_code == 401
 
 
+def test_the_cookie_is_signed_with_sha_256(app: Any) -> None:
+    client = log_in(app)
+    signature = client.get_cookie(app.config["SESSION_COOKIE_NAME"]).value.rpartition(".")[2]
+    assert len(signature) == 43, "32 bytes in base64"
+
+
 def test_a_form_needs_the_token_of_its_own_session(app: Any) -> None:
     def form_token(client: Any) -> str:
         return str(client.get("/settings").text.split('name="csrf-token" content="')[1].split('"')[0])

@@ -282,7 +282,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _signer() -> URLSafeSerializer:
-    return URLSafeSerializer(current_app.secret_key or "", salt="events-cursor")
+    signing = {"digest_method": hashlib.sha256}
+    return URLSafeSerializer(current_app.secret_key or "", salt="events-cursor", signer_kwargs=signing)
 
 
 def _write_cursor(query: EventsQuery, reached: int, now: int, *, forward: bool) -> str:

@@ -6,6 +6,7 @@ answer programs.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -45,6 +46,8 @@ UNRECORDED = {"appearance.switch"}
 
 class BrowserSessions(SecureCookieSessionInterface):
     """Flask's signed cookie; under TLS its name makes browsers refuse it from anybody but this very host."""
+
+    digest_method = staticmethod(hashlib.sha256)
 
     def get_cookie_name(self, app: Flask) -> str:
         return f"__Host-{app.config['SESSION_COOKIE_NAME']}" if request.is_secure else app.config["SESSION_COOKIE_NAME"]
