@@ -225,7 +225,8 @@ def test_a_pattern_with_look_around_runs_on_a_short_text(engine):
 
 def test_a_rule_that_takes_too_long_is_switched_off_and_says_so(tables):
     ticks = itertools.count()
-    made = DetectionEngine(rule_set(GOOD), tables, clock=lambda: next(ticks) * 0.06)
+    slow = lambda: next(ticks) * 0.06  # noqa: E731
+    made = DetectionEngine(rule_set(GOOD), tables, clock=slow, cpu_clock=slow)
     first = made.detect([event({"f": "x"})] * 2)
     found = made.detect([event({"f": "x"})])
 
@@ -235,6 +236,13 @@ def test_a_rule_that_takes_too_long_is_switched_off_and_says_so(tables):
     assert "took longer than 50 ms on 3 events and is off" in problem.reason
     assert made.off == {problem.rule_id: problem}
     assert not made.detect([event({"f": "x"})]).matches
+
+
+def test_no_rule_is_switched_off_because_the_machine_stands_still(tables):
+    ticks = itertools.count()
+    made = DetectionEngine(rule_set(GOOD), tables, clock=lambda: next(ticks) * 0.06)
+    assert len(made.detect([event({"f": "x"})] * 5).matches) == 5
+    assert not made.off
 
 
 def test_a_rule_that_matches_every_line_is_told_of_in_sum(engine):

@@ -135,6 +135,17 @@ def test_who_was_away_for_long_gets_the_newest_and_a_marked_gap(app: Any, filler
     assert gap[1] == "/events?q=line&amp;before=151"
 
 
+def test_who_comes_back_to_a_search_that_takes_too_long_sees_a_marked_gap(
+    app: Any, filler: Filler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filler.add(*(f"line {number}" for number in range(1, 301)))
+    monkeypatch.setattr("threatlens.store_search.SEARCH_S", -1.0)
+    browser = watch(app, "page=events&have=1&q=status:503", nothing)
+    gap = re.search(r'<tr class="gap">.*?href="([^"]+)"', browser.frames[0])
+    assert gap is not None
+    assert gap[1] == "/events?q=status:503&amp;before=301"
+
+
 def test_a_flood_is_sampled_and_says_so(app: Any, filler: Filler) -> None:
     flood = [f"line {number}" for number in range(300)]
     browser = watch(app, "page=events&have=0", nothing, lambda: filler.add(*flood), nothing, nothing)

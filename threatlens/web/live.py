@@ -302,11 +302,15 @@ class _Feed:
             return ""
         newest = services().store.page(self.view.where, before=upto + 1, limit=FRAME_ROWS + 1)
         found = [event for event in newest if event.id > have]
-        return self.rows(found[:FRAME_ROWS], more=-1 if len(found) > FRAME_ROWS else 0)
+        stopped = newest.stopped_at is not None and newest.stopped_at > have  # its time was up
+        return self.rows(found[:FRAME_ROWS], more=-1 if stopped or len(found) > FRAME_ROWS else 0, upto=upto)
 
-    def rows(self, events: Sequence[Event], *, more: int) -> str:
-        """A frame with these events, newest first; more: how many are left out, -1 for nobody counted them."""
-        if not events:
+    def rows(self, events: Sequence[Event], *, more: int, upto: int = 0) -> str:
+        """A frame with these events, newest first; more: how many are left out, -1 for nobody counted them.
+
+        upto: the newest event that may be left out, where there may be none to show.
+        """
+        if not events and not more:
             return ""
         n = len(events)
         many = " many" if n > CALM_ROWS else ""
@@ -315,7 +319,7 @@ class _Feed:
         parts += [self.shared.row(event, self.view.columns) for event in events]
         self.shown.note(events)
         if more:
-            older = self.view.url(before=events[-1].id)
+            older = self.view.url(before=events[-1].id if events else upto + 1)
             parts.append(render_template("events/_gap.html", n=n, more=more, older=older, columns=self.view.columns))
         return "".join([*parts, "</tbody></table>"])
 
