@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from accounts import log_in
 from builders import Filler
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from postgresql import PROGRAMS, Server
 from receivers import hook, make_hook  # noqa: F401 - fixtures
 from redis_server import PROGRAM as REDIS
@@ -21,6 +23,16 @@ from threatlens.settings import Settings, load_settings, prepare_data_folder
 from threatlens.store import EventStore
 from threatlens.store_database import connect
 from threatlens.store_schema import migrate
+
+#: What an example costs is for benchmarks: a machine that stands still for a second is no mistake of the example.
+hypothesis_settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("any machine")
+
+#: Where the product gives up because somebody waits.
+GIVEN_UP = (
+    "store_database.READING_S", "store_search.SEARCH_S", "reports_searches.COUNTED_S", "web.comparison.SURVEY_S",
+    "web.events.SURVEY_S", "web.searches.CELL_S", "web.rules.BACKTEST_S",
+)  # fmt: skip
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,7 +52,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stands still for a moment cuts no search off; a test of the cut sets it itself."""
-    monkeypatch.setattr("threatlens.store_search.SEARCH_S", 60.0)
+    for name in GIVEN_UP:
+        monkeypatch.setattr(f"threatlens.{name}", 60.0)
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ class Hook:
         body = request.rfile.read(int(request.headers.get("content-length") or 0))
         self.received.append(Received({name.lower(): value for name, value in request.headers.items()}, body))
         if self.hold is not None:
-            self.hold.wait(20)
+            self.hold.wait(60)
         status, headers = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         request.send_response(status)
         for name, value in headers.items():

@@ -37,7 +37,7 @@ class Served:
     def raw(self, *pieces: bytes) -> bytes:
         """Everything that is answered to these very bytes until the connection ends; the first is sent at once."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(20)
+            connection.settimeout(60)
             connection.connect(self.path)
             answer = b""
             try:
@@ -83,4 +83,4 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield Served(path, token, str(data), log, process.pid)
         process.terminate()
         process.stdout.read()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0

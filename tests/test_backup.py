@@ -140,7 +140,7 @@ def test_a_backup_is_one_state_although_somebody_writes_all_the_time(
             assert events >= 100 + 2 * before
     finally:
         stop.set()
-        writer.join(20)
+        writer.join(60)
     assert len(written) > 3
 
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 import websocket
+from pace import Stopwatch
 from postgresql import Server
 from redis_server import RedisServer
 from test_smoke import wait_for
@@ -50,7 +50,7 @@ def running(redis: RedisServer) -> Iterator[Callable[..., Fanout]]:
     yield start
     stopping.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
 
 def heard(fanout: Fanout, kind: str) -> list[Any]:
@@ -82,11 +82,11 @@ def test_what_one_tells_the_others_hear_once_though_the_server_is_killed_meanwhi
 
 def test_the_last_word_of_the_engine_is_known_to_all_and_grows_old(running):
     engine, page = running(), running()
+    now = [1_000.0]
+    page._clock = lambda: now[0]
     engine.tell_status({"state": "ok", "habits": {1: "x"}})
     wait_for(page.status)
     assert page.status() == {"state": "ok", "habits": {"1": "x"}}
-    now = [time.monotonic()]
-    page._clock = lambda: now[0]
     now[0] += 6
     assert page.status() == {}
 
@@ -209,7 +209,7 @@ class Node:
     def feed(self, after: int = 0) -> Any:
         """A socket that is fed with events, updates and incidents."""
         feed = websocket.create_connection(
-            f"ws://127.0.0.1:{self.port}/ws/events", header=[f"Authorization: Bearer {self.token}"], timeout=30
+            f"ws://127.0.0.1:{self.port}/ws/events", header=[f"Authorization: Bearer {self.token}"], timeout=60
         )
         wanted = {"action": "subscribe", "event_types": ["new_event", "incident"], "after": after}
         feed.send(json.dumps(wanted))
@@ -221,7 +221,7 @@ class Node:
         headers = {"Authorization": f"Bearer {token or self.token}"}
         try:
             request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -344,17 +344,17 @@ def test_nodes_show_each_line_once_share_limits_and_end_sessions_though_redis_co
     # Wrong tokens are counted together.
     wrong = "tl_" + "x" * 43
     assert [web[0].get("/api/v1/stats", wrong)[0] for _ in range(10)] == [401] * 10
-    wait_for(lambda: web[1].get("/api/v1/stats", wrong)[0] == 429, seconds=5)
+    wait_for(lambda: web[1].get("/api/v1/stats", wrong)[0] == 429)
 
     # A token that is revoked at one process ends at the others.
     token_id = next(view.id for view in engine.store.tokens() if view.name == "tests")
-    started = time.monotonic()
-    engine.store.revoke_token(token_id)
-    for feed in feeds:
-        while True:
-            opcode, data = feed.recv_data()
-            if opcode == 8:
-                assert int.from_bytes(data[:2], "big") == 4401
-                break
-        feed.shutdown()
-    assert time.monotonic() - started < 5
+    with Stopwatch() as stopwatch:
+        engine.store.revoke_token(token_id)
+        for feed in feeds:
+            while True:
+                opcode, data = feed.recv_data()
+                if opcode == 8:
+                    assert int.from_bytes(data[:2], "big") == 4401
+                    break
+            feed.shutdown()
+    assert stopwatch.seconds < 5

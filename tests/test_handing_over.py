@@ -49,10 +49,10 @@ def sending(path: str, send: Callable[[int, Note], object]) -> Iterator[tuple[so
             finally:
                 os.kill(os.getpid(), signal.SIGKILL)
         try:
-            server.settimeout(20)
+            server.settimeout(60)
             connection, _ = server.accept()
             with connection:
-                connection.settimeout(20)
+                connection.settimeout(60)
                 yield connection, process
         finally:
             end(process)

@@ -56,13 +56,13 @@ def test_a_full_queue_makes_the_reader_wait_and_then_takes_everything(max_lines,
     reader.start()
     found = []
     while len(found) < 9:
-        batch = queue.take(1, timeout_s=5)
+        batch = queue.take(1, timeout_s=60)
         assert batch, "the reader gave up"
         found += [item.content for item in batch]
         stats = queue.stats()
         assert stats.lines <= max_lines
         assert stats.bytes <= max_bytes
-    reader.join(5)
+    reader.join(60)
     assert taken == [True] * 9
     assert found == [b"%d\n" % n for n in range(9)]
 
@@ -80,7 +80,7 @@ def test_a_closed_queue_takes_nothing_and_lets_everybody_go():
     reader = threading.Thread(target=lambda: answers.append(queue.put(entry(b"2\n"))))
     reader.start()
     queue.close()
-    reader.join(5)
+    reader.join(60)
     assert answers == [False]
     assert queue.take(10, timeout_s=5) == []
 

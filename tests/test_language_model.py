@@ -60,7 +60,7 @@ class Model:
                 model.asked.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
                 answer = model.answer
                 if answer == "hold":
-                    model.release.wait(20)
+                    model.release.wait(60)
                     return
                 if answer == "hang up":
                     self.connection.close()

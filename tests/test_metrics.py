@@ -127,9 +127,9 @@ def test_a_real_prometheus_scrapes_it_and_takes_the_alert_rules(app: Any, servic
             assert asked(port, "threatlens_build_info") == 1.0
         finally:
             scraper.terminate()
-            scraper.communicate(timeout=20)
+            scraper.communicate(timeout=60)
             server.shutdown()
-            serving.join(10)
+            serving.join(60)
 
 
 def asked(port: int, expression: str) -> float:
@@ -139,7 +139,7 @@ def asked(port: int, expression: str) -> float:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(query, timeout=5) as answer:
+            with urllib.request.urlopen(query, timeout=60) as answer:
                 result = json.load(answer)["data"]["result"]
         except OSError:
             result = []

@@ -51,7 +51,7 @@ class Receiver:
             except OSError:
                 return
             with connection:
-                connection.settimeout(20)
+                connection.settimeout(60)
                 try:
                     self._answer(connection)
                 except OSError:  # the client had enough
@@ -76,7 +76,7 @@ class Receiver:
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
 
@@ -375,7 +375,7 @@ def test_a_server_that_says_nothing_is_given_up(receiver: Receiver, note: Note |
     gate = threading.Event()
 
     def silent() -> Iterator[bytes]:
-        gate.wait(20)
+        gate.wait(60)
         yield b""
 
     receiver.answers = [silent()]

@@ -392,10 +392,10 @@ def test_both_steps_run_by_themselves_until_they_are_stopped(bench, store):
     ]
     for step in steps:
         step.start()
-    announced = bench.ring.wait(Place(0, 0), 10).events
+    announced = bench.ring.wait(Place(0, 0), 60).events
     stop.set()
     for step in steps:
-        step.join(5)
+        step.join(60)
         assert not step.is_alive()
     assert [event.id for event in announced] == [1]
     assert store.position(bench.stream_id) == len(SSHD)

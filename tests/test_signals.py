@@ -17,7 +17,7 @@ from threatlens.store_schema import HEAD, revision
 
 def healthy(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=60) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -34,7 +34,7 @@ def test_a_start_that_is_broken_off_says_nothing_and_hurts_nothing(tmp_path: Any
 
     process.send_signal(signal.SIGINT)
 
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Traceback" not in said
     database = str(data / "threatlens.db")
@@ -51,5 +51,5 @@ def test_signals_for_log_rotation_and_broken_pipes_stop_nothing_and_two_stops_ar
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert revision(str(folder / "data" / "threatlens.db")) == HEAD

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import websocket
+from pace import Stopwatch
 
 from threatlens import create_app
 from threatlens.event import EventFilter
@@ -25,7 +26,7 @@ from threatlens.settings import PROJECT, load_settings
 LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2\n"
 
 
-def wait_for(check: Any, *, seconds: float = 20.0) -> Any:
+def wait_for(check: Any, *, seconds: float = 60.0) -> Any:
     """The first true answer of check(), asked again and again; fails after the time."""
     pause = threading.Event()
     deadline = time.monotonic() + seconds
@@ -117,9 +118,9 @@ def test_one_engine_a_database_and_another_takes_over(engine, folder):
         assert not second.background.is_engine
         (folder / "logs" / "auth.log").write_text(LINE)
         place = second.broadcaster.place()
-        assert [event.id for event in second.broadcaster.wait(place, 20).events or wait_events(second, place)] == [1]
+        assert [event.id for event in second.broadcaster.wait(place, 60).events or wait_events(second, place)] == [1]
         engine.background.stop()
-        wait_for(lambda: second.background.is_engine, seconds=5)
+        wait_for(lambda: second.background.is_engine)
         with open(folder / "logs" / "auth.log", "a") as file:
             file.write(LINE)
         wait_for(lambda: second.store.last_id() == 2)
@@ -147,29 +148,29 @@ def server(folder: Any) -> Iterator[tuple[subprocess.Popen[bytes], int, dict[str
 
     def healthy() -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=60) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
 
     try:
-        wait_for(healthy, seconds=30)
+        wait_for(healthy)
         yield process, port, environ
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_the_server_follows_answers_streams_and_ends_within_five_seconds(folder):
     with server(folder) as (process, port, environ):
         made = subprocess.run(
             [sys.executable, "-m", "threatlens", "token", "create", "--name", "t", "--role", "admin"],
-            cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=30, check=True,
+            cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         token = made.stdout.strip()
         feed = websocket.create_connection(
-            f"ws://127.0.0.1:{port}/ws/events", header=[f"Authorization: Bearer {token}"], timeout=20
+            f"ws://127.0.0.1:{port}/ws/events", header=[f"Authorization: Bearer {token}"], timeout=60
         )
         feed.send('{"action": "subscribe", "event_types": ["new_event"], "after": null}')
         assert json.loads(feed.recv())["event_type"] == "subscribed"
@@ -181,12 +182,12 @@ def test_the_server_follows_answers_streams_and_ends_within_five_seconds(folder)
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/api/v1/events", headers={"Authorization": f"Bearer {token}"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert [event["id"] for event in json.load(answer)["events"]] == [1]
-        started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-        assert time.monotonic() - started < 5
+        with Stopwatch() as stopwatch:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        assert stopwatch.seconds < 5
         opcode, data = feed.recv_data()
         assert (opcode, int.from_bytes(data[:2], "big")) == (8, 1001)
         feed.shutdown()
@@ -197,7 +198,7 @@ def test_a_killed_server_neither_loses_nor_repeats(folder):
     log.write_text("".join(f"line {number}\n" for number in range(500)))
     with server(folder) as (process, _, _):
         process.kill()
-        process.wait(10)
+        process.wait(60)
     with open(log, "a") as file:
         file.write("".join(f"line {number}\n" for number in range(500, 1000)))
     store = create_app(load_settings({"THREATLENS_DATA": str(folder / "data")})).extensions["threatlens"].store

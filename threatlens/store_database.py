@@ -22,6 +22,8 @@ from threatlens.errors import QueryTimeout, StoreUnavailable
 
 #: Milliseconds a statement waits for another writer before it says "busy".
 BUSY_TIMEOUT_MS = 10_000
+#: Seconds after which a question is given up.
+READING_S = 5.0
 #: SQLSTATE of a statement that PostgreSQL ended as it took too long, of a lock that was waited for too long, and of a
 #: disk without room.
 CANCELED, LOCKED, FULL = "57014", "55P03", "53100"
@@ -124,8 +126,9 @@ class Database:
             raise
 
     @contextmanager
-    def reading(self, timeout_s: float = 5.0) -> Iterator[Connection]:
-        """One snapshot to read from; raises QueryTimeout after timeout_s, StoreUnavailable without a database."""
+    def reading(self, timeout_s: float | None = None) -> Iterator[Connection]:
+        """One snapshot to read from; raises QueryTimeout after timeout_s, None for READING_S, or StoreUnavailable."""
+        timeout_s = READING_S if timeout_s is None else timeout_s
         held: Connection | None = getattr(self._snapshot, "connection", None)
         try:
             if held is not None:

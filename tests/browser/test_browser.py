@@ -34,6 +34,10 @@ SETTINGS = ("/settings", "/settings/users", "/settings/tokens", "/settings/audit
 WATCH_SHIFTS = """window.first = document.querySelector("#e1"); window.shifted = 0;
 new PerformanceObserver((list) => { for (const one of list.getEntries()) window.shifted += one.value; })
   .observe({type: "layout-shift"})"""
+#: A state of the connection may be over before anybody has asked for it.
+KEEP_STATES = """window.states = [];
+new MutationObserver(() => window.states.push(document.querySelector("#connection").dataset.state))
+  .observe(document.querySelector("#connection"), {attributes: true, attributeFilter: ["data-state"]})"""
 COOKIES: dict[str, str] = {}  # a session for each site that runs
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
@@ -77,7 +81,7 @@ def site(app: Any, services: Any) -> Iterator[str]:
     del COOKIES[address]
     services.broadcaster.close()
     server.shutdown()
-    thread.join(5)
+    thread.join(60)
     server.server_close()
 
 
@@ -88,7 +92,7 @@ class Watched:
         self.context = chromium.new_context(viewport={"width": width, "height": 800}, timezone_id="UTC", **more)
         self.context.add_cookies([{"name": "threatlens", "value": COOKIES[site], "url": site}])
         self.tab = self.context.new_page()
-        self.tab.set_default_timeout(10_000)
+        self.tab.set_default_timeout(60_000)
         self.site = site
         self.complaints: list[str] = []
         self.asked: list[str] = []
@@ -112,7 +116,7 @@ class Watched:
 
     def until(self, condition: str) -> None:
         """Wait until it holds; the policy of the pages forbids the library's own way, which needs eval."""
-        for _ in range(400):
+        for _ in range(2_400):
             if self.tab.evaluate(condition):
                 return
             self.tab.wait_for_timeout(25)
@@ -230,12 +234,13 @@ def test_a_reconnect_misses_nothing_and_repeats_nothing(
     tab = watched.open("/events")
     filler.add("seen")
     watched.wait_for_row(2)
+    tab.evaluate(KEEP_STATES)
 
     if end == "hang up":
         feeds[0].ws.sock.hang_up()
     else:
         feeds[0].ws.close(1001, "the server is stopping")
-    tab.wait_for_selector('#connection[data-state="reconnecting"]')
+    watched.until("window.states.includes('reconnecting')")
     filler.add(*(f"while away {number}" for number in range(10)))
     tab.wait_for_selector('#connection[data-state="live"]')
     filler.add("back again")

@@ -181,7 +181,7 @@ def lived(tmp_path: Path, hook: Any, make_hook: Any) -> Iterator[Any]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mail_server = Controller(taken, hostname="127.0.0.1", port=port)
+    mail_server = Controller(taken, hostname="127.0.0.1", port=port, ready_timeout=60)
     mail_server.start()
     data, logs = tmp_path / "data", tmp_path / "logs"
     (data / "rules").mkdir(mode=0o700, parents=True)
@@ -217,7 +217,7 @@ def lived(tmp_path: Path, hook: Any, make_hook: Any) -> Iterator[Any]:
     yield app, address, taken.mails, hook, chat
     del COOKIES[address]
     server.shutdown()
-    thread.join(5)
+    thread.join(60)
     server.server_close()
     services.background.stop()
     mail_server.stop()

@@ -34,16 +34,16 @@ def test_a_written_line_wakes_the_monitor_without_polling(make_bench) -> None:
     thread.start()
     try:
         with arrived:
-            assert arrived.wait_for(lambda: got == [b"old\n"], 10)
+            assert arrived.wait_for(lambda: got == [b"old\n"], 60)
         bench.write("app.log", b"new\n")
         with arrived:
-            assert arrived.wait_for(lambda: got == [b"old\n", b"new\n"], 10)
+            assert arrived.wait_for(lambda: got == [b"old\n", b"new\n"], 60)
         bench.write("later.log", b"other\n")
         with arrived:
-            assert arrived.wait_for(lambda: got[-1] == b"other\n", 10)
+            assert arrived.wait_for(lambda: got[-1] == b"other\n", 60)
     finally:
         monitor.stop()
-        thread.join(10)
+        thread.join(60)
         monitor.close()
     assert not thread.is_alive()
 
@@ -115,17 +115,17 @@ def test_while_the_queue_is_full_the_source_is_waiting(bench: Bench) -> None:
 
     def emit(_: LogEntry) -> bool:
         inside.set()
-        return go_on.wait(10)
+        return go_on.wait(60)
 
     monitor = LogFileMonitor(emit=emit, book=bench.store, clock=bench.clock, use_inotify=False)
     monitor.set_sources([config])
     thread = threading.Thread(target=monitor.scan)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     bench.pass_time(1)
     states = [s.state for s in monitor.statuses()]
     go_on.set()
-    thread.join(10)
+    thread.join(60)
     assert states == ["waiting"]
     assert [s.state for s in monitor.statuses()] == ["flowing"]
     monitor.close()

@@ -70,7 +70,7 @@ def program(app: Any, services: Any, monkeypatch: pytest.MonkeyPatch) -> Program
 @schema.parametrize()
 @settings(
     max_examples=EXAMPLES,
-    deadline=timedelta(seconds=5),
+    deadline=timedelta(seconds=60),
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],

@@ -15,6 +15,7 @@ import pytest
 import websocket
 from accounts import cookie, person
 from builders import Filler
+from pace import Stopwatch
 from werkzeug.serving import make_server
 
 from threatlens.clock import now_us
@@ -45,7 +46,7 @@ class Server:
     def connect(self, path: str = "/ws/events", *, token: str | None = "", **more: Any) -> websocket.WebSocket:
         token = self.token if token == "" else token
         header = [] if token is None else [f"Authorization: Bearer {token}"]
-        client = websocket.create_connection(f"ws://{self.address}{path}", timeout=10, header=header, **more)
+        client = websocket.create_connection(f"ws://{self.address}{path}", timeout=60, header=header, **more)
         self.clients.append(client)
         return client
 
@@ -61,7 +62,7 @@ class Server:
             client.shutdown()
         self.http.shutdown()
         self.http.server_close()  # waits for the threads of all connections
-        self.thread.join(10)
+        self.thread.join(60)
 
 
 @pytest.fixture
@@ -240,7 +241,7 @@ def test_two_thousand_messages_at_once_end_with_an_error_and_1008(server: Server
 
 
 def test_compression_is_not_agreed_on(server: Server) -> None:
-    with socket.create_connection(tuple(server.address.split(":")), timeout=10) as raw:  # type: ignore[arg-type]
+    with socket.create_connection(tuple(server.address.split(":")), timeout=60) as raw:  # type: ignore[arg-type]
         raw.sendall(
             f"GET /ws/events HTTP/1.1\r\nHost: {server.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -267,7 +268,7 @@ def test_more_connections_than_seats_are_told_to_come_back(server: Server) -> No
 
 def wait_for_seat(server: Server) -> bool:
     """Connect until there is a seat; the server frees it once it has noticed the goodbye."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         client = server.connect()
         try:
@@ -355,7 +356,7 @@ def test_frames_of_two_threads_do_not_mix() -> None:
         while len(got) < 2 * size * rounds:
             got += theirs.recv(1 << 20)
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
 
     pieces = [got[start : start + size] for start in range(0, len(got), size)]
     assert set(pieces) == {b"a" * size, b"b" * size}
@@ -370,7 +371,7 @@ def test_a_stopping_server_does_not_wait_for_a_client_that_reads_nothing() -> No
         timer.start()
         with pytest.raises(TimeoutError):
             writer.send(b"x" * 10_000_000)
-        timer.join(10)
+        timer.join(60)
 
 
 @pytest.mark.parametrize("path", ["/ws/events", "/ws/ui?page=other"])
@@ -379,29 +380,28 @@ def test_who_loses_their_rights_loses_the_open_socket_within_a_second(server: Se
     eve = person(server.app, "analyst", "eve")
     header = {"Cookie": f"threatlens={cookie(server.app, 'analyst', 'eve')}"}
     client = websocket.create_connection(
-        f"ws://{server.address}{path}", timeout=10, header=header, origin=f"http://{server.address}"
+        f"ws://{server.address}{path}", timeout=60, header=header, origin=f"http://{server.address}"
     )
     server.clients.append(client)
     client.send('{"action": "ping"}') if path == "/ws/events" else None
     assert client.recv()
 
     store = server.services.store
-    begun = time.monotonic()
-    {
-        "log out": lambda: store.end_sessions(eve.id, COMMAND_LINE),
-        "role": lambda: store.set_role(eve.id, "viewer", COMMAND_LINE),
-        "disable": lambda: store.set_enabled(eve.id, False, COMMAND_LINE),
-        "sources": lambda: store.set_sources(eve.id, ["web"], COMMAND_LINE),
-    }[deed]()
-
-    assert end_of(client) == 4401
-    assert time.monotonic() - begun < 1.5  # one second, and what a busy machine adds
+    with Stopwatch() as stopwatch:
+        {
+            "log out": lambda: store.end_sessions(eve.id, COMMAND_LINE),
+            "role": lambda: store.set_role(eve.id, "viewer", COMMAND_LINE),
+            "disable": lambda: store.set_enabled(eve.id, False, COMMAND_LINE),
+            "sources": lambda: store.set_sources(eve.id, ["web"], COMMAND_LINE),
+        }[deed]()
+        assert end_of(client) == 4401
+    assert stopwatch.seconds < 1.5  # one second, and what a busy machine adds
 
 
 def test_a_session_counts_only_for_a_page_of_ours(server: Server) -> None:
     header = {"Cookie": f"threatlens={cookie(server.app, 'viewer')}"}
     with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
-        websocket.create_connection(f"ws://{server.address}/ws/events", timeout=10, header=header, suppress_origin=True)
+        websocket.create_connection(f"ws://{server.address}/ws/events", timeout=60, header=header, suppress_origin=True)
     assert refusal.value.status_code == 401
 
 

@@ -123,6 +123,14 @@ def test_who_logs_out_is_out_with_every_copy_of_the_cookie(app: Any) -> None:
     assert copy.get("/events").status_code == 303
 
 
+@pytest.fixture
+def instant(services: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the tries take, they are of one moment: after a second one more would be free."""
+    moment = services.limits._clock()
+    monkeypatch.setattr(services.limits, "_clock", lambda: moment)
+
+
+@pytest.mark.usefixtures("instant")
 def test_a_hundred_wrong_tries_are_slowed_down_and_the_known_address_still_gets_in(app: Any, services: Any) -> None:
     person(app)
     assert try_in(app.test_client(), address="192.0.2.7").status_code == 303
@@ -138,6 +146,7 @@ def test_a_hundred_wrong_tries_are_slowed_down_and_the_known_address_still_gets_
     assert try_in(client, address="192.0.2.7").status_code == 303
 
 
+@pytest.mark.usefixtures("instant")
 def test_no_name_that_is_typed_locks_the_known_address_out(app: Any) -> None:
     person(app)
     assert try_in(app.test_client(), address="192.0.2.7").status_code == 303
@@ -149,6 +158,7 @@ def test_no_name_that_is_typed_locks_the_known_address_out(app: Any) -> None:
     assert try_in(client, address="192.0.2.7").status_code == 303
 
 
+@pytest.mark.usefixtures("instant")
 def test_what_a_client_says_about_its_address_does_not_reset_the_limit(app: Any) -> None:
     client = app.test_client()
     statuses = [
