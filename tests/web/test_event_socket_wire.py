@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -310,19 +311,23 @@ def test_a_client_that_reads_nothing_is_cut_off_and_keeps_nobody_waiting(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SocketWriter.__init__, "__defaults__", (0.5,))
+    cut_off = threading.Event()
+    hang_up = SocketWriter.hang_up
+    monkeypatch.setattr(SocketWriter, "hang_up", lambda writer: (cut_off.set(), hang_up(writer)))
     deaf = server.connect(sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
     say(deaf, SUBSCRIBE)
     other = server.connect()
     say(other, SUBSCRIBE)
 
-    for number in range(1, 17):
+    for number in itertools.count(1):
         event = Event(number, 0, 0, "s", 1, "", "other", 3, "json", "m", "x" * 500_000, {})
         server.services.broadcaster.publish(number, 1, lambda event=event: (event,))
         assert hear(other)["id"] == number
+        if cut_off.wait(0.02):
+            break
 
-    deaf.sock.settimeout(10)
     with pytest.raises((OSError, websocket.WebSocketException, ValueError)):  # noqa: PT012 - at some message it ends
-        for _ in range(17):
+        for _ in range(number + 1):
             hear(deaf)
     other.close()
 
