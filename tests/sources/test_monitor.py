@@ -12,6 +12,7 @@ from follow_bench import Bench
 from threatlens.event import LogEntry
 from threatlens.sources import file as file_module
 from threatlens.sources.file import LogFileMonitor
+from threatlens.sources.follower import Follower
 from threatlens.sources.stream import CHUNK_BYTES
 
 
@@ -321,6 +322,32 @@ def test_an_old_link_target_is_finished_after_a_restart(bench: Bench) -> None:
     assert sorted(bench.read()) == [b"rest of one", b"two"]
     bench.write("targets/1", b"late\n")
     assert bench.read() == [b"late"]
+
+
+def test_a_file_that_lives_only_while_many_known_files_are_found_again_is_read(
+    make_bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(use_inotify=True)
+    bench.source("*.log", polling_interval=3600.0)
+    for name in "abcd":
+        bench.write(f"{name}.log", name.encode() + b"\n")
+    bench.read()
+    bench.crash()
+    found, seen = Follower.found, []
+
+    def slowly(follower: Follower, source: object, shown: str, *rest: object) -> bool:
+        seen.append(shown)
+        bench.pass_time(1.0)
+        if len(seen) == 1:
+            bench.write("short.log", b"short\n")
+        elif len(seen) == 4:
+            (bench.root / "short.log").unlink()
+        return found(follower, source, shown, *rest)
+
+    monkeypatch.setattr(Follower, "found", slowly)
+    bench.monitor.step(0)
+    bench.commit()
+    assert bench.store.lines[4:] == [b"short"]
 
 
 def test_a_file_that_lives_only_during_a_long_look_is_read(make_bench) -> None:

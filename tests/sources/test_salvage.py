@@ -200,6 +200,18 @@ def test_the_target_of_a_link_that_moves_on_after_a_kill_is_stored(bench: Bench,
     assert left() == []
 
 
+def test_the_noted_target_of_a_link_is_stored_although_the_one_before_is_looked_for(bench: Bench, left) -> None:
+    bench.swap_links([generation(0)])
+    bench.store.down = True
+    point_to(bench, "0.dat.1", generation(1))
+    bench.scan()
+    bench.crash()
+    point_to(bench, "2.dat", generation(2))
+    bench.store.down = False
+    assert sorted(settle(bench)) == sorted(b"".join(map(generation, range(3))).splitlines())
+    assert left() == []
+
+
 def test_a_noted_target_that_is_deleted_after_a_kill_leaves_nothing(bench: Bench, left) -> None:
     bench.store.down = True
     bench.swap_links([generation(0)])

@@ -17,7 +17,7 @@ GOOD_SHAPE = "tl_" + "A" * 43
 #: Path variables for any route.
 VALUES = {
     "user_id": 99, "event_id": 1, "source_id": 1, "token_id": 1, "ingestion_id": "x", "incident_id": 1, "rule_id": "x",
-    "mute_id": 1, "name": "x", "notification_id": 1, "report_id": 1,
+    "mute_id": 1, "name": "x", "notification_id": 1, "report_id": 1, "schedule_id": 1,
 }  # fmt: skip
 
 

@@ -105,7 +105,7 @@ class Discovery(Reader):
             except OSError:
                 continue
             key = (status.st_dev, status.st_ino)
-            if key in self.table.by_key or not status.st_size:
+            if key in self.table.by_key or not status.st_size or self.held.waits(key):
                 continue
             self.between()
             with contextlib.suppress(StoreUnavailable):  # then it is kept open and judged later

@@ -298,11 +298,13 @@ class LogFileMonitor:
                 shown = os.path.join(listing.folder, name)
                 quiet = not listing.literal and not source.config.path.endswith(listing.pattern)
                 self._supervised(source, shown, self._file, source, (shown, folder, name), unjudged, quiet)
+                self._notice()
         if not source.listings:
             self._missing(source, source.config.path)
         for stream in list(source.streams):
-            if not stream.listed:
+            if not stream.listed and stream in source.streams:
                 self._supervised(source, stream.path, self._follower.recheck, stream)
+                self._notice()
         for key in self._follower.held.keys(source):
             self._supervised(source, "", self._follower.look_at_held, key)
 
@@ -376,8 +378,7 @@ class LogFileMonitor:
                 source.warnings["inotify"] = self._watcher.problem
 
     def _take_events(self) -> None:
-        follower = self._follower
-        moved = self._moved
+        follower, moved = self._follower, self._moved
         if len(moved) > _MANY_MOVES:
             moved.clear()
         for event in self._watcher.events():
