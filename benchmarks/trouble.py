@@ -380,11 +380,12 @@ def metrics(web: Web) -> dict[str, float]:
 def clock_steps(product: Product, scale: float) -> list[Row]:
     """The clock of the machine goes an hour forth and back, a day back, to 1970, to a 29 February, over New Year."""
     offset, path = os.path.join(product.folder, "offset"), os.path.join(product.logs, "bench.log")
+    said = os.path.join(product.data, "engine.json")
     product.configure()
-    numbers, slow, steps = Numbers(), 0.0, 0
+    numbers, slow, silent, steps = Numbers(), 0.0, 0.0, 0
 
     def step(seconds: float) -> None:
-        nonlocal slow, steps
+        nonlocal slow, silent, steps
         steps += 1
         with open(offset, "r+b") as file:
             file.write(struct.pack("=q", int(seconds)))
@@ -398,6 +399,7 @@ def clock_steps(product: Product, scale: float) -> list[Row]:
                 if connection.getresponse().status != 200:
                     slow = 99.0
             slow = max(slow, time.monotonic() - asked)
+            silent = max(silent, time.time() - os.stat(said).st_mtime)  # the files' clock is not moved
             time.sleep(0.1)
         wait_for("the lines of the step", lambda: count(product) >= numbers.written)
 
@@ -431,6 +433,7 @@ def clock_steps(product: Product, scale: float) -> list[Row]:
         ),
         ("years that it believed in", f"{first} to {last}", (first, last) == (1970, 2028)),
         ("slowest /healthz", f"{slow:.2f} s", slow < HEALTHY_S),
+        ("longest without a run of the job of every second", f"{silent:.1f} s", silent < STATE_S),
         ("errors in the log", f"{errors}", not errors),
         ("SIGTERM to exit", f"{stop_s:.1f} s", stop_s <= STOP_S),
     ]

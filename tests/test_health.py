@@ -151,6 +151,14 @@ def test_a_step_of_the_clock_is_shown_for_an_hour(hands: Hands) -> None:
     assert watch.steady
 
 
+def test_who_forgets_by_age_knows_of_a_step_before_anybody_looked(hands: Hands) -> None:
+    wall = Hands()
+    watch = ClockWatch(wall, hands)
+    wall.now += 400 * 86_400
+    assert not watch.steady
+    assert "forwards by 400 days" in watch.look().reason
+
+
 def test_changes_are_remembered_with_their_reason(monitor: HealthMonitor, store: EventStore) -> None:
     states(monitor, now_us=1)
     states(monitor, dataclasses.replace(WELL, unavailable="busy"), now_us=2)

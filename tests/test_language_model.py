@@ -239,6 +239,19 @@ def test_the_budget_of_an_hour_is_kept_and_a_failing_model_rests(bench):
     assert bench.asker.why_not(bench.config) == ""
 
 
+def test_a_clock_that_is_put_back_makes_it_rest_for_no_day(bench):
+    bench.config = LlmConfig(True, "openai", bench.model.url, "tiny", None, 3)
+    bench.model.answer = 500
+    bench.asker.run()
+    bench.login(ip="198.51.100.2", user="b")
+    bench.asker.run()
+    assert bench.asker.why_not(bench.config)
+    bench.now -= 24 * HOUR_US
+    assert bench.asker.why_not(bench.config) == ""
+    bench.model.answer = json.dumps(GOOD)
+    assert bench.asker.run() > 0
+
+
 def test_an_address_that_is_not_allowed_is_never_called(bench):
     bench.networks = ()
     bench.asker.run()

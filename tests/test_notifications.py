@@ -427,6 +427,23 @@ def test_a_channel_that_fails_again_and_again_rests(bench):
     assert bench.send() > 0
 
 
+def test_a_clock_that_is_put_back_by_a_day_keeps_no_message_for_a_day(bench):
+    bench.receiver.errors = [ChannelError("gone")] * 50
+    for number in range(5):
+        bench.happen(thread=f"t{number}")
+        bench.send()
+    assert bench.manager.channels_with_work() == []
+    bench.now -= 24 * 60 * MINUTE
+    bench.receiver.errors = []
+    assert bench.send() == 5, "neither the next try nor the rest of the channel waits for tomorrow"
+    bench.happen(thread="another")
+    assert bench.history()[0].kind != "digest", "what was made tomorrow takes no place of this minute"
+    assert bench.send() == 1
+    bench.happen(thread="t0")
+    bench.now += 16 * MINUTE
+    assert bench.send() == 1, "an update waits for its minutes"
+
+
 def test_a_channel_that_cannot_work_says_so_through_another_and_keeps_its_messages(bench):
     bench.receiver.errors = [ChannelError("the receiver answered 404", permanent=True)]
     bench.happen()

@@ -39,7 +39,11 @@ class Bench:
         self.documents: list[dict] = []
         self.broken = 0
         self.folder = folder
-        self.reporter = Reporter(store, lambda: self.config, folder, clock_us=lambda: self.now, render=self.render)
+        self.steady = True
+        self.reporter = Reporter(
+            store, lambda: self.config, folder,
+            steady=lambda: self.steady, clock_us=lambda: self.now, render=self.render,
+        )  # fmt: skip
 
     def render(self, data, path: str) -> None:
         if self.broken:
@@ -192,6 +196,17 @@ def test_old_reports_go_with_their_files(bench, filler, store):
     bench.reporter.make_due()
     assert store.reports() == []
     assert os.listdir(bench.folder) == []
+
+
+def test_a_clock_that_runs_years_ahead_for_a_while_ends_no_report_and_no_reporting(bench, filler):
+    filler.add("a", timestamp_us=at("2026-11-23T12:00:00"))
+    bench.now = at("2026-11-24T00:01:00")
+    bench.reporter.make_due()
+    bench.now, bench.steady = at("2028-11-24T00:01:00"), False
+    assert bench.reporter.make_due() == 0
+    assert bench.days() == ["2026-11-23"]
+    bench.now, bench.steady = at("2026-11-25T00:01:00"), True
+    assert bench.reporter.make_due() == 1
 
 
 def test_a_span_of_nothing_or_of_years_is_refused(bench):

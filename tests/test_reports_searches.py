@@ -41,9 +41,11 @@ class Bench:
             reports=ReportConfig(timezone="Europe/Berlin"),
         )
         self.anna = store.create_user("anna", "hash", "analyst", COMMAND_LINE).id
+        self.steady = True
         self.searches = SearchReporter(
-            store, lambda: self.config, folder, render=render_apart, clock_us=lambda: self.now
-        )
+            store, lambda: self.config, folder,
+            render=render_apart, steady=lambda: self.steady, clock_us=lambda: self.now,
+        )  # fmt: skip
         self.mails: list[Any] = []
         self.manager = NotificationManager(
             store, lambda: self.config, None, EventBroadcaster(), base_url="https://logs.example.org",
@@ -119,6 +121,14 @@ def test_what_was_missed_comes_as_one_that_covers_it_all(bench: Bench, filler: A
     assert mail.title == "Failed logins: 3 events"
     (mail,) = bench.pass_to("2026-11-28T07:00")
     assert mail.title == "Failed logins: 1 event"
+
+
+def test_a_clock_that_runs_a_year_ahead_for_a_while_puts_nothing_off(bench: Bench) -> None:
+    bench.schedule()
+    bench.steady = False
+    assert bench.pass_to("2027-11-24T07:01") == []
+    bench.steady = True
+    assert len(bench.pass_to("2026-11-24T07:01")) == 1
 
 
 def test_a_pdf_says_the_same_and_nothing_found_needs_no_file(bench: Bench, filler: Any) -> None:

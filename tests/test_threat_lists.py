@@ -132,6 +132,9 @@ def test_a_list_is_fetched_and_asked_for_again_only_if_it_has_changed(bench, fee
     bench.tend(3601)
     assert (bench.only().entries, bench.only().added) == (2, 1)
 
+    bench.tend(-86_400)
+    assert len(feed.asked) == 4, "a clock that is put back puts it off for no day"
+
 
 @pytest.mark.parametrize(
     ("status", "body", "why"),

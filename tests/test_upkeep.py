@@ -127,3 +127,20 @@ def test_a_backup_that_is_long_overdue_is_shown(store: EventStore, settings: Any
     unused = BackupSchedule(settings, BackupConfig, version="1", clock=lambda: clock[0])
     assert (state(unused)[0], unused.make_due()) == ("off", False)
     assert store.last_id() == 0
+
+
+def test_a_clock_that_was_a_day_ahead_and_came_back_costs_no_backup_of_before(
+    store: EventStore, settings: Any, tmp_path: Path
+) -> None:
+    clock = [1_795_000_000.0]
+    keeper = schedule(settings, tmp_path / "backups", clock, every_hours=24, keep=3)
+    assert keeper.make_due()
+    before = keeper.backups()[0].name
+    clock[0] += 86_400
+    assert keeper.make_due()
+    clock[0] -= 86_400 - 60
+    assert [keeper.make_due() for _ in range(3)] == [False] * 3, "the last one is a minute old"
+    clock[0] += 12 * 3_600
+    assert not keeper.make_due()
+    assert before in [one.name for one in keeper.backups()]
+    assert store.last_id() == 0

@@ -96,8 +96,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     broadcaster = EventBroadcaster()
     fanout = Fanout(settings.redis_url, secret_key(settings))
     ingestions = Ingestions(settings, store)
-    reporter = Reporter(store, lambda: config.config, settings.reports_folder)
-    searches = SearchReporter(store, lambda: config.config, settings.reports_folder, render=render_apart)
+    clock = ClockWatch()
+    reporter = Reporter(store, lambda: config.config, settings.reports_folder, steady=lambda: clock.steady)
+    searches = SearchReporter(
+        store, lambda: config.config, settings.reports_folder, render=render_apart, steady=lambda: clock.steady
+    )
     answers = AnswerLinks(lambda: secret_keys(settings), settings.base_url, lambda: config.config.answers)
     rules = RuleLibrary(settings, store, geo=geo, own=ADVICE)
     notifications = NotificationManager(
@@ -113,7 +116,6 @@ def create_app(settings: Settings | None = None) -> Flask:
         advice_of=rules.advice,
     )
     language_model = LanguageModel(store, lambda: config.config.llm, outbound, broadcaster)
-    clock = ClockWatch()
     alerts = OwnAlerts(store, notifications, broadcaster)
     habits = HabitKeeper(store, alerts, steady=lambda: clock.steady)
     upkeep = Upkeep(

@@ -20,12 +20,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from threatlens.background_following import Follower
 from threatlens.background_lease import Lease, Rate, write_json
+from threatlens.background_timers import scheduler
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.clock import now_us
 from threatlens.config import ConfigManager
@@ -132,15 +131,7 @@ class BackgroundProcessor:
         self.status: dict[str, Any] = {}  # what the engine last said about itself, if it runs here
         self._lease = Lease(settings.lease_path)
         self._stopping = threading.Event()
-        self._scheduler = BackgroundScheduler(
-            executors={
-                "default": ThreadPoolExecutor(6),
-                "engine": ThreadPoolExecutor(2),
-                "channels": ThreadPoolExecutor(64),  # threads appear as they are needed
-            },
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-            timezone="UTC",
-        )
+        self._scheduler = scheduler()
         self._engine: _Engine | None = None
         self._threads: list[threading.Thread] = []
         self._only: frozenset[int] | None = None

@@ -53,10 +53,10 @@ class BackupSchedule:
     def make_due(self) -> bool:
         """Make one if it is time; whether one was made."""
         config, now = self._config(), self._clock()
-        if not config.folder or now - self._failed_s < RETRY_S:
+        if not config.folder or 0 <= now - self._failed_s < RETRY_S:
             return False
-        made = self.backups()
-        if made and 0 <= now - made[0].made_s < 3600 * config.every_hours:
+        # One that a clock ahead of its time made says nothing about when the last was made.
+        if any(0 <= now - one.made_s < 3600 * config.every_hours for one in self.backups()):
             return False
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         path = os.path.join(config.folder, f"threatlens-{stamp}.backup")
@@ -72,7 +72,8 @@ class BackupSchedule:
             return False
         self._problem, self._failed_s = "", float("-inf")
         log.info("%s: %d bytes, verified", path, size)
-        for old in self.backups()[config.keep :]:
+        kept = [one for one in self.backups() if one.name != os.path.basename(path)]
+        for old in kept[config.keep - 1 :]:
             os.unlink(os.path.join(config.folder, old.name))
         return True
 

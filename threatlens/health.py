@@ -108,22 +108,17 @@ def memory_limit() -> int:
 
 
 class ClockWatch:
-    """Notices that the wall clock was moved."""
+    """Notices that the wall clock was moved. For any thread: who asks whether it was is not told of yesterday."""
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._wall, self._monotonic = wall, monotonic
         self._offset = wall() - monotonic()
         self._step_s, self._stepped_at = 0.0, float("-inf")
+        self._lock = threading.Lock()
 
     def look(self) -> Component:
         """The component `clock`."""
-        now = self._monotonic()
-        offset = self._wall() - now
-        step = offset - self._offset
-        self._offset = offset
-        if abs(step) > STEP_S:
-            self._step_s, self._stepped_at = step, now
-        if now - self._stepped_at > STEP_SHOWN_S:
+        if self.steady:
             return Component("clock", "ok")
         direction = "forwards" if self._step_s > 0 else "backwards"
         reason = f"moved {direction} by {_span(abs(self._step_s))}; times of reading before and after differ"
@@ -132,7 +127,14 @@ class ClockWatch:
     @property
     def steady(self) -> bool:
         """Whether it was not moved within the last hour."""
-        return self._monotonic() - self._stepped_at > STEP_SHOWN_S
+        with self._lock:
+            now = self._monotonic()
+            offset = self._wall() - now
+            step = offset - self._offset
+            self._offset = offset
+            if abs(step) > STEP_S:
+                self._step_s, self._stepped_at = step, now
+            return now - self._stepped_at > STEP_SHOWN_S
 
 
 class HealthMonitor:

@@ -106,15 +106,15 @@ class LanguageModel:
         return done
 
     def _is_due(self, known: bool, failures: int, last_us: int) -> bool:
-        resting = failures and self._clock_us() - last_us < AGAIN_US
+        resting = failures and 0 <= self._clock_us() - last_us < AGAIN_US
         return not (known or failures >= MAX_FAILURES or resting)
 
     def why_not(self, config: LlmConfig) -> str:
         """Why nothing may be asked now; "": it may."""
         now = self._clock_us()
-        if now < self._rests_until_us:
+        if 0 < self._rests_until_us - now <= BREAKER_MAX_US:  # more: the clock was put back
             return "the model failed several times in a row and rests"
-        if self._store.model_use(now - HOUR_US)["requests"] >= config.hourly_budget:
+        if self._store.model_use(now - HOUR_US, now)["requests"] >= config.hourly_budget:
             return "the budget of this hour is used up"
         return ""
 
@@ -154,7 +154,8 @@ class LanguageModel:
     def _ask(self, row: ModelAnalysis, asked: llm.Question, config: LlmConfig) -> int:
         """Ask, and store what of the answer holds; 1 if something does."""
         row = replace(row, talks=asked.talks)
-        left = int(config.hourly_budget - self._store.model_use(self._clock_us() - HOUR_US)["requests"])
+        now = self._clock_us()
+        left = int(config.hourly_budget - self._store.model_use(now - HOUR_US, now)["requests"])
         try:
             text, tokens_in, tokens_out, requests = self._exchange(config, asked, min(RETRIES, left - 1))
             cost = (tokens_in * config.input_price + tokens_out * config.output_price) / 1e6

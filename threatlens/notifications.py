@@ -56,6 +56,7 @@ STALE_US = 24 * HOUR_US
 RETRIES_S = (10, 30, 60, 300, 900, 1_800, 3_600, 7_200)
 #: Tries end this long after the message was made.
 GIVE_UP_US = 24 * HOUR_US
+STEP_US = 30_000_000  # that the clock is put back by before messages wait no longer
 #: The circuit breaker: after so many failures in a row the channel rests, twice as long each time.
 BREAKER_FAILURES, BREAKER_FIRST_S, BREAKER_MAX_S = 5, 60, 1_800
 #: Messages that one run of a channel's job sends at the most, so that a stop need not wait long.
@@ -118,6 +119,7 @@ class NotificationManager:
         self._broadcaster = broadcaster
         self._base_url = base_url.rstrip("/")
         self._clock_us = clock_us
+        self._asked_us = 0
         self._jitter = jitter
         self._report = report
         self._report_file = report_file
@@ -198,6 +200,9 @@ class NotificationManager:
     def channels_with_work(self) -> list[str]:
         """Queue what became due, and name the channels that have something to send and may try."""
         now_us = self._clock_us()
+        if now_us < self._asked_us - STEP_US:
+            self._store.wait_no_longer(now_us)
+        self._asked_us = now_us
         if found := self._arrivals.before():
             answered = {one.key: one.answer for one in found if one.answer}
             self._store.note_arrived(answered, [one.key for one in found if not one.answer], now_us)

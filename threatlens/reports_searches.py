@@ -77,16 +77,21 @@ class SearchReporter:
         folder: str,
         *,
         render: Callable[[Mapping[str, Any], str], None],
+        steady: Callable[[], bool] = lambda: True,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
+        """steady: False while the clock cannot be trusted; then nothing is due."""
         self._store = store
         self._config = config
         self._folder = os.path.join(folder, "searches")
+        self._steady = steady
         self._clock_us = clock_us
         self._render = render
 
     def send_due(self) -> int:
         """Put every search that is due into the outbox; how many."""
+        if not self._steady():
+            return 0
         now_us, sent = self._clock_us(), 0
         zone = zone_of(self._config().reports)
         for one in self._store.schedules(due_before_us=now_us):

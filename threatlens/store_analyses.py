@@ -115,12 +115,13 @@ class AnalysisBook:
             ).one()
         return bool(row[0]), int(row[1]), int(row[2])
 
-    def model_use(self, since_us: int) -> dict[str, float]:
-        """Requests, tokens, questions and money since then."""
+    def model_use(self, since_us: int, until_us: int = (1 << 63) - 1) -> dict[str, float]:
+        """Requests, tokens, questions and money since then, and until then."""
         with self.database.reading() as connection:
             row = connection.exec_driver_sql(
                 "SELECT coalesce(sum(requests), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),"
-                " count(*), coalesce(sum(cost), 0.0) FROM ai_analysis WHERE created_at > ?",
-                (since_us,),
+                " count(*), coalesce(sum(cost), 0.0) FROM ai_analysis"
+                " WHERE created_at > ? AND created_at <= ?",
+                (since_us, until_us),
             ).one()
         return dict(zip(("requests", "input_tokens", "output_tokens", "questions", "cost"), row, strict=True))

@@ -178,8 +178,9 @@ def _made(connection: Connection, channel: str, now_us: int) -> int:
     """Messages that were made for a channel within the last minute."""
     return int(
         connection.exec_driver_sql(
-            "SELECT count(*) FROM notification_history WHERE channel = ? AND created_at > ? AND status <> 'suppressed'",
-            (channel, now_us - _MINUTE_US),
+            "SELECT count(*) FROM notification_history WHERE channel = ? AND created_at > ? AND created_at <= ?"
+            " AND status <> 'suppressed'",
+            (channel, now_us - _MINUTE_US, now_us),
         ).scalar_one()
     )
 
@@ -266,6 +267,17 @@ class Outbox(Told):
                     _queue(connection, one, row.thread, row.last_event_id, now_us)
                     queued += 1
         return queued
+
+    def wait_no_longer(self, now_us: int) -> None:
+        """The clock was put back: nothing waits until it has gone round again. Quiet hours are looked at anew."""
+        with self.database.writing() as connection:
+            for query in (
+                "UPDATE notification_history SET next_try_us = ? WHERE status = 'pending' AND next_try_us > ?",
+                "UPDATE notification_threads SET queued_us = ? WHERE queued_us > ?",
+                "UPDATE notification_threads SET seen_us = ? WHERE seen_us > ?",
+                "UPDATE channel_states SET open_until_us = ? WHERE open_until_us > ?",
+            ):
+                connection.exec_driver_sql(query, (now_us, now_us))
 
     def has_due(self, now_us: int) -> set[str]:
         """The channels with something to send now."""

@@ -133,7 +133,8 @@ class ThreatListKeeper:
         os.makedirs(self._cache, mode=0o700, exist_ok=True)
         self._follow_declared()
         for each in self._store.threat_lists():
-            if each.url and each.next_at <= self._clock_us() and not stopped():
+            early_us = each.next_at - self._clock_us()
+            if each.url and not 0 < early_us <= each.every_s * 1_000_000 and not stopped():  # or the clock was put back
                 self._fetch(each)
         self._notice_files()
         self._look_back(stopped, self._monotonic() + budget_s)

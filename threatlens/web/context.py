@@ -97,7 +97,7 @@ class Services:
             except (OSError, ValueError):
                 return {}
             status = self._with_own_redis(status)
-        if time.time() - status.get("at_us", 0) / 1e6 > STATUS_AGE_S:
+        if abs(time.time() - status.get("at_us", 0) / 1e6) > STATUS_AGE_S:
             return {}
         return status
 
