@@ -505,11 +505,26 @@
   const root = brand ? brand.getAttribute("href") : "/";    // we may be served below a path
   const pages = { d: root, i: root + "incidents", e: root + "events", l: root + "events", r: root + "rules",
     s: root + "sources", u: root + "unknown", n: root + "notifications", h: root + "health" };
+  // A menu that opens takes the focus; Escape, or a click beside it, closes it and gives the focus back.
+  document.addEventListener("toggle", (event) => {
+    if (event.target.matches(".menu[open]")) $(".menu-box :is(a, button, input, select)", event.target).focus();
+  }, true);
+  document.addEventListener("click", (event) => {
+    for (const menu of all(".menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+  });
+  function closeMenu() {
+    const menu = $(".menu[open]");
+    if (!menu) return false;
+    menu.open = false;
+    $("summary", menu).focus();
+    return true;
+  }
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "k" && palette) { event.preventDefault(); openPalette(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest("input, select, textarea, dialog[open]");
     if (event.key === "Escape") {
+      if (!event.target.closest("dialog") && closeMenu()) return;
       if (!typing) close();
       else if (!typing.closest("dialog")) typing.blur();
       return;
@@ -529,9 +544,10 @@
     else if (event.key === "g") went = true;
     else if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
     else if (event.key === "x" && incident()) $(".pick", incident()).click();
-    else if (event.key === "m" && incident()) location.assign(`${$("h3 a", incident()).href}/mute`);
     else if (event.key.length === 1) {
-      const doing = all("[data-key]").find((one) => one.dataset.key === event.key && one.offsetParent);
+      const menu = $(".menu[open] .menu-box");
+      const doing = [...(menu ? all("[data-key]", menu) : []), ...all("[data-key]")].find(
+        (one) => one.dataset.key === event.key && one.checkVisibility());
       if (!doing) return;
       event.preventDefault();
       if (incident() && !$(".pick:checked")) $(".pick", incident()).checked = true;

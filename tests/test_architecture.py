@@ -27,7 +27,7 @@ LAYERS = {
     "passwords query rulebook settings sources vault",
     2: "config migrations models own_decoders store",
     3: "analysis answers backup coverage detection doctor exports fanout habits health incidents ingestions "
-    "language_model metrics notices notifications own_alerts processor raising redteam reports retention "
+    "language_model metrics mutes notices notifications own_alerts processor raising redteam reports retention "
     "rule_library threat_lists volumes",
     4: "background web",
     5: "__init__",  # create_app()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from builders import GUESSING_RULES, NOW_US, entry
@@ -19,7 +20,8 @@ from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.processor import QueueProcessor
 from threatlens.sources.base import LogSourceConfig
 from threatlens.store_accounts import Doer
-from threatlens.store_detections import Mute, RuleException
+from threatlens.store_detections import RuleException
+from threatlens.store_mutes import Mute
 
 RULES = (
     GUESSING_RULES
@@ -313,6 +315,84 @@ def test_a_mute_hides_only_what_all_of_its_scope_fits(bench, scope):
     bench.decide({}, [mute(**scope)], ())
     bench.process(accepted(1))
     assert len(bench.store.incidents()) == 1
+
+
+def waiting(bench, condition: str, n: int = 0, known: tuple[str, ...] = (), **scope) -> int:
+    """A mute that waits, in force; its id. It was made from an incident of the same user without an address."""
+    kept = replace(mute(**scope), condition=condition, condition_n=n, known=known)
+    mute_id = bench.store.add_mute(kept, Doer("user anna"))
+    bench.decide({}, bench.store.mutes(now=now_us()), ())
+    return mute_id
+
+
+def quiet(bench) -> list[str]:
+    return [one.suppressed for one in reversed(bench.store.detections(limit=99))]
+
+
+def ended(bench, mute_id: int) -> str:
+    return next(one.ended_by for one in bench.store.mutes() if one.id == mute_id and one.ended_us)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "a batch each"])
+def test_of_so_many_further_matches_the_last_ends_the_mute_and_is_told(bench, together):
+    mute_id = waiting(bench, "count", 3, rule_id=ROOT)
+    lines = [accepted(second) for second in (1, 2, 3, 4)]
+    for batch in [lines] if together else [[line] for line in lines]:
+        bench.process(*batch)
+    assert quiet(bench) == [f"mute:{mute_id}"] * 2 + [""] * 2
+    assert ended(bench, mute_id) == "It happened 3 more times."
+    assert next(one.hits for one in bench.store.mutes()) == 2
+    assert [event.severity for event in bench.store.page(EventFilter(), after=0)][:3] == [2, 2, 9]
+    assert bench.store.counts(EventFilter()).by_severity == {2: 2, 9: 2}
+    assert [entry.action for entry in bench.store.audit.page(action="mute.ended")] == ["mute.ended"]
+
+
+@pytest.mark.parametrize("line", [accepted(2, ip="198.51.100.7"), accepted(2, ip="203.0.113.10")])
+def test_a_mute_that_waits_for_somebody_else_ends_with_them(bench, line):
+    mute_id = waiting(bench, "other", known=("source.ip=203.0.113.9", "user.name=root"), rule_id=ROOT)
+    bench.process(accepted(1), line, accepted(3))
+    assert quiet(bench) == [f"mute:{mute_id}", "", ""]
+    assert ended(bench, mute_id).startswith("Another address came: ")
+
+
+def test_a_mute_that_waits_for_something_worse_ends_with_it_and_with_a_success(bench):
+    success = waiting(bench, "severity", 8, source_ip="203.0.113.0/24")
+    bench.process(*map(failed, range(6)), accepted(10))
+    assert quiet(bench) == [f"mute:{success}", ""], "both are of severity 8, and the login is a success"
+    assert ended(bench, success) == "Something succeeded: Root logged in."
+    worse = waiting(bench, "severity", 7, ("success",), source_ip="203.0.113.0/24")
+    bench.process(accepted(20))
+    assert ended(bench, worse) == "Something more severe came: Root logged in."
+
+
+def test_a_match_that_ends_one_mute_may_be_kept_quiet_by_another(bench):
+    first = waiting(bench, "severity", 10, ("success",), user_name="root")
+    second = waiting(bench, "count", 1, rule_id=ROOT)
+    bench.process(accepted(1))
+    assert quiet(bench) == [f"mute:{first}"]
+    assert ended(bench, second)
+
+
+def test_what_was_given_up_ends_no_mute(bench, monkeypatch):
+    mute_id = waiting(bench, "count", 1, rule_id=ROOT)
+    write = bench.detector.write
+
+    def fail(*args):
+        write(*args)
+        monkeypatch.setattr(bench.detector, "write", write)
+        raise StoreUnavailable("disk full", reason="full")
+
+    monkeypatch.setattr(bench.detector, "write", fail)
+    bench.process(accepted(1))
+    assert quiet(bench) == [""]
+    assert len(bench.store.audit.page(action="mute.ended")) == 1, f"mute {mute_id} ended once"
+
+
+def test_a_mute_that_a_person_ends_keeps_nothing_quiet_that_is_stored_later(bench):
+    mute_id = waiting(bench, "severity", 10, ("success",), rule_id=ROOT)
+    bench.store.end_mutes([mute_id], Doer("user anna"))
+    bench.process(accepted(1))
+    assert quiet(bench) == [""]
 
 
 def test_a_mute_ends_by_itself(bench):

@@ -20,7 +20,7 @@ from threatlens.notifications import NotificationManager
 from threatlens.processor import QueueProcessor
 from threatlens.sources.base import LogSourceConfig
 from threatlens.store_accounts import Doer
-from threatlens.store_detections import Mute
+from threatlens.store_mutes import Mute
 
 ANNA = Doer("user anna", "192.0.2.1")
 

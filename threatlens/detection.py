@@ -21,6 +21,7 @@ from threatlens.analyzers.severity import Raised, like_event, of_event, raised, 
 from threatlens.courtesy import go_on
 from threatlens.event import Decoded, EventUpdate, RuleMatch, StateRow
 from threatlens.incidents import Finding, fold, summary
+from threatlens.mutes import settled
 from threatlens.sources.base import TEST_ATTACKS
 from threatlens.store import EventRow, EventStore
 from threatlens.store_detections import (
@@ -28,7 +29,6 @@ from threatlens.store_detections import (
     TEST,
     DetectionRow,
     DetectionView,
-    Mute,
     RuleException,
     case_prefix,
     write_detections,
@@ -36,6 +36,8 @@ from threatlens.store_detections import (
     write_states,
 )
 from threatlens.store_incidents import Incident, IncidentTable
+from threatlens.store_mutes import MUTED, Mute
+from threatlens.store_threats import raise_severities
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class Verdict:
 
     items: Sequence[Item]
     matches: list[tuple[RuleMatch, str]] = field(default_factory=list)  # with why it is not raised, "" if it is
+    otherwise: dict[int, tuple[str, ...]] = field(default_factory=dict)  # of matches by place: see Finding
     states: list[StateRow] = field(default_factory=list)
     novelties: list[object] = field(default_factory=list)
     views: list[DetectionView] = field(default_factory=list)  # once written
@@ -149,7 +152,9 @@ def told(views: Iterable[DetectionView], incidents: Sequence[Incident], now_us: 
 def write_findings(
     connection: Connection, findings: Sequence[tuple[Finding, tuple[int, ...]]]
 ) -> tuple[list[DetectionView], list[Incident]]:
-    """Store findings, each with the ids of all its events, and what they change in incidents; both as stored."""
+    """Store findings that are settled (threatlens.mutes), each with the ids of all its events, and what they change
+    in incidents; both as stored.
+    """
     incident_ids, incidents = fold([finding for finding, _ in findings], IncidentTable(connection))
     rows = [
         DetectionRow(finding.match, finding.event_id, event_ids, finding.source_id, incident_id, finding.suppressed)
@@ -163,20 +168,29 @@ class Decisions:
 
     def __init__(self, states: Mapping[str, str], mutes: Sequence[Mute], exceptions: Sequence[RuleException]) -> None:
         self._states = states
-        self._mutes = [(mute, _network(mute.source_ip)) for mute in mutes]
+        by_time_first = sorted(mutes, key=lambda mute: bool(mute.condition))
+        self._mutes = [(mute, _network(mute.source_ip)) for mute in by_time_first]
         self._exceptions: dict[str, list[RuleException]] = {}
         for exception in exceptions:
             self._exceptions.setdefault(exception.rule_id, []).append(exception)
 
-    def suppression(self, match: RuleMatch, decoded: Decoded | None, source: str, now_us: int) -> str:
-        """Why this match raises nothing: exception:ID, mute:ID, observe; "" if it does."""
+    def suppression(
+        self, match: RuleMatch, decoded: Decoded | None, source: str, now_us: int
+    ) -> tuple[str, tuple[str, ...]]:
+        """Why this match raises nothing: exception:ID, mute:ID, observe; "" if it does. And what would keep it quiet
+        next if that mute turns out to be over.
+        """
         for exception in self._exceptions.get(match.rule_id, ()):
             if decoded is not None and fits(exception.conditions, decoded):
-                return f"exception:{exception.id}"
-        for mute, network in self._mutes:
-            if mute.expires_us > now_us and is_muted(mute, network, match, source):
-                return f"mute:{mute.id}"
-        return "observe" if self._states.get(match.rule_id) == "observe" else ""
+                return f"exception:{exception.id}", ()
+        reasons = [
+            f"{MUTED}{mute.id}"
+            for mute, network in self._mutes
+            if mute.expires_us > now_us and is_muted(mute, network, match, source)
+        ]
+        if self._states.get(match.rule_id) == "observe":
+            reasons.append("observe")
+        return (reasons[0], tuple(reasons[1:])) if reasons else ("", ())
 
 
 class _Addressed(Protocol):
@@ -316,8 +330,12 @@ class Detector:
         for match in self._ask(engine, case_id, places, verdict.items, give_way):
             last = verdict.items[match.positions[-1]] if match.positions and match.positions[-1] >= 0 else None
             decoded, source = (last.decoded, last.source) if last else (None, "")
-            why = self._decisions.suppression(match, decoded, source, now)
-            verdict.matches.append((match, kept if case_id and not why.startswith("exception") else why))
+            why, otherwise = self._decisions.suppression(match, decoded, source, now)
+            if case_id and not why.startswith("exception"):
+                why, otherwise = kept, ()
+            if otherwise:
+                verdict.otherwise[len(verdict.matches)] = otherwise
+            verdict.matches.append((match, why))
         prefix = case_prefix(case_id) if case_id else ""
         verdict.states += [
             row._replace(rule_id=prefix + row.rule_id) if prefix else row for row in engine.changes(give_way)
@@ -366,22 +384,42 @@ class Detector:
                 matches += self._novelty.look(item.decoded, item.timestamp_us, item.template_id, item.source, place)
         return matches
 
-    def write(self, connection: Connection, first_id: int, verdict: Verdict) -> None:
-        """Store what the batch gave, in its transaction; first_id is the id of its first event."""
+    def write(self, connection: Connection, first_id: int, verdict: Verdict, rows: list[EventRow]) -> list[EventRow]:
+        """Store what the batch gave, in its transaction; first_id is the id of its first event, rows are its events as
+        they are stored. Returns these as they are now that a match ended the mute that it waited for, if one did.
+        """
         verdict.first_id = first_id
         if verdict.matches:
-            verdict.views, verdict.incidents = write_findings(
-                connection,
+            findings = settled(
+                connection, self._store.audit, int(self._wall() * 1e6),
                 [
-                    (self._finding(match, why, verdict.items, first_id),
-                     tuple(first_id + place for place in match.positions))
-                    for match, why in verdict.matches
+                    self._finding(match, why, verdict.items, first_id)._replace(otherwise=verdict.otherwise.get(at, ()))
+                    for at, (match, why) in enumerate(verdict.matches)
                 ],
             )  # fmt: skip
+            reasons = [(finding.match, finding.suppressed) for finding in findings]
+            if reasons != verdict.matches:
+                verdict.matches = reasons
+                rows = self._rated_again(connection, verdict, rows)
+            ids = [tuple(first_id + place for place in match.positions) for match, _ in verdict.matches]
+            verdict.views, verdict.incidents = write_findings(connection, list(zip(findings, ids, strict=True)))
         if verdict.states:
             write_states(connection, verdict.states)
         if verdict.novelties:
             write_novelties(connection, verdict.novelties)
+        return rows
+
+    @staticmethod
+    def _rated_again(connection: Connection, verdict: Verdict, rows: list[EventRow]) -> list[EventRow]:
+        """The rows, stored before it was known that a mute is over; stored again where that makes them worse."""
+        rated = verdict.rated(rows)
+        worse = {
+            verdict.first_id + place: new.severity
+            for place, (old, new) in enumerate(zip(rows, rated, strict=True))
+            if new.severity > old.severity
+        }
+        raise_severities(connection, worse)
+        return rated
 
     def committed(self) -> None:
         """The batch that was looked at last is stored: memory and database are one."""

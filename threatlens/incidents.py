@@ -48,6 +48,7 @@ class Finding(NamedTuple):
     outcome: str  # event.outcome of that event; ""
     category: str  # event.category of that event
     suppressed: str = ""  # why it raises nothing: observe, mute:ID, exception:ID; test: it is made up
+    otherwise: tuple[str, ...] = ()  # why it would raise nothing if that mute were over, in order
 
 
 class IncidentBook(Protocol):

@@ -439,6 +439,10 @@ class MuteRecord(Base):
     expires_us: Mapped[int] = mapped_column(BigInteger)
     ended_us: Mapped[int] = mapped_column(BigInteger, default=0)  # taken back; 0: not
     hits: Mapped[int] = mapped_column(Integer, default=0)
+    condition: Mapped[str] = mapped_column(Text, default="")  # severity, other, count: what ends it before its time
+    condition_n: Mapped[int] = mapped_column(Integer, default=0)
+    known: Mapped[str] = mapped_column(Text, default="[]")  # JSON: what ends nothing
+    ended_by: Mapped[str] = mapped_column(Text, default="")  # what did, in words; "": a person
 
 
 class RuleStateRecord(Base):

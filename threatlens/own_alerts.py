@@ -15,6 +15,7 @@ from threatlens.clock import now_us
 from threatlens.detection import Decisions
 from threatlens.event import LEVEL_SEVERITIES, EventUpdate, RuleMatch
 from threatlens.incidents import LOG_SOURCE, Finding, fold, summary
+from threatlens.mutes import settled
 from threatlens.notices import of_incident
 from threatlens.notifications import NotificationManager
 from threatlens.rule_library import Advice
@@ -116,12 +117,15 @@ class OwnAlerts:
         )  # fmt: skip
         store = self._store
         decisions = Decisions(store.rule_states(), store.mutes(now=now), store.rule_exceptions())
-        suppressed = decisions.suppression(match, None, alert.source_name, now)
-        finding = Finding(match, alert.event_id, alert.event_id, alert.source_id, "", "", suppressed)
+        why, otherwise = decisions.suppression(match, None, alert.source_name, now)
+        finding = Finding(match, alert.event_id, alert.event_id, alert.source_id, "", "", why, otherwise)
         with store.database.writing() as connection:
+            (finding,) = settled(connection, store.audit, now, [finding])
             table = IncidentTable(connection)
             (incident_id,), incidents = fold([finding], table)
-            row = DetectionRow(match, alert.event_id, (alert.event_id,), alert.source_id, incident_id, suppressed)
+            row = DetectionRow(
+                match, alert.event_id, (alert.event_id,), alert.source_id, incident_id, finding.suppressed
+            )
             views = write_detections(connection, [row])
             if incident_id:
                 table.note(incident_id, alert.note)

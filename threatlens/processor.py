@@ -415,7 +415,8 @@ class QueueProcessor:
             rows = verdict.rated(prepared.rows)
 
             def write(connection: Connection, first_id: int) -> list[Occurrence]:
-                detector.write(connection, first_id, verdict)
+                nonlocal rows
+                rows = detector.write(connection, first_id, verdict, rows)
                 return self._occurrences(prepared, rows, verdict)
 
             first_id = self._store.commit(rows, prepared.moves, also=write, **more)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import zoneinfo
 
+from threatlens.clock import machine_zone_name
 from threatlens.decoders import SourceDecoder
 from threatlens.decoders.skew import ClockSkew
 from threatlens.event import LogEntry
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 def machine_zone() -> str:
     """The IANA name of the machine's zone, as TZ or /etc/localtime give it; "": none that can be told."""
-    name = os.environ.get("TZ", "").removeprefix(":") or os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+    name = machine_zone_name()
     return name if "/" in name and name in zoneinfo.available_timezones() else ""
 
 

@@ -16,6 +16,7 @@ from threatlens.broadcaster import EventBroadcaster
 from threatlens.detection import Decisions, told, write_findings
 from threatlens.event import Decoded
 from threatlens.incidents import Finding, times
+from threatlens.mutes import settled
 from threatlens.notices import of_incident
 from threatlens.notifications import Happening, NotificationManager
 from threatlens.store import EventStore
@@ -59,6 +60,8 @@ class Raiser:
         judged = [self._judged(one, decisions, now) for one in found]
         with self._store.database.writing() as connection:
             also(connection)
+            findings = settled(connection, self._store.audit, now, [finding for finding, _ in judged])
+            judged = [(finding, ids) for finding, (_, ids) in zip(findings, judged, strict=True)]
             views, incidents = write_findings(connection, judged)
             raise_severities(connection, _severities(found, judged))
             if self._notifications is not None and incidents:
@@ -73,8 +76,10 @@ class Raiser:
 
     @staticmethod
     def _judged(one: Late, decisions: Decisions, now: int) -> tuple[Finding, tuple[int, ...]]:
-        why = decisions.suppression(one.finding.match, one.decoded, one.source, now)
-        return one.finding._replace(suppressed=CASE if one.case else why), one.event_ids
+        why, otherwise = decisions.suppression(one.finding.match, one.decoded, one.source, now)
+        if one.case:
+            why, otherwise = CASE, ()
+        return one.finding._replace(suppressed=why, otherwise=otherwise), one.event_ids
 
     @staticmethod
     def _happening(incident: Incident, found: Sequence[Late], of_incidents: Sequence[int]) -> Happening:

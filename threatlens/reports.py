@@ -20,6 +20,7 @@ from typing import Any
 
 from threatlens.attack import tactic_of, technique_of
 from threatlens.channels import Attachment
+from threatlens.clock import machine_zone
 from threatlens.config_values import MonitoringConfig, ReportConfig
 from threatlens.durable import sync_folder
 from threatlens.errors import ReportError, ThreatLensError
@@ -369,11 +370,7 @@ def zone_of(settings: ReportConfig) -> dt.tzinfo:
     """The zone whose midnights count: the configured one, else the machine's."""
     if settings.timezone:
         return zoneinfo.ZoneInfo(settings.timezone)
-    name = os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
-    try:
-        return zoneinfo.ZoneInfo(name or "UTC")
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        return dt.UTC
+    return machine_zone()
 
 
 def midnight_us(day: dt.date, zone: dt.tzinfo) -> int:

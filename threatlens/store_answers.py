@@ -14,8 +14,9 @@ from threatlens.errors import AnswerError
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
-from threatlens.store_detections import DetectionBook, Mute
+from threatlens.store_detections import DetectionBook
 from threatlens.store_incidents import ACKNOWLEDGED, OPEN, IncidentBook
+from threatlens.store_mutes import Mute
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,7 @@ class AnswerBook(DetectionBook, IncidentBook):
         """Put these mutes in force, once. Raises AnswerError."""
         with self.database.writing() as connection:
             _use(connection, notification_id, incident_id, "mute", doer, now_us)
-            for mute in mutes:
-                self._add_mute(connection, mute, doer)
+            self._add_mutes(connection, [(mute, "by a link in a message") for mute in mutes], doer)
 
     def withdraw_answers(self, channel: str, doer: Doer, now_us: int) -> None:
         """Every link that was sent by this channel up to now does nothing any more."""

@@ -20,6 +20,7 @@ from threatlens.event import RuleMatch, StateRow, rfc3339
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
 from threatlens.store_database import Database
+from threatlens.store_mutes import MUTED, MuteBook
 from threatlens.store_search import ids_of_times
 
 DAY_US = 86_400_000_000
@@ -87,25 +88,6 @@ class DetectionView:
 
 
 @dataclass(frozen=True, slots=True)
-class Mute:
-    """Matches that raise nothing for a while. An empty text is any value."""
-
-    id: int
-    rule_id: str
-    source_ip: str  # an address or a network
-    user_name: str
-    source: str
-    host_name: str
-    reason: str
-    author: str
-    incident_id: int
-    created_at: int
-    expires_us: int
-    ended_us: int
-    hits: int
-
-
-@dataclass(frozen=True, slots=True)
 class RuleException:
     """Events for which a rule raises nothing: every field has a value that fits, with * and ?."""
 
@@ -157,9 +139,9 @@ def write_detections(connection: Connection, rows: Sequence[DetectionRow]) -> li
         day[0] += times
         day[1] += times if row.suppressed else 0
         day[2] = max(day[2], match.timestamp_us)
-        if row.suppressed.startswith("mute:"):
-            mute_id = int(row.suppressed[5:])
-            muted[mute_id] = muted.get(mute_id, 0) + 1
+        if row.suppressed.startswith(MUTED):
+            mute_id = int(row.suppressed[len(MUTED) :])
+            muted[mute_id] = muted.get(mute_id, 0) + times
     connection.exec_driver_sql(
         "INSERT INTO detections (id, rule_id, rule_name, level, severity, kind, timestamp, first_us, n, group_by,"
         " source_ip, user_name, host_name, tags, event_id, incident_id, suppressed, source_id)"
@@ -232,7 +214,7 @@ def write_novelties(connection: Connection, rows: Iterable[Any]) -> None:
     )
 
 
-class DetectionBook:
+class DetectionBook(MuteBook):
     """Detections for pages, and the decisions of people about rules."""
 
     database: Database
@@ -384,47 +366,6 @@ class DetectionBook:
                 )
                 detail = {"state": state, "before": known.get(rule_id, "")}
                 self.audit_rule(doer, "rule.state", rule_id, detail, connection)
-
-    def mutes(self, *, now: int | None = None) -> list[Mute]:
-        """The newest first; with `now` only those in force then."""
-        test = "WHERE expires_us > ? AND ended_us = 0" if now is not None else ""
-        with self.database.reading() as connection:
-            rows = connection.exec_driver_sql(
-                "SELECT id, rule_id, source_ip, user_name, source, host_name, reason, author, incident_id, created_at,"
-                f" expires_us, ended_us, hits FROM mutes {test} ORDER BY id DESC LIMIT 1000",
-                () if now is None else (now,),
-            )
-            return [Mute(*row) for row in rows]
-
-    def add_mute(self, mute: Mute, doer: Doer) -> int:
-        """Keep these quiet from now on; the id of the mute."""
-        with self.database.writing() as connection:
-            return self._add_mute(connection, mute, doer)
-
-    def _add_mute(self, connection: Connection, mute: Mute, doer: Doer) -> int:
-        scope = {
-            "source_ip": mute.source_ip, "user": mute.user_name, "source": mute.source, "host": mute.host_name,
-            "expires": rfc3339(mute.expires_us), "reason": mute.reason,
-        }  # fmt: skip
-        self.audit_rule(doer, "mute.added", mute.rule_id or "any", scope, connection)
-        return int(
-            connection.exec_driver_sql(
-                "INSERT INTO mutes (rule_id, source_ip, user_name, source, host_name, reason, author, incident_id,"
-                " created_at, expires_us) VALUES (?,?,?,?,?,?,?,?,?,?) RETURNING id",
-                (mute.rule_id, mute.source_ip, mute.user_name, mute.source, mute.host_name, mute.reason,
-                 mute.author, mute.incident_id, mute.created_at, mute.expires_us),
-            ).scalar_one()
-        )  # fmt: skip
-
-    def end_mute(self, mute_id: int, doer: Doer) -> bool:
-        """Take it back; False: there is none in force with this id."""
-        with self.database.writing() as connection:
-            ended = connection.exec_driver_sql(
-                "UPDATE mutes SET ended_us = ? WHERE id = ? AND ended_us = 0", (now_us(), mute_id)
-            )
-            if ended.rowcount == 1:
-                self.audit_rule(doer, "mute.ended", str(mute_id), {}, connection)
-            return ended.rowcount == 1
 
     def recent_detections(self, since_us: int, limit: int = 20_000) -> list[tuple[DetectionView, str]]:
         """The newest matches since then with the name of their source: what a mute or an exception is tried on."""

@@ -167,7 +167,7 @@ class IncidentTable:
 
     def note(self, incident_id: int, text: str) -> None:
         """Put a remark of the program beside it."""
-        _note(self._connection, incident_id, "comment", "ThreatLens", text, {})
+        put_note(self._connection, incident_id, "comment", "ThreatLens", text, {})
 
     def put(self, incidents: Sequence[Incident]) -> None:
         """Store what the engine counted of these, all at once; a new one gets its id."""
@@ -195,7 +195,7 @@ class IncidentTable:
                     "UPDATE incidents SET status = 'open', closed_us = 0, version = version + 1 WHERE id = ?",
                     (incident.id,),
                 )
-                _note(self._connection, incident.id, "reopened", "ThreatLens", "It went on after it was closed.", {})
+                put_note(self._connection, incident.id, "reopened", "ThreatLens", "It went on after it was closed.", {})
         members = [
             (i.id, m.rule_id, m.outcome, m.rule_name, m.level, m.severity, m.kind, json.dumps(m.tags), m.n,
              m.events, m.first_us, m.last_us, m.first_event_id, m.last_event_id)
@@ -311,7 +311,7 @@ class IncidentBook:
     def add_comment(self, incident_id: int, doer: Doer, text: str) -> None:
         """Say something about it."""
         with self.database.writing() as connection:
-            _note(connection, incident_id, "comment", doer.name, text, {})
+            put_note(connection, incident_id, "comment", doer.name, text, {})
             self._audit_incident(connection, doer, "incident.comment", incident_id, {"text": text})
 
     def _audit_incident(
@@ -358,11 +358,14 @@ class IncidentBook:
             " WHERE id = ?",
             (after["status"], after["assignee"], closed_us, now, incident_id),
         )
-        _note(connection, incident_id, kind, doer.name, text, {name: before[name] for name in values})
+        put_note(connection, incident_id, kind, doer.name, text, {name: before[name] for name in values})
         self._audit_incident(connection, doer, f"incident.{kind}", incident_id, {**values, "before": before})
 
 
-def _note(connection: Connection, incident_id: int, kind: str, author: str, text: str, before: dict[str, Any]) -> None:
+def put_note(
+    connection: Connection, incident_id: int, kind: str, author: str, text: str, before: dict[str, Any]
+) -> None:
+    """Put it beside the incident, within the caller's transaction."""
     connection.exec_driver_sql(
         "INSERT INTO incident_notes (incident_id, kind, author, text, before, created_at) VALUES (?,?,?,?,?,?)",
         (incident_id, kind, author, text, json.dumps(before), now_us()),

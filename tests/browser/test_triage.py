@@ -78,7 +78,31 @@ def test_triage_needs_nothing_but_the_keyboard(watched: Watched, services: Any, 
     tab.wait_for_selector("text=The incident is acknowledged.")
     arrived(tab, "**/incidents/2")
     keys.press("m")
+    tab.wait_for_selector(".mute-menu[open]")
+    keys.press("m")
     tab.wait_for_url("**/incidents/2/mute")
+    assert watched.complaints == []
+
+
+def test_two_keys_mute_and_a_third_undoes_it(watched: Watched, services: Any, incidents: None) -> None:
+    tab = watched.open("/incidents")
+    keys = tab.keyboard
+    for key in ("j", "x", "j", "x", "m"):
+        keys.press(key)
+    tab.wait_for_selector(".mute-menu[open]")
+    assert tab.evaluate("document.activeElement.value") == "1h"
+    keys.press("Escape")
+    assert tab.evaluate("document.activeElement.title") == "Mute (m)", "Escape gives the focus back"
+    assert not tab.is_visible(".mute-menu .menu-box")
+    keys.press("m")
+    keys.press("5")
+    tab.wait_for_selector("text=2 incidents are muted until something more severe comes.")
+    arrived(tab, "**/incidents")
+    assert tab.locator(".incident .muted-until").count() == 2
+    assert [mute.condition for mute in services.store.mutes()] == ["severity", "severity"]
+    keys.press("u")
+    tab.wait_for_selector("text=2 incidents are as before.")
+    assert services.store.mutes(now=now_us()) == []
     assert watched.complaints == []
 
 
@@ -115,6 +139,10 @@ def test_triage_needs_no_script(chromium: Any, site: str, services: Any, inciden
         tab.check(f".pick >> nth={number}")
     tab.click("#triage button >> nth=0")
     assert statuses(services) == ["acknowledged", "open", "acknowledged"]
+    tab.check(".pick >> nth=1")
+    tab.click(".mute-menu summary")
+    tab.click(".mute-menu button >> nth=0")
+    assert "muted until" in tab.inner_text("#i2")
     tab.click(".incident a >> nth=1")
     tab.fill("#text", "Looked at it")
     tab.click("button[value=comment]")

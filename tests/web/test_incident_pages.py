@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from builders import NOW_US
@@ -12,8 +13,9 @@ from programs import Program
 
 from threatlens.analyzers.advice import filled
 from threatlens.clock import now_us
-from threatlens.event import RuleMatch
+from threatlens.event import RuleMatch, rfc3339
 from threatlens.incidents import Finding, fold
+from threatlens.mutes import LASTING, morning_us
 from threatlens.store_accounts import Doer
 from threatlens.store_detections import DetectionRow, write_detections
 from threatlens.store_incidents import IncidentTable
@@ -193,7 +195,94 @@ def test_a_mute_of_everything_is_refused(analyst_client, services, find, scope):
     assert not services.store.mutes()
 
 
+BERLIN = "Europe/Berlin"
+
+
+@pytest.fixture
+def in_berlin(analyst_client):
+    analyst_client.set_cookie("tz", BERLIN)
+    return analyst_client
+
+
+def test_one_click_mutes_what_is_ticked_until_monday_where_one_is_and_undo_ends_it(in_berlin, services, find):
+    first, second = find(match(1)), find(match(2, source_ip="198.51.100.7"))
+    token = re.search(r'name="csrf_token" value="([^"]+)"', page(in_berlin, "/incidents"))[1]
+    ticked = {"csrf_token": token, "incident": [f"{first}:0", f"{second}:0"]}
+    text = in_berlin.post("/incidents", data={**ticked, "mute": "week"}, follow_redirects=True).text
+    assert re.search(r"2 incidents are muted until (Monday|tomorrow) 08:00\.", text)
+    assert len(re.findall(r"muted until (?:Monday|tomorrow) 08:00<", text)) == 2
+    assert "Undo: muted × 2" in text
+    of_second, of_first = services.store.mutes(now=now_us())
+    assert (of_first.source_ip, of_second.source_ip, of_first.rule_id) == ("203.0.113.9", "198.51.100.7", "")
+    assert of_first.expires_us == morning_us("week", now_us(), ZoneInfo(BERLIN))
+    text = in_berlin.post("/incidents", data={"csrf_token": token, "do": "undo"}, follow_redirects=True).text
+    assert "2 incidents are as before." in text
+    assert not services.store.mutes(now=now_us())
+    assert [note.kind for note in services.store.incident_notes(first)] == ["muted", "undone"]
+    assert in_berlin.post("/incidents", data={**ticked, "mute": "for ever"}).status_code == 400
+    assert "Tick at least one" in in_berlin.post(
+        "/incidents", data={"csrf_token": token, "mute": "1h"}, follow_redirects=True
+    ).text  # fmt: skip
+
+
+def test_a_story_says_that_it_is_muted_until_something_more_severe_comes(analyst_client, services, find):
+    incident_id = find(match(1), match(2, severity=9))
+    text = act(analyst_client, incident_id, "", mute="severity").text
+    assert "1 incident is muted until something more severe comes." in text
+    assert 'class="muted-until">muted until something more severe comes<' in text
+    (mute,) = services.store.mutes(now=now_us())
+    assert (mute.condition, mute.condition_n, mute.known) == ("severity", 9, ())
+    assert "until something more severe comes" in page(analyst_client, "/rules")
+    assert "It is not muted any more." in act(analyst_client, incident_id, "undo").text
+    assert not services.store.mutes(now=now_us())
+
+
+def test_until_somebody_else_comes_is_about_the_rule_and_knows_who_came_before(analyst_client, services, find):
+    incident_id = find(match(1), match(1, user_name="anna"))
+    act(analyst_client, incident_id, "", mute="other")
+    (mute,) = services.store.mutes(now=now_us())
+    assert (mute.rule_id, mute.source_ip) == ("rule-1", "")
+    assert sorted(mute.known) == ["source.ip=203.0.113.9", "user.name=anna", "user.name=root"]
+
+
+def test_the_form_of_a_mute_offers_every_choice_and_counts(in_berlin, services, find):
+    incident_id = find(match(1))
+    text = page(in_berlin, f"/incidents/{incident_id}/mute")
+    assert len(re.findall(r'<option (?:selected )?value="[^"]+">(?:until|\d|a )', text)) >= len(LASTING)
+    token = re.search(r'name="csrf_token" value="([^"]+)"', text)[1]
+    form = {"csrf_token": token, "scope": "rule", "rule": "rule-1", "lasting": "count", "do": "mute"}
+    wrong = in_berlin.post(f"/incidents/{incident_id}/mute", data={**form, "count": "0"})
+    assert "A number from 1 to 100,000." in wrong.text
+    answer = in_berlin.post(f"/incidents/{incident_id}/mute", data={**form, "count": "25"}, follow_redirects=True)
+    assert "is in force until 25 more come." in answer.text
+    assert services.store.mutes()[0].condition_n == 25
+
+
 # -- the API
+
+
+def test_programs_mute_until_a_morning_or_until_something_happens(app, services, find):
+    incident_id = find(match(1))
+    program = Program(app, "analyst")
+    body = {"rule_id": "rule-1", "until": "week", "time_zone": BERLIN, "incident_id": incident_id}
+    made = program.call("POST", "/mutes", json=body)
+    assert made.status_code == 201
+    assert made.json["expires_at"] == rfc3339(morning_us("week", now_us(), ZoneInfo(BERLIN)))
+    waits = program.call("POST", "/mutes", json={**body, "until": "other"}).json
+    assert (waits["condition"], waits["ended_at"], waits["incident_id"]) == ("other", None, incident_id)
+    assert [one["id"] for one in program.get("/mutes").json["mutes"]] == [waits["id"], made.json["id"]]
+    assert program.call("DELETE", f"/mutes/{waits['id']}").status_code == 204
+    assert program.call("DELETE", f"/mutes/{waits['id']}").status_code == 404
+    assert [one["id"] for one in program.get("/mutes").json["mutes"]] == [made.json["id"]]
+    for wrong, field in (
+        ({"until": "1h"}, ""), ({"source_ip": "::/0", "until": "1h"}, "source_ip"),
+        ({**body, "time_zone": "Mars"}, "time_zone"), ({"rule_id": "x", "until": "severity"}, "incident_id"),
+        ({**body, "incident_id": 999}, "incident_id"),
+    ):  # fmt: skip
+        refused = program.call("POST", "/mutes", json=wrong)
+        assert (refused.status_code, refused.json.get("field", "")) == (409, field)
+    assert Program(app, "viewer").call("POST", "/mutes", json=body).status_code == 403
+    assert [entry.action for entry in services.store.audit.page(action="mute")] == ["mute.ended", *["mute.added"] * 2]
 
 
 def test_programs_list_read_and_change_incidents(app, services, find):

@@ -117,6 +117,16 @@ def test_the_api_sends_a_search_of_the_tokens_owner_and_of_nobody_else(app: Any,
     assert (changed["every"], changed["hour"], changed["form"]) == ("day", 6, "pdf")
     assert ask("GET").json["schedules"] == [changed]
     assert ask("GET", token=nobodys).json["schedules"] == []
+    admins = services.store.create_token("admins", "admin", doer=COMMAND_LINE)
+    assert ask("POST", f"{path}/send", token=nobodys).status_code == 404
+    assert ask("POST", f"{path}/send", token=admins).status_code == 409
+    sent = ask("POST", f"{path}/send")
+    assert (sent.status_code, sent.json["due_at"]) == (202, changed["due_at"])
+    assert sent.json["sent_at"]
+    again = ask("POST", f"{path}/send")
+    assert (again.status_code, again.json["detail"]) == (409, "It is not sent: it was sent within the last minute.")
+    assert [row.kind for row in services.store.notifications()] == ["report"]
+    assert [entry.actor for entry in services.store.audit.page(action="search.send_now")] == ["token mine"]
     assert ask("DELETE", path, token=nobodys).status_code == 404
     assert ask("DELETE", path).status_code == 204
     assert services.store.schedules() == []

@@ -15,8 +15,8 @@ from threatlens.clock import now_us
 from threatlens.errors import AnswerError
 from threatlens.store_accounts import Doer
 from threatlens.store_answers import Asked
-from threatlens.store_detections import Mute
 from threatlens.store_incidents import OPEN, Incident
+from threatlens.store_mutes import Mute
 from threatlens.web.auth import PUBLIC, client_address, needs
 from threatlens.web.context import services
 from threatlens.web.limits import network

@@ -159,7 +159,7 @@ class RuleChange(Shape):
            answer=IncidentPage)  # fmt: skip
 def list_incidents(query: IncidentsQuery) -> dict[str, Any]:
     """One page."""
-    _unbound()
+    unbound()
     found = services().store.incidents(
         statuses=(query.status,) if query.status else (),
         outcome=query.outcome or "",
@@ -177,7 +177,7 @@ def list_incidents(query: IncidentsQuery) -> dict[str, Any]:
            problems=(404,))  # fmt: skip
 def get_incident(incident_id: int) -> dict[str, Any]:
     """The incident with its timeline, its entities and its notes."""
-    _unbound()
+    unbound()
     return _whole(_incident(incident_id))
 
 
@@ -185,7 +185,7 @@ def get_incident(incident_id: int) -> dict[str, Any]:
            body=IncidentChange, answer=WholeIncident, problems=(404, 409))  # fmt: skip
 def change_incident(incident_id: int, body: IncidentChange) -> dict[str, Any]:
     """Status, assignee, comment. 409: somebody else changed it since the version given."""
-    _unbound()
+    unbound()
     store = services().store
     incident = _incident(incident_id)
     values = {"status": body.status, "assignee": body.assignee}
@@ -204,7 +204,7 @@ def change_incident(incident_id: int, body: IncidentChange) -> dict[str, Any]:
 @operation("GET", "/rules", role="viewer", summary="The rules, and what does not run", answer=RuleList)
 def list_rules() -> dict[str, Any]:
     """Every rule with its state and how often it matched in the last 30 days."""
-    _unbound()
+    unbound()
     library, store = services().rules, services().store
     loaded, states = library.loaded(), store.rule_states()
     numbers = store.rule_numbers(now_us() - 30 * DAY_US)
@@ -236,14 +236,14 @@ def list_rules() -> dict[str, Any]:
            body=RuleChange, answer=RuleChange, problems=(404,))  # fmt: skip
 def change_rule(rule_id: str, body: RuleChange) -> dict[str, Any]:
     """In force within seconds."""
-    _unbound()
+    unbound()
     if services().rules.rule(rule_id) is None:
         raise ProblemError(404, "There is no rule with this id.")
     services().store.set_rule_states({rule_id: body.state}, doer())
     return {"state": body.state}
 
 
-def _unbound() -> None:
+def unbound() -> None:
     """An incident holds what many sources say: a token that may read some of them only is refused."""
     if "actor" in g and actor().sources:
         raise ProblemError(403, "This token is for some sources; incidents are about all.", code="forbidden")

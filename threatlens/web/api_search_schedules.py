@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from threatlens.config_values import EmailChannel
+from threatlens.errors import ReportError
 from threatlens.event import rfc3339
 from threatlens.reports_searches import ROLE
 from threatlens.store_searches import Schedule
@@ -114,6 +115,21 @@ def delete_search_schedule(schedule_id: int) -> None:
     one = _found(schedule_id)
     services().store.remove_schedule(one.search_id)
     record("search.unschedule", one.name)
+
+
+@operation("POST", "/search-schedules/<int:schedule_id>/send", role=ROLE, summary="Send a search now, too", status=202,
+           answer=SearchScheduleShape, problems=(404, 409))  # fmt: skip
+def send_search_schedule(schedule_id: int) -> dict[str, Any]:
+    """The last day or week up to now; one's own only, once a minute. When it is due stays as it was."""
+    one = _found(schedule_id)
+    if one.user_id != _owner():
+        raise ProblemError(409, "It is somebody else's; it can be ended, not sent.")
+    try:
+        services().searches.send_now(one)
+    except ReportError as error:
+        raise ProblemError(409, f"It is not sent: {error}.") from error
+    record("search.send_now", one.name)
+    return _schedule(_found(schedule_id))
 
 
 def _owner() -> int:

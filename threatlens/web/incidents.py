@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,32 +12,20 @@ from werkzeug.wrappers import Response
 from threatlens.analysis import of_incident, told
 from threatlens.analyzers.attack import TACTICS, techniques
 from threatlens.clock import now_us
-from threatlens.detection import muted_by
 from threatlens.errors import StaleChange
 from threatlens.incidents import LOG_SOURCE, incident_stages, timeline
 from threatlens.notices import of_incident as of_incident_to_tell
-from threatlens.store_detections import Mute
 from threatlens.store_incidents import STATUSES, Incident
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, whole
+from threatlens.web.mutes import choices, mute_incidents, muted
 from threatlens.web.notifications import STATE_WORDS
 from threatlens.web.overview import trust
 from threatlens.web.presentation import plural
 
 ROWS = 50
 MAX_TEXT = 4_000  # characters of a comment
-DAY_US = 86_400_000_000
-#: How long a mute lasts: word in the form, microseconds, words on the page.
-LASTING = {
-    "1h": (3_600_000_000, "an hour"),
-    "8h": (28_800_000_000, "8 hours"),
-    "1d": (DAY_US, "a day"),
-    "7d": (7 * DAY_US, "a week"),
-    "30d": (30 * DAY_US, "30 days"),
-    "365d": (365 * DAY_US, "a year"),
-}
-PREVIEW_US = 30 * DAY_US
 STATUS_WORDS = {
     "open": ("Open", "bad"),
     "acknowledged": ("Acknowledged", "busy"),
@@ -63,7 +50,9 @@ def index() -> str:
     may_act = actor().may("analyst")
     last = session.get("triaged", {}) if may_act else {}
     undoable = f"{last['kind'].replace('_', ' ')} × {len(last['ids'])}" if last else ""
-    return render_template("incidents/index.html", trust=trust(), may_act=may_act, undoable=undoable, **_listed())
+    return render_template(
+        "incidents/index.html", trust=trust(), may_act=may_act, undoable=undoable, mute_choices=choices(), **_listed()
+    )
 
 
 @blueprint.post("/incidents")
@@ -75,9 +64,16 @@ def change_many() -> Response:
         last = session.pop("triaged", {"ids": [], "kind": ""})
         done = [number for number in last["ids"] if _undone(number, last["kind"])]
         flash(f"{plural(len(done), 'incident is', 'incidents are')} as before.", "done")
+    elif "mute" in request.form:
+        found = [services().store.incident(number) for number, _ in _ticked()]
+        done = mute_incidents([incident for incident in found if incident], request.form["mute"])
+        if done:
+            session["triaged"] = {"ids": done, "kind": "muted"}
+        else:
+            flash("Tick at least one incident.", "error")
     elif deed in DEEDS:
         status, kind = DEEDS[deed]
-        done, stale = _changed(request.form.getlist("incident")[:ROWS], status, kind)
+        done, stale = _changed(status, kind)
         if done:
             session["triaged"] = {"ids": done, "kind": kind}
             words = STATUS_WORDS[status][0].lower()
@@ -93,14 +89,21 @@ def change_many() -> Response:
     return redirect(url_for("incidents.index", **kept), 303)
 
 
-def _changed(chosen: list[str], status: str, kind: str) -> tuple[list[int], int]:
-    """The ids of the incidents that have this status now, and how many somebody else changed first."""
-    done, stale = [], 0
-    for text in chosen:
+def _ticked() -> list[tuple[int, int]]:
+    """The incidents that are ticked, with the versions that were seen."""
+    found = []
+    for text in request.form.getlist("incident")[:ROWS]:
         match = re.fullmatch(r"([0-9]{1,18}):([0-9]{1,18})", text)
         if match is None:
             abort(400)
-        number, version = int(match[1]), int(match[2])
+        found.append((int(match[1]), int(match[2])))
+    return found
+
+
+def _changed(status: str, kind: str) -> tuple[list[int], int]:
+    """The ids of the incidents that have this status now, and how many somebody else changed first."""
+    done, stale = [], 0
+    for number, version in _ticked():
         try:
             services().store.change_incident(number, version, doer(), kind=kind, text="", status=status)
             done.append(number)
@@ -116,6 +119,8 @@ def _undone(number: int, kind: str) -> bool:
     last = next((note for note in reversed(store.incident_notes(number)) if note.kind != "comment"), None)
     if incident is None or last is None or not last.before or (last.kind, last.author) != (kind, doer().name):
         return False
+    if "mutes" in last.before:
+        return store.end_mutes(last.before["mutes"], doer(), "undone") > 0
     try:
         store.change_incident(number, incident.version, doer(), kind="undone", text=kind, **last.before)
     except StaleChange:
@@ -156,6 +161,7 @@ def _listed() -> dict[str, Any]:
         "params": params,
         "counts": services().store.incidents_by_status(),
         "watchers": watchers(),
+        "muted": muted(),
         "STATUS_WORDS": STATUS_WORDS,
     }
 
@@ -196,6 +202,7 @@ def _story(incident: Incident) -> dict[str, Any]:
         "analysis": of_incident(incident),
         "model_says": services().store.analysis_of(incident.id),
         "lost": _lost(incident),
+        "muted": muted().get(incident.id, ""),
         "STATUS_WORDS": STATUS_WORDS,
     }
 
@@ -224,6 +231,7 @@ def _people(incident: Incident) -> dict[str, Any]:
     return {
         "names": watchers().get(incident.id, ()),
         "notes": notes,
+        "mute_choices": choices(),
         "undoable": next((note for note in reversed(notes) if note.kind != "comment"), None),
         "may_act": actor().may("analyst"),
         "asked_by": getattr(actor().user, "name", ""),
@@ -261,7 +269,9 @@ def change(incident_id: int) -> Response:
 
 def _do(incident: Incident, deed: str, text: str, version: int) -> None:
     store = services().store
-    if deed == "comment":
+    if "mute" in request.form:
+        mute_incidents([incident], request.form["mute"])
+    elif deed == "comment":
         if text:
             store.add_comment(incident.id, doer(), text)
     elif deed in DEEDS:
@@ -273,71 +283,14 @@ def _do(incident: Incident, deed: str, text: str, version: int) -> None:
         store.change_incident(incident.id, version, doer(), kind="assigned", text=name or "nobody", assignee=name)
     elif deed == "undo":
         last = next((note for note in reversed(store.incident_notes(incident.id)) if note.kind != "comment"), None)
-        if last is not None and last.before:
+        if last is not None and "mutes" in last.before:
+            ended = store.end_mutes(last.before["mutes"], doer(), "undone")
+            flash("It is not muted any more." if ended else "The mute was over already.", "done")
+        elif last is not None and last.before:
             store.change_incident(incident.id, version, doer(), kind="undone", text=last.kind, **last.before)
             flash("It is as it was before.", "done")
     else:
         abort(400)
-
-
-# -- mutes
-
-
-@blueprint.route("/incidents/<int:incident_id>/mute", methods=["GET", "POST"])
-@needs("analyst")
-def mute(incident_id: int) -> Response | str:
-    """Keep matches like these quiet for a while; what it would have hidden is shown first."""
-    incident = _incident(incident_id)
-    form = request.form if request.method == "POST" else request.args
-    asked = "scope" in form
-    scope = set(form.getlist("scope")) if asked else {"source.ip" if incident.subject[0] == "source.ip" else "rule"}
-    worst = max(incident.members.values(), key=lambda member: member.severity)
-    values = dict(reversed(list(incident.entities)))
-    offered = {"rule": form.get("rule") or worst.rule_id, **{
-        kind: (form.get(kind) or values.get(kind, "")).strip()[:200] for kind in ("source.ip", "user.name", "host.name")
-    }, "source": (form.get("source") or "").strip()[:100]}  # fmt: skip
-    chosen = {kind: value if kind in scope else "" for kind, value in offered.items()}
-    lasting = form.get("lasting") if form.get("lasting") in LASTING else "7d"
-    now = now_us()
-    wanted = Mute(
-        0, chosen["rule"], chosen["source.ip"], chosen["user.name"], chosen["source"], chosen["host.name"],
-        form.get("reason", "").strip()[:500], doer().name, incident.id, now, now + LASTING[str(lasting)][0], 0, 0,
-    )  # fmt: skip
-    error = _mute_error(wanted)
-    if request.method == "POST" and request.form.get("do") == "mute" and not error:
-        mute_id = services().store.add_mute(wanted, doer())
-        flash(f"Mute {mute_id} is in force for {LASTING[str(lasting)][1]}. It can be ended on the rules page.", "done")
-        return redirect(url_for("incidents.detail", incident_id=incident.id), 303)
-    hidden = [] if error else [
-        view for view, source in services().store.recent_detections(now - PREVIEW_US) if muted_by(wanted, view, source)
-    ]  # fmt: skip
-    return render_template(
-        "incidents/mute.html",
-        incident=incident,
-        members=timeline(incident.members.values()),
-        sources=sorted(source.source_name for source in services().store.sources()),
-        offered=offered,
-        scope=scope,
-        lasting=lasting,
-        LASTING=LASTING,
-        reason=wanted.reason,
-        error=error,
-        hidden=hidden,
-        trust=trust(),
-    )
-
-
-def _mute_error(wanted: Mute) -> str:
-    if not any((wanted.rule_id, wanted.source_ip, wanted.user_name, wanted.source, wanted.host_name)):
-        return "Choose at least one part of the scope; a mute of everything hides attacks."
-    if wanted.source_ip:
-        try:
-            network = ipaddress.ip_network(wanted.source_ip, strict=False)
-        except ValueError:
-            return "The address is neither an address nor a network such as 203.0.113.0/24."
-        if network.prefixlen == 0:
-            return "That network is every address; a mute of everything hides attacks."
-    return ""
 
 
 def _incident(incident_id: int) -> Incident:

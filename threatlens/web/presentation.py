@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from flask import Flask, current_app, g, request, url_for
 
-from threatlens.clock import now_us
+from threatlens.clock import machine_zone, now_us, zone_named
 from threatlens.event import Event, Fields, rfc3339
 from threatlens.event_match import texts_of
 from threatlens.query import hint
@@ -54,7 +54,7 @@ STATE_WORDS = {
 def zone() -> dt.tzinfo:
     """The time zone of the person looking: what the browser says, else the machine's own."""
     if "zone" not in g:
-        g.zone = _zone_named(request.cookies.get("tz", ""))
+        g.zone = zone_named(request.cookies.get("tz", "")) or machine_zone()
     found: dt.tzinfo = g.zone
     return found
 
@@ -63,15 +63,6 @@ def zone_name() -> str:
     """The zone in words, for the foot of the page and for cache keys."""
     found = zone()
     return found.key if isinstance(found, zoneinfo.ZoneInfo) else dt.datetime.now(found).tzname() or "local time"
-
-
-def _zone_named(name: str) -> dt.tzinfo:
-    if name and len(name) < 64:
-        try:
-            return zoneinfo.ZoneInfo(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            pass
-    return dt.datetime.now().astimezone().tzinfo or dt.UTC
 
 
 def moment(timestamp_us: int) -> dt.datetime:

@@ -22,12 +22,13 @@ from threatlens.clock import now_us
 from threatlens.detectors import Rule, backtest
 from threatlens.errors import RuleFileError
 from threatlens.event import Decoded, EventFilter
+from threatlens.mutes import until_words
 from threatlens.rule_library import RuleLibrary
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, whole
 from threatlens.web.overview import trust
-from threatlens.web.presentation import plural
+from threatlens.web.presentation import plural, zone
 from threatlens.web.rule_forms import MAX_RULE_CHARS, TEMPLATE, ExceptionForm, ListForm, RuleForm, StateForm, UploadForm
 from threatlens.web.rule_list import (
     FIRED,
@@ -95,7 +96,8 @@ def index() -> str:
         more_steps=sum(row.is_step and not view.kind and view.fits(row, absent, any_kind=True) for row in rows),
         total=sum(not row.is_step for row in rows),
         problems=[(library.short_path(each.path), each) for each in loaded.problems],
-        mutes=store.mutes(now=now_us()),
+        mutes=(mutes := store.mutes(now=now_us())),
+        until={mute.id: until_words(mute, now_us(), zone()) for mute in mutes},
         lists=loaded.lists,
         may_act=may_act,
         undoable=f"{plural(last['n'], 'rule')} {last['state']}" if last else "",
@@ -443,7 +445,7 @@ def lists() -> Response | str:
 @needs("analyst")
 def end_mute(mute_id: int) -> Response:
     """Take a mute back."""
-    if mute_id > MAX_ID or not services().store.end_mute(mute_id, doer()):
+    if mute_id > MAX_ID or not services().store.end_mutes([mute_id], doer()):
         abort(404)
     flash("The mute is over.", "done")
     return redirect(url_for("rules.index"), 303)
