@@ -25,7 +25,14 @@ from threatlens.store_database import connect
 from threatlens.store_schema import migrate
 
 #: What an example costs is for benchmarks: a machine that stands still for a second is no mistake of the example.
-hypothesis_settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+#: Its examples are the same each time, so that a run of the suite says something about a change; new ones are looked
+#: for by the long runs.
+hypothesis_settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="THREATLENS_MODEL_EXAMPLES" not in os.environ,
+)
 hypothesis_settings.load_profile("any machine")
 
 #: Where the product gives up because somebody waits.

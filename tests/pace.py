@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
+
+import pytest
 
 TICK_S = 0.05
 
@@ -31,3 +34,14 @@ class Stopwatch:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+
+
+def wait_for(check: Callable[[], Any], *, seconds: float = 60.0, pause_s: float = 0.02) -> Any:
+    """The first true answer of check(), asked again and again; fails after so many seconds of a Stopwatch."""
+    pause = threading.Event()
+    with Stopwatch() as stopwatch:
+        while stopwatch.seconds < seconds:
+            if answer := check():
+                return answer
+            pause.wait(pause_s)
+    pytest.fail("it did not happen in time")

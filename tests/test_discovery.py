@@ -33,7 +33,8 @@ def write(path: Path, content: str | bytes = "a line\n", age_s: float = 60) -> P
 
 
 def look(folder: Path, **options: object) -> dict[str, Discovered]:
-    options = {"decode": decode, "run_as": "lena", "now": NOW, "journals": (), "docker": "/nonexistent", **options}
+    clocks = {"now": NOW, "clock": lambda: 0.0}
+    options = {"decode": decode, "run_as": "lena", "journals": (), "docker": "/nonexistent", **clocks, **options}
     return {each.name: each for each in discover([str(folder)], **options)}  # type: ignore[arg-type]
 
 

@@ -17,10 +17,9 @@ from typing import Any
 
 import pytest
 import websocket
-from pace import Stopwatch
+from pace import Stopwatch, wait_for
 from postgresql import Server
 from redis_server import RedisServer
-from test_smoke import wait_for
 
 from threatlens import create_app
 from threatlens.doctor import run_checks

@@ -111,10 +111,8 @@ class Bench:
         self.ring = EventBroadcaster()
         self.networks = (ip_network("127.0.0.0/8"),)
         client = OutboundClient(lambda: Permissions(self.networks))
-        limits = Limits(total_s=0.5, body_bytes=65_536)
-        self.asker = LanguageModel(
-            store, lambda: self.config, client, self.ring, limits=limits, clock_us=lambda: self.now
-        )
+        self.client = client
+        self.asker = self.patient(60)
         source_id = store.put_api_source("auth", "auto")
         self.stream = store.create(source_id, path=b"/x", device=1, inode=1, compressed=False, position=0)
         detector = Detector(store, DetectionEngine(rules, load_tables()))
@@ -123,6 +121,13 @@ class Bench:
                                         detector=detector, wall=lambda: NOW_US / 1e6)  # fmt: skip
         self.processor.set_sources([LogSourceConfig(source_id, "auth", "/x")], {})
         self.source_id = source_id
+
+    def patient(self, total_s: float) -> LanguageModel:
+        """One that waits so long for an answer."""
+        limits = Limits(total_s=total_s, body_bytes=65_536)
+        return LanguageModel(
+            self.store, lambda: self.config, self.client, self.ring, limits=limits, clock_us=lambda: self.now
+        )
 
     def login(self, ip="203.0.113.9", user="root", more="") -> None:
         line = f"2026-11-23T06:00:00+00:00 web1 sshd[42]: Accepted password for {user} from {ip} port 5 ssh2{more}\n"
@@ -193,7 +198,7 @@ def test_an_answer_that_is_none_is_no_analysis_with_the_reason_and_changes_nothi
 
 def test_a_model_that_is_slow_is_given_up_after_its_time_and_two_more_tries(bench):
     bench.model.answer = "hold"
-    bench.asker.run()
+    bench.patient(0.3).run()
     assert bench.store.analysis_of(1).requests == 3
     assert bench.store.analysis_of(1).state == "failed"
 

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from builders import Filler
+from pace import wait_for
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.serving import make_server
 
@@ -135,16 +135,13 @@ def test_a_real_prometheus_scrapes_it_and_takes_the_alert_rules(app: Any, servic
 def asked(port: int, expression: str) -> float:
     """The value that this Prometheus has, once it has one."""
     query = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-    answered = threading.Event()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def result() -> list[dict[str, Any]]:
         try:
             with urllib.request.urlopen(query, timeout=60) as answer:
-                result = json.load(answer)["data"]["result"]
+                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+                return found
         except OSError:
-            result = []
-        if result:
-            return float(result[0]["value"][1])
-        answered.wait(0.2)
-    msg = f"Prometheus never had {expression}"
-    raise AssertionError(msg)
+            return []
+
+    return float(wait_for(result, pause_s=0.2)[0]["value"][1])

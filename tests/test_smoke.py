@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,24 +15,13 @@ from typing import Any
 
 import pytest
 import websocket
-from pace import Stopwatch
+from pace import Stopwatch, wait_for
 
 from threatlens import create_app
 from threatlens.event import EventFilter
 from threatlens.settings import PROJECT, load_settings
 
 LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2\n"
-
-
-def wait_for(check: Any, *, seconds: float = 60.0) -> Any:
-    """The first true answer of check(), asked again and again; fails after the time."""
-    pause = threading.Event()
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := check():
-            return answer
-        pause.wait(0.02)
-    pytest.fail("it did not happen in time")
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ import pytest
 from accounts import PASSWORD, cookie, log_in
 from aiosmtpd.controller import Controller
 from click.testing import CliRunner
+from pace import wait_for
 from test_browser import CHROMIUM, COOKIES, HOSTILE, Watched, chromium  # noqa: F401 - fixtures
-from test_smoke import wait_for
 from werkzeug.serving import make_server
 
 from threatlens import create_app

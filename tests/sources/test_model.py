@@ -1,7 +1,7 @@
 """The model test: whatever is done to log files in whatever order, each line is stored exactly once.
 
 Hypothesis makes up programs of writes, rotations, crashes and looks; the real monitor runs on a real folder. Lines are
-unique. THREATLENS_MODEL_EXAMPLES=5000 makes the run long.
+unique. THREATLENS_MODEL_EXAMPLES=5000 makes the run long, and its programs other ones each time.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 import websocket
 from accounts import cookie, person
 from builders import Filler
-from pace import Stopwatch
+from pace import Stopwatch, wait_for
 from werkzeug.serving import make_server
 
 from threatlens.clock import now_us
@@ -264,20 +263,18 @@ def test_more_connections_than_seats_are_told_to_come_back(server: Server) -> No
     assert end_of(third) == 1013
     first.close()
     assert end_of(first) is None
-    assert wait_for_seat(server)
+    assert wait_for(lambda: has_seat(server))
 
 
-def wait_for_seat(server: Server) -> bool:
-    """Connect until there is a seat; the server frees it once it has noticed the goodbye."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        client = server.connect()
-        try:
-            if say(client, {"action": "ping"})["event_type"] == "pong":
-                client.close()
-                return True
-        except (OSError, websocket.WebSocketException, ValueError):
-            pass
+def has_seat(server: Server) -> bool:
+    """Connect: is there a seat? The server frees one once it has noticed the goodbye."""
+    client = server.connect()
+    try:
+        if say(client, {"action": "ping"})["event_type"] == "pong":
+            client.close()
+            return True
+    except (OSError, websocket.WebSocketException, ValueError):
+        pass
     return False
 
 
