@@ -24,7 +24,9 @@ BENCHMARKS = {
     "idle": ("--quick",),
     "doors": ("--quick",),
     "announce": ("--incidents", "40", "--kills", "3"),
+    "alerts": ("--lines", "12000", "--kills", "4"),
     "power": ("--cuts", "3"),
+    "upgrade": ("--events", "20000", "--kills", "4"),
     "trouble": ("--scale", "0.1"),
     "leaving": ("--events", "20000", "--back", "3000"),
 }

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -110,13 +111,17 @@ static int durable(int fd) {
         }
         if (listing) closedir(listing);
     } else if (key_of(fd, "", key, sizeof key)) {
+        /* Closing any descriptor of a database gives up all its locks of this process: it is read by the one there is. */
+        int writes_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY;
         snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-        int from = open(name, O_RDONLY | O_CLOEXEC);
+        int from = writes_only ? open(name, O_RDONLY | O_CLOEXEC) : fd;
         snprintf(name, sizeof name, "%s/%s", shadow, key);
-        int is_new = access(name, F_OK);
         int to = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (is_new) {  /* what the file was when the power came */
-            snprintf(name, sizeof name, "%s%s", base, path + strlen(folder));
+        flock(to, LOCK_EX);  /* other processes sync the same file; its size must be that of now */
+        fstat(fd, &status);
+        struct stat so_far;
+        if (!fstat(to, &so_far) && !so_far.st_size) {  /* what the file was when the power came */
+            snprintf(name, sizeof name, "%s/%s", base, key);
             int before = open(name, O_RDONLY | O_CLOEXEC);
             struct stat old;
             if (before >= 0 && !fstat(before, &old)) copy(before, to, 0, old.st_size);
@@ -131,7 +136,7 @@ static int durable(int fd) {
         }
         if (f) f->ranges = NULL;
         if (ftruncate(to, status.st_size)) perror("power");
-        close(from);
+        if (from != fd) close(from);
         close(to);
         say("F %s %s\n", path, key);
     }

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import datetime as dt
 import os
 import random
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -47,16 +49,17 @@ class Disk:
         self._library = library
         self._base = self.data + ".base"
         self._shadow = self.data + ".shadow"
-        self._inodes: dict[str, str] = {}  # inode -> path when the power came
+        self._there: dict[str, str] = {}  # path -> key of the files that there were when the power came
         self.power_on()
 
     def power_on(self) -> None:
         """What is in the folder now is durable."""
         for folder in (self._base, self._shadow):
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.data, self._base, symlinks=True)
-        os.makedirs(self._shadow, mode=0o700)
-        self._inodes = {str(os.stat(path).st_ino): path for path in files_of(self.data)}
+            os.makedirs(folder, mode=0o700)
+        self._there = {path: key_of(path) for path in files_of(self.data)}
+        for path, key in self._there.items():
+            shutil.copyfile(path, os.path.join(self._base, key))
 
     @property
     def env(self) -> dict[str, str]:
@@ -76,7 +79,7 @@ class Disk:
         for path, key in names.items():
             if os.path.basename(path) in FLEETING:
                 continue
-            source = self._content(path, key)
+            source = self._content(key)
             target = made + path.removeprefix(self.data)
             os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
             if source:
@@ -89,9 +92,8 @@ class Disk:
         self.power_on()
 
     def _names(self) -> dict[str, str]:
-        """Path -> key of the files whose names are durable; "": as it was when the power came."""
-        names = dict.fromkeys(files_of(self.data + ".base"), "")
-        names = {self.data + path.removeprefix(self._base): key for path, key in names.items()}
+        """Path -> key of the files whose names are durable."""
+        names = dict(self._there)
         folder = ""
         with contextlib.suppress(FileNotFoundError), open(os.path.join(self._shadow, "names")) as said:
             for line in said:
@@ -105,13 +107,20 @@ class Disk:
                     names[path] = key
         return names
 
-    def _content(self, path: str, key: str) -> str:
-        shadow = os.path.join(self._shadow, key)
-        if key and os.path.exists(shadow):
-            return shadow
-        before = self._inodes.get(key.partition("-")[0], "") if key else path
-        found = self._base + before.removeprefix(self.data) if before else ""
-        return found if found and os.path.exists(found) else ""
+    def _content(self, key: str) -> str:
+        """Where that is which is durable of this file; "": nothing is."""
+        kept = (os.path.join(folder, key) for folder in (self._shadow, self._base))
+        return next(filter(os.path.exists, kept), "")
+
+
+def key_of(path: str) -> str:
+    """Which file this is, as power.c names it: its inode, which others get after it, and its birth."""
+    about = ctypes.create_string_buffer(256)  # struct statx
+    if ctypes.CDLL(None, use_errno=True).statx(-100, os.fsencode(path), 0x100, 0x900, about):
+        raise OSError(ctypes.get_errno(), "statx", path)
+    (inode,) = struct.unpack_from("=Q", about, 32)
+    seconds, nanoseconds = struct.unpack_from("=qI", about, 80)
+    return f"{inode}-{seconds}.{nanoseconds}"
 
 
 def files_of(folder: str) -> Iterator[str]:
@@ -187,8 +196,9 @@ def acknowledged(product: Product, disk: Disk, name: str) -> bool:
 
 
 def ask(product: Product, question: str) -> list[tuple[object, ...]]:
-    # Never made by us: an empty file would look like a database that was lost.
-    with contextlib.closing(sqlite3.connect(f"file:{product.database}?mode=rw", uri=True, timeout=10)) as connection:
+    """What the database answers. It may be in use: whoever could write would, as the last to close it, move the
+    write-ahead log into the database, and the disk that forgets would not have seen it."""
+    with contextlib.closing(sqlite3.connect(f"file:{product.database}?mode=ro", uri=True, timeout=10)) as connection:
         return connection.execute(question).fetchall()
 
 

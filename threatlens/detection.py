@@ -382,7 +382,8 @@ class Detector:
                     give_way()
                 item = items[place]
                 matches += self._novelty.look(item.decoded, item.timestamp_us, item.template_id, item.source, place)
-        return matches
+        # In the order of the events, whoever found them: what a match belongs to does not hang on where a batch ends.
+        return sorted(matches, key=lambda match: match.positions[-1] if match.positions else len(items))
 
     def write(self, connection: Connection, first_id: int, verdict: Verdict, rows: list[EventRow]) -> list[EventRow]:
         """Store what the batch gave, in its transaction; first_id is the id of its first event, rows are its events as

@@ -61,8 +61,8 @@ class IncidentBook(Protocol):
     def whole(self, ids: Iterable[int]) -> dict[int, Incident]:
         """The incidents with these ids."""
 
-    def opened_by(self, rule_id: str, since_us: int) -> int:
-        """How many incidents with a match of this rule have their last event after this."""
+    def with_rule(self, rule_id: str, since_us: int) -> set[int]:
+        """The ids of the newest incidents with a match of this rule whose last event is after this."""
 
     def put(self, incidents: Sequence[Incident]) -> None:
         """Store them and give new ones their ids."""
@@ -92,7 +92,7 @@ class _Fold:
     def __init__(self, book: IncidentBook, findings: Sequence[Finding]) -> None:
         self.changed: list[Incident] = []
         self._book = book
-        self._opened: dict[str, int] = {}
+        self._ages: dict[int, int] = {}  # id() of an incident that this batch opened -> its place among those
         self._about = {id(finding): _about(finding) for finding in findings}
         about = dict.fromkeys(entity for of_finding in self._about.values() for entity in of_finding)
         crowds = dict.fromkeys(("rule", finding.match.rule_id) for finding in findings)
@@ -123,8 +123,14 @@ class _Fold:
             again = about
         for entity in again:
             if entity in incident.entities and incident.entities[entity][1]:
-                self._taken[entity] = incident
+                known = self._taken.get(entity)
+                if known is None or self._age(incident) > self._age(known):
+                    self._taken[entity] = incident
         return incident
+
+    def _age(self, incident: Incident) -> tuple[int, int]:
+        """Newer ones are more, as the ids that this batch's own will get."""
+        return (0, incident.id) if incident.id else (1, self._ages[id(incident)])
 
     def _belongs_to(self, match: RuleMatch, result: str, about: Sequence[Entity]) -> Incident | None:
         """By attacker; else by a user or host that somebody has taken over; else by user or host alone."""
@@ -154,14 +160,17 @@ class _Fold:
 
     def _open(self, match: RuleMatch, result: str, about: Sequence[Entity]) -> Incident:
         subject = next(iter(about), ("rule", match.rule_id))
-        if match.rule_id not in self._opened:
-            since = match.timestamp_us - WINDOW_US
-            self._opened[match.rule_id] = self._book.opened_by(match.rule_id, since)
-        if self._opened[match.rule_id] >= MAX_PER_RULE and result == ATTEMPT and subject[0] != TEST_SUBJECT:
+        since = match.timestamp_us - WINDOW_US
+        others = self._book.with_rule(match.rule_id, since) - {each.id for each in self.changed}
+        here = sum(
+            each.last_us > since and any(rule_id == match.rule_id for rule_id, _ in each.members)
+            for each in self.changed
+        )
+        if len(others) + here >= MAX_PER_RULE and result == ATTEMPT and subject[0] != TEST_SUBJECT:
             subject = ("rule", match.rule_id)
-        self._opened[match.rule_id] += 1
         before = self._by_subject.get(subject)
-        incident = Incident(0, subject, previous_id=before.id if before else 0)
+        incident = Incident(0, subject, previous=before)
+        self._ages[id(incident)] = len(self._ages)
         self._by_subject[subject] = incident
         return incident
 
@@ -254,8 +263,9 @@ def incident_stages(incident: Incident) -> list[str]:
 
 def title(incident: Incident) -> str:
     """The story in one line, without its subject: "scanned, guessed passwords, got in as deploy and ..."."""
-    users = [value for (kind, value), (_, taken) in incident.entities.items() if kind == "user.name" and taken]
-    users.sort(key=lambda name: name == "root")  # whom one becomes later
+    taken = [(value, n) for (kind, value), (n, taken) in incident.entities.items() if kind == "user.name" and taken]
+    taken.sort(key=lambda user: (user[0] == "root", -user[1], user[0]))  # whom one becomes later
+    users = [name for name, _ in taken]
     steps = timeline(incident.members.values())
     telling = [step for step in steps if step.severity >= OPENS_AT or step.outcome == SUCCESS]
     return sentence(telling or steps, users[:1], incident.outcome == SUCCESS)
@@ -264,9 +274,12 @@ def title(incident: Incident) -> str:
 def timeline(members: Iterable[Member]) -> list[Member]:
     """The members in the order in which they began; what succeeded stands where it did, not where its story began."""
 
-    def place(member: Member) -> tuple[int, int, int]:
+    def place(member: Member) -> tuple[int, int, int, str]:
         done = member.outcome == SUCCESS and member.n == 1
-        return (member.last_us if done else member.first_us, member.first_event_id, -member.severity)
+        began = member.last_us if done else member.first_us
+        # Which event was the first that a correlation counted is known only within a batch.
+        seen_at = member.last_event_id if member.kind == "correlation" else member.first_event_id
+        return (began, seen_at, -member.severity, member.rule_id)
 
     return sorted(members, key=place)
 

@@ -73,6 +73,7 @@ class Incident:
     changed: bool = False  # by this batch
     touched: set[tuple[str, str]] = field(default_factory=set)  # keys of members and entities that this batch changed
     reopened: bool = False  # by this batch
+    previous: Incident | None = None  # of one that this batch opens: what previous_id is to name
 
     @property
     def is_test(self) -> bool:
@@ -156,14 +157,14 @@ class IncidentTable:
                     incidents[number].entities[(kind, value)] = [n, was_taken]
         return incidents
 
-    def opened_by(self, rule_id: str, since_us: int) -> int:
-        """How many incidents with a match of this rule have their last event after this."""
+    def with_rule(self, rule_id: str, since_us: int) -> set[int]:
+        """The ids of the newest incidents with a match of this rule whose last event is after this."""
         found = self._connection.exec_driver_sql(
-            "SELECT count(*) FROM (SELECT id FROM incidents WHERE last_us > ? ORDER BY id DESC LIMIT 500) i"
+            "SELECT DISTINCT i.id FROM (SELECT id FROM incidents WHERE last_us > ? ORDER BY id DESC LIMIT 500) i"
             " JOIN incident_members m ON m.incident_id = i.id AND m.rule_id = ?",
             (since_us, rule_id),
         )
-        return int(found.scalar_one())
+        return {int(row[0]) for row in found}
 
     def note(self, incident_id: int, text: str) -> None:
         """Put a remark of the program beside it."""
@@ -177,6 +178,7 @@ class IncidentTable:
             first = (execute("SELECT max(id) FROM incidents").scalar() or 0) + 1
             for incident_id, incident in enumerate(new, first):
                 incident.id = incident_id
+                incident.previous_id = incident.previous.id if incident.previous else 0
             execute(
                 "INSERT INTO incidents (id, title, severity, outcome, first_us, last_us, n, subject_kind, subject,"
                 " previous_id, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
