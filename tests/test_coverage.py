@@ -11,7 +11,7 @@ import pytest
 
 from threatlens.coverage import Coverage, needs, source_name, try_all
 from threatlens.coverage_apart import Order
-from threatlens.coverage_keeper import AGAIN_S, DAY_S, CoverageKeeper
+from threatlens.coverage_keeper import AGAIN_S, DAY_S, PATIENCE_S, CoverageKeeper
 from threatlens.decoders import DECODERS, SourceDecoder
 from threatlens.decoders.source import Registry
 from threatlens.detectors import load_tables
@@ -247,3 +247,18 @@ def test_log_sources_are_told_apart_by_what_events_carry() -> None:
 def test_names_are_bounded_in_what_is_told() -> None:
     many = Coverage(0, 0.0, 9, (), 0, 0, 1, 1, (), {str(n): (f"linux s{n}",) for n in range(9)})
     assert many.sentence([]).endswith("no source provides linux s0, linux s1, linux s2, linux s3 and 5 more")
+
+
+def test_lines_that_wait_for_room_go_before_the_trial_for_a_while(
+    library: RuleLibrary, store: Any, tmp_path: Any
+) -> None:
+    hands = Hands()
+    watch = keeper(library, store, OneRegistry(), tmp_path, hands)
+    assert not watch.poll(never, busy=True)
+    hands.now += PATIENCE_S - 1
+    assert not watch.poll(never, busy=True)
+    hands.now += 1
+    assert watch.poll(never, busy=True), "a backlog that does not end is no reason never to try"
+    hands.now += DAY_S
+    assert not watch.poll(never, busy=True), "the next trial is put off anew"
+    assert watch.poll(never)

@@ -404,12 +404,13 @@ class BackgroundProcessor:
         self._upkeep.habits.work(engine.monitor.statuses(), storing=not engine.processor.state.unavailable)
 
     def _keep_coverage(self, engine: _Engine) -> None:
-        """Have the samples of rules and decoders tried when it is time; lines that waited for a start go first."""
+        """Have the samples of rules and decoders tried when it is time; lines that waited for a start, or wait for
+        room, go first."""
         wait_s = COVERAGE_FIRST_S
         while not self.stopped(wait_s):
             wait_s = COVERAGE_S
             if engine.detector.is_ready:
-                self._upkeep.coverage.poll(self.stopped)
+                self._upkeep.coverage.poll(self.stopped, busy=engine.queue.stats().waiting)
 
     def _keep_house(self, engine: _Engine) -> None:
         self._ingestions.settle()

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 DAY_S = 86_400.0
 #: Seconds until what came to nothing is tried again.
 AGAIN_S = 600.0
+#: Seconds that lines which wait for room in the queue go first: the trial takes memory and a processor.
+PATIENCE_S = 600.0
 
 
 class CoverageKeeper:
@@ -47,14 +49,24 @@ class CoverageKeeper:
         self._monotonic = monotonic
         self._tried: tuple[object, object] | None = None  # what was tried last
         self._due_s = float("-inf")
+        self._put_off_s: float | None = None  # since when it is put off
         self.newest: Coverage | None = None
 
-    def poll(self, stopped: Callable[[float], bool]) -> bool:
-        """Try everything if it is time; whether that was done. `stopped` waits so many seconds: True ends it."""
+    def poll(self, stopped: Callable[[float], bool], *, busy: bool = False) -> bool:
+        """Try everything if it is time; whether that was done. `stopped` waits so many seconds: True ends it.
+
+        busy: lines wait for room in the queue; they go first, for a while.
+        """
         state = self._state()
         now = self._monotonic()
         if state == self._tried and now < self._due_s:
             return False
+        if busy:
+            if self._put_off_s is None:
+                self._put_off_s = now
+            if now - self._put_off_s < PATIENCE_S:
+                return False
+        self._put_off_s = None
         loaded = self._library.loaded()
         self._habits.want(LogSources(load_tables().logsources), wanted(loaded))
         order = Order(
