@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import urllib.parse
 from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -84,6 +86,16 @@ def test_a_story_shows_stages_times_and_evidence(viewer_client, find):
     assert "× 214" in text
     assert '<li class="lit">Credential access' in text
     assert 'href="/events/1"' in text
+
+
+def test_what_was_counted_leads_to_all_of_its_lines(viewer_client, find):
+    counted = match(1, kind="correlation", count=5, first_us=1_795_435_200_000_000, timestamp_us=1_795_435_230_000_000)
+    text = page(viewer_client, f"/incidents/{find(counted)}")
+    (link,) = re.findall(r'href="(/events\?[^"]+)"[^>]*>its lines', text)
+    asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(html.unescape(link)).query))
+    assert asked["q"] == "source.ip:203.0.113.9"
+    assert (asked["start"], asked["end"]) == ("2026-11-23T12:00:00+00:00", "2026-11-23T12:00:30.000001+00:00")
+    assert "notice" not in page(viewer_client, html.unescape(link)).partition("<main")[2].partition("<table")[0]
 
 
 @pytest.mark.parametrize("path", ["/incidents", "/incidents/1", "/incidents/1/mute", "/"])

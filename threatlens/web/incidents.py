@@ -13,12 +13,13 @@ from threatlens.analysis import of_incident, told
 from threatlens.analyzers.attack import TACTICS, techniques
 from threatlens.clock import now_us
 from threatlens.errors import StaleChange
+from threatlens.event import rfc3339
 from threatlens.incidents import LOG_SOURCE, incident_stages, timeline
 from threatlens.notices import of_incident as of_incident_to_tell
-from threatlens.store_incidents import STATUSES, Incident
+from threatlens.store_incidents import STATUSES, Incident, Member
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
-from threatlens.web.event_filter import MAX_ID, whole
+from threatlens.web.event_filter import MAX_ID, term, whole
 from threatlens.web.mutes import choices, mute_incidents, muted
 from threatlens.web.notifications import STATE_WORDS
 from threatlens.web.overview import trust
@@ -196,6 +197,7 @@ def _story(incident: Incident) -> dict[str, Any]:
     return {
         "incident": incident,
         "members": members,
+        "lines": {(member.rule_id, member.outcome): _lines(incident, member) for member in members},
         "techniques": {member.rule_id: techniques(member.tags) for member in members},
         "stages": [(TACTICS[name], name in present) for name in TACTICS if name in present or name in _USUAL],
         "told": told(incident, services().rules.advice, services().store.event),
@@ -205,6 +207,15 @@ def _story(incident: Incident) -> dict[str, Any]:
         "muted": muted().get(incident.id, ""),
         "STATUS_WORDS": STATUS_WORDS,
     }
+
+
+def _lines(incident: Incident, member: Member) -> str:
+    """Where the lines are that a correlation counted, among the others of its subject in that time; "": nowhere."""
+    kind, value = incident.subject
+    query = term(kind, value) if kind in ("source.ip", "user.name", "host.name") else ""
+    if member.kind != "correlation" or member.events < 2 or incident.is_test or not query:
+        return ""
+    return url_for("events.index", q=query, start=rfc3339(member.first_us), end=rfc3339(member.last_us + 1))
 
 
 def _lost(incident: Incident) -> list[dict[str, Any]]:
