@@ -268,6 +268,39 @@
   if (pill) pill.addEventListener("click", newest);
   addEventListener("scroll", () => { if (table && pill && !paused()) release(); else if (table) count(); }, { passive: true });
 
+  // An address, a user or a host beside the page that names it. Who closes it is where they were.
+  const peek = $("#peek");
+  let peeked = null;
+  function openPeek(link) {
+    if (!peek.contains(link)) peeked = link;
+    const address = link.getAttribute("href");
+    $("#peek-body").replaceChildren();
+    htmx.ajax("GET", address, { target: "#peek-body", swap: "innerHTML" }).then(() => {
+      const title = $("#peek-title");
+      if (!title) { location.assign(address); return; } // refused, or logged out: the page says so
+      peek.hidden = false;
+      peek.scrollTop = 0;
+      title.focus({ preventScroll: true });
+    });
+  }
+  function closePeek() {
+    if (!peek || peek.hidden) return false;
+    peek.hidden = true;
+    $("#peek-body").replaceChildren();
+    const same = peeked && (peeked.isConnected ? peeked
+      : all("a[data-peek]").find((link) => link.getAttribute("href") === peeked.getAttribute("href")));
+    (same && same.checkVisibility() ? same : $("#main")).focus({ preventScroll: true });
+    return true;
+  }
+  document.addEventListener("click", (event) => {
+    if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    if (event.target.closest("[data-close-peek]")) { closePeek(); return; }
+    const link = event.target.closest("a[data-peek]");
+    if (!link || !peek) return;
+    event.preventDefault();
+    openPeek(link);
+  });
+
   // One event, beside the list where there is room.
   const isWide = () => detail && $(".browse") && matchMedia("(min-width: 1201px)").matches;
   function choose(row) {
@@ -350,7 +383,7 @@
     for (const input of form.elements) if (input.name && !input.value) input.disabled = true;
   }
   addEventListener("pageshow", () => {
-    for (const input of all(".filter :disabled")) input.disabled = false;
+    for (const input of all(".filter :disabled, .facet-find :disabled")) input.disabled = false;
   });
 
   // Alerts: the newest few stay until they are dismissed; with permission they show on the desktop as well.
@@ -524,7 +557,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest("input, select, textarea, dialog[open]");
     if (event.key === "Escape") {
-      if (!event.target.closest("dialog") && closeMenu()) return;
+      if (!event.target.closest("dialog") && (closeMenu() || closePeek())) return;
       if (!typing) close();
       else if (!typing.closest("dialog")) typing.blur();
       return;

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from test_accessibility import AXE, RUN
 from test_browser import CHROMIUM, WATCH_SHIFTS, Watched, chromium, site, watched  # noqa: F401 - fixtures
 
 from threatlens.clock import now_us
@@ -91,6 +92,8 @@ def test_two_keys_mute_and_a_third_undoes_it(watched: Watched, services: Any, in
         keys.press(key)
     tab.wait_for_selector(".mute-menu[open]")
     assert tab.evaluate("document.activeElement.value") == "1h"
+    tab.evaluate(AXE)
+    assert tab.evaluate(RUN) == []
     keys.press("Escape")
     assert tab.evaluate("document.activeElement.title") == "Mute (m)", "Escape gives the focus back"
     assert not tab.is_visible(".mute-menu .menu-box")
@@ -129,6 +132,31 @@ def test_who_works_in_the_list_is_not_disturbed_by_what_changes_and_what_is_new(
     tab.click("#incident-pill")
     tab.wait_for_selector("#i4")
     assert tab.locator(".incident").first.get_attribute("id") == "i4"
+    assert watched.complaints == []
+
+
+def test_who_is_named_is_looked_at_beside_the_page_and_the_focus_comes_back(
+    watched: Watched, services: Any, incidents: None
+) -> None:
+    tab = watched.open("/incidents/3")
+    tab.focus("a[data-peek][href$='203.0.113.3']")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#peek:not([hidden])")
+    assert tab.evaluate("document.activeElement.id") == "peek-title"
+    assert tab.inner_text("#peek-title") == "Address 203.0.113.3"
+    assert tab.url.endswith("/incidents/3"), "the page is not left"
+    tab.click("#peek a[href='/incidents/3']", trial=True)
+    tab.evaluate(AXE)
+    assert tab.evaluate(RUN) == []
+    tab.keyboard.press("Escape")
+    assert not tab.is_visible("#peek")
+    assert tab.evaluate("document.activeElement.getAttribute('href')") == "/entities/address/203.0.113.3"
+    tab.set_viewport_size({"width": 360, "height": 740})
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#peek:not([hidden])")
+    assert tab.evaluate("document.querySelector('#peek').scrollWidth <= 360")
+    tab.click("[data-close-peek]")
+    assert tab.evaluate("document.activeElement.getAttribute('href')") == "/entities/address/203.0.113.3"
     assert watched.complaints == []
 
 

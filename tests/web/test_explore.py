@@ -138,6 +138,56 @@ def test_facets_count_include_and_leave_out(client: Any, filled: Filler) -> None
     assert "q=source:office" in page
 
 
+def test_a_value_that_is_asked_for_is_marked_and_a_click_takes_it_away(client: Any, filled: Filler) -> None:
+    page = client.get("/events?q=has:user+user:root&source=auth").text
+    chosen = re.search(r'<li class="chosen"><a [^>]*href="([^"]+)" aria-current="true"[^>]*><bdi>root<', page)
+    assert chosen
+    assert chosen[1] == "/events?q=has:user&amp;source=auth"
+    only = re.search(r'class="only" href="([^"]+)"[^>]*aria-label="Only 203.0.113.9"', page)
+    assert only
+    assert only[1] == "/events?q=src:203.0.113.9&amp;source=auth"
+
+
+def test_facets_show_the_ten_most_frequent_and_the_others_are_found_by_what_is_in_them(
+    client: Any, services: Any
+) -> None:
+    filler = Filler(services.store)
+    for number in range(14):
+        filler.add(line("root", f"203.0.113.{number + 1}"), source_ip=f"203.0.113.{number + 1}", user_name="root")
+    page = client.get("/events").text
+    assert len(re.findall(r'aria-label="Leave out 203', page)) == 10
+    assert "4 more values" in page
+    for path in ("/events", "/events/survey"):
+        found = client.get(path, query_string={"find": "113.14"}).text
+        assert re.findall(r'aria-label="Leave out ([^"]+)"', found) == ["203.0.113.14"]
+        nothing = client.get(path, query_string={"find": HOSTILE}).text
+        assert "No value has “&lt;img src=x" in nothing
+
+
+def test_lines_around_an_event_say_where_the_time_was_up(
+    client: Any, services: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threatlens.store_search.WINDOW", 2)
+    filler = Filler(services.store)
+    for host in ("rare", *["web1"] * 20, "rare", *["web1"] * 20, "rare"):
+        filler.add(line("root", "203.0.113.9", host))
+    assert "It came as far as" not in client.get("/events/22?same=host").text
+    monkeypatch.setattr("threatlens.store_search.SEARCH_S", -1.0)
+    assert client.get("/events/22?same=host").text.count("(event ") == 2, "both ways"
+
+
+def test_a_page_of_somebody_fits_beside_another_page(client: Any, filled: Filler) -> None:
+    beside = client.get("/entities/user/root", headers={"HX-Request": "true", "HX-Target": "peek-body"}).text
+    assert "<html" not in beside
+    assert 'id="peek-title"' in beside
+    assert 'href="/entities/address/203.0.113.9" data-peek' in beside
+    assert "Failed password for root" in beside
+    whole = client.get("/entities/user/root").text
+    assert "<html" in whole
+    hostile = client.get(f"/entities/user/{HOSTILE}", headers={"HX-Target": "peek-body"}).text
+    assert "<img src=x" not in hostile
+
+
 def test_values_show_when_they_were_met(client: Any, services: Any, filled: Filler) -> None:
     start, minute = NOW_US - 600_000_000, 60_000_000
     filled.add("x", source="early", timestamp_us=start)
@@ -160,7 +210,7 @@ def test_every_value_of_an_event_narrows_down_the_list_beside_it(client: Any, fi
     assert 'href="/events?q=source.ip:203.0.113.50">Only this' in alone
     assert 'href="/events?q=-source.ip:203.0.113.50">Leave out' in alone
     assert "Add to the search" not in alone
-    assert 'href="/entities/address/203.0.113.50">Everything about it' in alone
+    assert 'href="/entities/address/203.0.113.50" data-peek>Everything about it' in alone
     for link in re.findall(r'href="(/events[?]q=[^"]+)">(?:Only this|Leave out)', alone):
         assert "could not be read" not in client.get(link.replace("&#39;", "'").replace("&amp;", "&")).text, link
 

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from builders import NOW_US
+from builders import NOW_US, Filler
 from programs import Program
 
 from threatlens.analyzers.advice import filled
@@ -205,6 +205,25 @@ def test_a_mute_of_everything_is_refused(analyst_client, services, find, scope):
     answer = analyst_client.post(f"/incidents/{incident_id}/mute", data={"csrf_token": token, "do": "mute", **scope})
     assert "notice error" in answer.text
     assert not services.store.mutes()
+
+
+def test_an_empty_list_says_what_was_looked_at_and_offers_a_test(app, analyst_client, viewer_client, services, find):
+    assert "No line came in that time" in page(analyst_client, "/incidents")
+    filler = Filler(services.store)
+    filler.add("nothing that anybody knows", source="app", log_format="unknown", timestamp_us=now_us())
+    filler.add(*["a line"] * 1_249, source="auth", timestamp_us=now_us())
+    text = page(analyst_client, "/incidents")
+    assert "No incidents in 24 h." in text
+    assert "ThreatLens saw 1,250 lines from 2 sources in that time" in text
+    assert "Fire a test attack?" in text
+    for_viewers = page(viewer_client, "/incidents")
+    assert "1,250 lines" in for_viewers
+    assert "Fire a test attack" not in for_viewers
+    act(analyst_client, find(match(1)), "close")
+    text = page(analyst_client, "/incidents")
+    assert "No open incident." in text
+    assert "No incidents in 24 h." not in text
+    assert "1,250 lines" not in page(analyst_client, "/incidents?q=nothing")
 
 
 BERLIN = "Europe/Berlin"

@@ -146,6 +146,19 @@ def test_who_comes_back_to_a_search_that_takes_too_long_sees_a_marked_gap(
     assert gap[1] == "/events?q=status:503&amp;before=301"
 
 
+def test_rows_that_a_slow_search_does_not_come_to_again_are_said_to_be_as_they_were(
+    app: Any, filler: Filler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filler.add(*(f"line {number}" for number in range(1, 301)))
+    said = "(event 300): rows below that are as they were"
+    monkeypatch.setattr("threatlens.store_search.WINDOW", 2)
+    assert said not in "".join(watch(app, "page=events&have=300&oldest=2&q=status:503", nothing).frames)
+    monkeypatch.setattr("threatlens.store_search.SEARCH_S", -1.0)
+    assert "are as they were when the page was opened" in "".join(
+        watch(app, "page=events&have=300&oldest=2&q=status:503", nothing).frames
+    )
+
+
 def test_a_flood_is_sampled_and_says_so(app: Any, filler: Filler) -> None:
     flood = [f"line {number}" for number in range(300)]
     browser = watch(app, "page=events&have=0", nothing, lambda: filler.add(*flood), nothing, nothing)

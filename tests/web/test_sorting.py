@@ -107,8 +107,8 @@ def test_columns_and_order_are_in_the_address(client: Any, filled: Filler) -> No
     rows = re.findall(r'title="Severity (\d+) of 10"', text.partition("<tbody>")[2])
     assert rows == sorted(rows, key=int, reverse=True)
     assert "203.0.113.4" in text
-    # The form of the search and that of the columns keep what the other one says.
-    assert text.count('<input type="hidden" name="column" value="user.name">') == 1
+    # The forms of the search, of the columns and of values keep what the others say.
+    assert text.count('<input type="hidden" name="column" value="user.name">') == 2
     assert '<input type="hidden" name="q" value="sshd">' in text
 
 

@@ -35,7 +35,7 @@ blueprint = Blueprint("entities", __name__)
 @blueprint.get("/entities/<kind>/<path:value>")
 @needs("viewer", confined=True)
 def detail(kind: str, value: str) -> str | Response:
-    """One of them."""
+    """One of them, as a page or beside the page that names it."""
     field, name = _asked(kind, value)
     if kind == "address" and (same := str(ipaddress.ip_address(value))) != value:
         return redirect(url_for("entities.detail", kind=kind, value=same), 301)
@@ -47,8 +47,9 @@ def detail(kind: str, value: str) -> str | Response:
     oldest = store.page(where, after=0, limit=1)
     outcomes = Counter(str(event.fields.get("event.outcome", "")) for event in newest)
     incidents = [] if is_kept else [one for one in store.incidents(text=value, limit=INCIDENTS) if not one.is_test]
+    beside = request.headers.get("HX-Target") == "peek-body"
     return render_template(
-        "entities/detail.html",
+        "entities/_peek.html" if beside else "entities/detail.html",
         kind=kind,
         value=value,
         query=query,

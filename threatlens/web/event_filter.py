@@ -122,7 +122,15 @@ class View:
     def added(self, what: str) -> str:
         """This view's URL with one more term in its query, or itself where the term is there already."""
         query = str(self.params.get("q", ""))
-        return self.url(q=query if what in query.split() else f"{query} {what}".strip())
+        return self.url(q=query if self.asks(what) else f"{query} {what}".strip())
+
+    def asks(self, what: str) -> bool:
+        """Whether this term is one of the query's."""
+        return f" {what} " in f" {self.params.get('q', '')} "
+
+    def without(self, what: str) -> str:
+        """This view's URL without this term in its query."""
+        return self.url(q=f" {self.params.get('q', '')} ".replace(f" {what} ", " ").strip())
 
 
 def whole(text: str) -> int:

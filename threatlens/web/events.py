@@ -69,7 +69,8 @@ def index() -> str:
     return render_template(
         "events/index.html",
         events=events,
-        facets=facets(view, summary["counts"], events),
+        facets=facets(view, summary["counts"], events, find=_find()),
+        find=_find(),
         saved=(saved := saved_searches()),
         sent={one.search_id for one in services().store.schedules()} if saved else (),
         newer=newer,
@@ -101,7 +102,10 @@ def survey() -> str:
     return render_template(
         "events/_survey.html",
         seen=seen,
-        facets=facets(view, summary["counts"], seen.events, "" if seen.complete else "Of the newest", _over_time(view)),
+        facets=facets(
+            view, summary["counts"], seen.events, "" if seen.complete else "Of the newest", _over_time(view), _find()
+        ),
+        find=_find(),
         **summary,
     )
 
@@ -159,6 +163,7 @@ def detail(event_id: int) -> str:
         pieces=pieces(event.raw, event.fields),
         fields=_fields(event),
         around=[*reversed(behind), event, *before],
+        cut_off=[each for each in (_stopped(before), _stopped(behind)) if each],
         same=same,
         sames=["source", *(name for name, _ in _values(event))],
         nearby=_nearby(event),
@@ -166,6 +171,11 @@ def detail(event_id: int) -> str:
         newer=next(iter(store.page(all_of_them, after=event.id, limit=1)), None),
         trust=trust(),
     )
+
+
+def _find() -> str:
+    """What the values of facets shall have in them."""
+    return request.args.get("find", "").strip()[:100]
 
 
 def asked_view() -> View:

@@ -14,7 +14,7 @@ from threatlens.event import Event
 from threatlens.store_reading import Counts
 from threatlens.web.event_filter import View, term
 
-TOP = 8
+TOP = 10
 SPARKS = 16  # columns of the small chart of a value
 #: Short name in the query, field, heading.
 SAMPLED = (
@@ -31,8 +31,10 @@ class Value:
     text: str
     n: int
     share: int  # of the most frequent one, 1 to 10
-    include: str  # URL
+    include: str  # URL; where it is asked for already, one without it
     exclude: str  # URL
+    only: str  # URL of a search for this alone; "": it is that already
+    chosen: bool  # the search asks for it
     spark: tuple[int, ...] = ()  # events over the time of what is counted, the latest last; empty: not known
 
 
@@ -43,6 +45,7 @@ class Facet:
     title: str
     over: str  # what is counted: "On this page", "Of the newest 2,000"; "": the whole result
     values: tuple[Value, ...]
+    more: int = 0  # values that are not among them
 
 
 def facets(
@@ -51,16 +54,17 @@ def facets(
     events: Sequence[Event],
     sampled: str = "On this page",
     over_time: Mapping[tuple[str, str], Sequence[int]] | None = None,
+    find: str = "",
 ) -> list[Facet]:
     """What is known of the result; sampled: which part of it the events are, "" for all; over_time: events in each
-    stretch of time, by ("source" or "category", its name)."""
+    stretch of time, by ("source" or "category", its name); find: only values with this in them."""
     known = over_time or {}
     place = _places(events)
     over = f"{sampled} {len(events):,}" if sampled.endswith("newest") else sampled
     found = []
     if view.where.is_counted:
         found += [
-            _facet(view, name, title, seen, sparks={text: known.get((name, text), ()) for text in seen})
+            _facet(view, name, title, seen, find, sparks={text: known.get((name, text), ()) for text in seen})
             for name, title, seen in (
                 ("source", "Source", counts.by_source),
                 ("category", "Category", counts.by_category),
@@ -74,7 +78,7 @@ def facets(
                 text = str(event.fields[field])
                 seen[text] += 1
                 sparks.setdefault(text, [0] * SPARKS)[place(event)] += 1
-        found.append(_facet(view, name, title, seen, over, sparks))
+        found.append(_facet(view, name, title, seen, find, over, sparks))
     return [facet for facet in found if facet.values]
 
 
@@ -90,10 +94,12 @@ def _facet(
     name: str,
     title: str,
     seen: Mapping[str, int],
+    find: str,
     over: str = "",
     sparks: Mapping[str, Sequence[int]] | None = None,
 ) -> Facet:
-    top = sorted(seen.items(), key=lambda each: (-each[1], each[0]))[:TOP]
+    wanted = [each for each in seen.items() if find.lower() in each[0].lower()]
+    top = sorted(wanted, key=lambda each: (-each[1], each[0]))[:TOP]
     most = top[0][1] if top else 1
     values = []
     for text, n in top:
@@ -101,5 +107,8 @@ def _facet(
         if asked:
             share = max(1, round(10 * n / most))
             spark = tuple((sparks or {}).get(text, ()))
-            values.append(Value(text, n, share, view.added(asked), view.added("-" + asked), spark))
-    return Facet(title, over, tuple(values))
+            chosen = view.asks(asked)
+            include = view.without(asked) if chosen else view.added(asked)
+            only = "" if view.params.get("q", "") in ("", asked) else view.url(q=asked)
+            values.append(Value(text, n, share, include, view.added("-" + asked), only, chosen, spark))
+    return Facet(title, over, tuple(values), len(wanted) - len(top))

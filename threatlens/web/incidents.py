@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
@@ -13,8 +14,9 @@ from threatlens.analysis import of_incident, told
 from threatlens.analyzers.attack import TACTICS, techniques
 from threatlens.clock import now_us
 from threatlens.errors import StaleChange
-from threatlens.event import rfc3339
+from threatlens.event import EventFilter, rfc3339
 from threatlens.incidents import LOG_SOURCE, incident_stages, timeline
+from threatlens.mutes import HOUR_US
 from threatlens.notices import of_incident as of_incident_to_tell
 from threatlens.store_incidents import STATUSES, Incident, Member
 from threatlens.web.auth import actor, doer, needs
@@ -23,7 +25,7 @@ from threatlens.web.event_filter import MAX_ID, term, whole
 from threatlens.web.mutes import choices, mute_incidents, muted
 from threatlens.web.notifications import STATE_WORDS
 from threatlens.web.overview import trust
-from threatlens.web.presentation import plural
+from threatlens.web.presentation import percent, plural
 
 ROWS = 50
 MAX_TEXT = 4_000  # characters of a comment
@@ -52,7 +54,7 @@ def index() -> str:
     last = session.get("triaged", {}) if may_act else {}
     undoable = f"{last['kind'].replace('_', ' ')} × {len(last['ids'])}" if last else ""
     return render_template(
-        "incidents/index.html", trust=trust(), may_act=may_act, undoable=undoable, mute_choices=choices(), **_listed()
+        "incidents/index.html", trust=trust(), undoable=undoable, mute_choices=choices(), **_listed()
     )
 
 
@@ -163,8 +165,31 @@ def _listed() -> dict[str, Any]:
         "counts": services().store.incidents_by_status(),
         "watchers": watchers(),
         "muted": muted(),
+        "calm": None if found or params else _calm(),
+        "may_act": actor().may("analyst"),
         "STATUS_WORDS": STATUS_WORDS,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """What was looked at while nothing was found."""
+
+    none_lately: bool  # no incident at all in the last day
+    lines: int  # of the last day
+    sources: int  # that they are from
+    decoded: str  # of all that is stored
+
+
+def _calm() -> Calm:
+    store, since = services().store, now_us() - 24 * HOUR_US
+    last = store.incidents(limit=1)
+    counts = store.counts(EventFilter(start_us=since))
+    sources = store.sources()
+    events, unknown = sum(source.events for source in sources), sum(source.unknown for source in sources)
+    return Calm(
+        not last or last[0].last_us < since, counts.total, len(counts.by_source), percent(events - unknown, events)
+    )
 
 
 @blueprint.get("/incidents/<int:incident_id>")

@@ -242,7 +242,8 @@ class _Feed:
         broadcaster = services().broadcaster
         place = broadcaster.place()
         self.update_seq = place.update_seq
-        frame = self.changed_rows(self.shown.at_first(services().store, self.view.where))
+        at_first, stopped = self.shown.at_first(services().store, self.view.where)
+        frame = self.changed_rows(at_first) + self.cut_off(stopped)
         if self.has_rows:
             frame += self.missed(have_id(request.args.get("have", "")), place.event_id)
         while not broadcaster.closed:
@@ -330,6 +331,13 @@ class _Feed:
         self.shown.note(events)
         rows = "".join(self.shared.row(event, self.view.columns) for event in events)
         return f'<table hx-swap-oob="innerHTML:#changed-rows"><tbody>{rows}</tbody></table>'
+
+    def cut_off(self, stopped_at: int | None) -> str:
+        """A frame that says how far the page's rows were looked at, where the time was up before the last of them."""
+        event = None if stopped_at is None or self.page != "events" else services().store.event(stopped_at)
+        if event is None or not may_know(event.source):
+            return ""
+        return render_template("events/_cut_off.html", event=event)
 
     def changed_panels(self, last_id: int) -> str:
         """The panels that differ from what this browser was sent last."""

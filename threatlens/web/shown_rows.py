@@ -33,16 +33,20 @@ class ShownRows:
         self._oldest, self._newest = oldest, newest
         self._states: OrderedDict[int, State | None] = OrderedDict()
 
-    def at_first(self, store: EventStore, where: EventFilter) -> list[Event]:
-        """The rows that the page came with and that matches are known for; some are newer than the page, maybe."""
+    def at_first(self, store: EventStore, where: EventFilter) -> tuple[list[Event], int | None]:
+        """The rows that the page came with and that matches are known for; some are newer than the page, maybe.
+
+        And the event at which the time was up: what the page shows of older ones is not kept up to date. None: it was
+        enough for all.
+        """
         if self._oldest is None or self._newest is None:
-            return []
-        found = [
-            event for event in store.page(where, before=self._newest + 1, limit=LONGEST) if event.id >= self._oldest
-        ]
+            return [], None
+        page = store.page(where, before=self._newest + 1, limit=LONGEST)
+        found = [event for event in page if event.id >= self._oldest]
+        stopped = page.stopped_at if page.stopped_at is not None and page.stopped_at > self._oldest else None
         for event in reversed(found):
             self._states[event.id] = None
-        return [event for event in found if event.detections]
+        return [event for event in found if event.detections], stopped
 
     def note(self, events: Sequence[Event]) -> None:
         """The browser is sent these rows, newest first."""
