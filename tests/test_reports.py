@@ -17,7 +17,7 @@ from threatlens.config_values import EmailChannel, MonitoringConfig, ReportConfi
 from threatlens.errors import ReportError
 from threatlens.event import EventFilter, RuleMatch
 from threatlens.incidents import Finding, fold
-from threatlens.reports import Reporter, last_span, midnight_us, render_apart
+from threatlens.reports import Reporter, _compared, last_span, midnight_us, render_apart
 from threatlens.store_detections import DetectionRow, write_detections
 from threatlens.store_health import StateChange
 from threatlens.store_incidents import IncidentTable
@@ -249,7 +249,16 @@ def test_a_day_is_compared_with_a_week_before_and_a_month_with_what_was_before_i
     month = bench.reporter.document("monthly", at("2026-11-01T00:00:00"), at("2026-12-01T00:00:00"), "Europe/Berlin")
     assert (one["last_week"], one["compared_with"]) == (1, "a week before")
     assert (month["total"], month["last_week"], month["compared_with"]) == (3, 1, "in the 30 days before")
-    assert "That is 200% more than in the 30 days before." in month["summary"]
+    assert "That is 200 % more than in the 30 days before." in month["summary"]
+
+
+@pytest.mark.parametrize(
+    ("total", "before", "words"),
+    [(103, 100, "3 % more than"), (50, 100, "50 % less than"), (1000, 1001, "as many as"),
+     (1_200_000, 1000, "1,200 times as many as")],
+)  # fmt: skip
+def test_how_much_more_is_told_in_per_cent_or_in_times(total, before, words):
+    assert _compared(total, before) == words
 
 
 def test_the_text_of_the_pdf_is_what_the_database_holds(bench, store, filler, tmp_path):

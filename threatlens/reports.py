@@ -313,7 +313,7 @@ def _blind_spots(sources: Sequence[Mapping[str, Any]]) -> list[str]:
         elif source["silent"]:
             found.append(f"{source['name']} wrote nothing for more than a day.")
         elif source["decoded"] is not None and source["decoded"] < 0.8 and source["events"]:
-            found.append(f"Of {source['name']} only {source['decoded']:.0%} of the lines are understood.")
+            found.append(f"Of {source['name']} only {source['decoded'] * 100:.0f} % of the lines are understood.")
     return found
 
 
@@ -332,12 +332,7 @@ def _summary(data: Mapping[str, Any]) -> list[str]:
     total, before = data["total"], data["last_week"]
     sentences = [f"ThreatLens stored {_many(total, 'event')} from {_many(len(data['sources']), 'source')}."]
     if before:
-        change = (total - before) / before
-        sentences.append(
-            f"That is {abs(change):.0%} {'more' if change > 0 else 'less'} than {data['compared_with']}."
-            if abs(change) >= 0.01
-            else f"That is as many as {data['compared_with']}."
-        )
+        sentences.append(f"That is {_compared(total, before)} {data['compared_with']}.")
     severe = sum(n for number, n in data["by_severity"].items() if int(number) >= 7)
     sentences.append(
         f"{_many(severe, 'event')} had severity 7 or more." if severe else "No event had severity 7 or more."
@@ -348,9 +343,21 @@ def _summary(data: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def _compared(total: int, before: int) -> str:
+    """Such as "12 % more than"; more than three times as many are told in times."""
+    change = (total - before) / before
+    if change > 2:
+        return f"{total / before:,.0f} times as many as"
+    if abs(change) < 0.01:
+        return "as many as"
+    return f"{abs(change) * 100:.0f} % {'more' if change > 0 else 'less'} than"
+
+
 def _to_do(data: Mapping[str, Any]) -> list[str]:
+    outcomes = {"success": "it succeeded"}
     found = [
-        f"Look at incident {each['id']}: {each['title']} (severity {each['severity']}, {each['outcome']})."
+        f"Look at incident {each['id']}: {each['title']} "
+        f"(severity {each['severity']}, {outcomes.get(each['outcome'], 'an attempt')})."
         for each in data["incidents"]
         if each["status"] == "open" and each["severity"] >= 6
     ][:8]

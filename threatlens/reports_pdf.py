@@ -381,7 +381,7 @@ def _sources(pdf: ReportPdf, data: Mapping[str, Any]) -> None:
         ("Source", "State", "Speaks", "Events", "Understood"),
         (56, 26, 46, 26, 24),
         [(each["name"], each["state"] if each["enabled"] else "off", ", ".join(each["formats"]) or "–",
-          f"{each['events']:,}", "–" if each["decoded"] is None else f"{each['decoded']:.1%}")
+          f"{each['events']:,}", "–" if each["decoded"] is None else f"{each['decoded'] * 100:.1f} %")
          for each in data["sources"][:40]],
         right=frozenset({3, 4}),
     )  # fmt: skip

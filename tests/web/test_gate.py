@@ -171,6 +171,23 @@ def test_the_cookie_of_somebody_who_lost_their_rights_is_worth_nothing(app: Any,
     assert client.get("/ws/ui", headers=HANDSHAKE).status_code == 401
 
 
+def test_whose_session_has_ended_is_told_so_and_comes_back_to_where_they_were(app: Any, services: Any) -> None:
+    app.config["WTF_CSRF_ENABLED"] = False
+    client, form = log_in(app, "admin", "anna"), {"Accept": "text/html"}
+    other = app.test_client()
+    other.set_cookie("threatlens", client.get_cookie("threatlens").value)
+    services.store.end_sessions(services.store.user_named("anna").id, COMMAND_LINE)
+
+    login = client.get("/events?q=root", follow_redirects=True)
+    refused = other.post("/settings/users", data={"name": "mallory"}, headers=form)
+
+    assert "The session has ended. Log in again; you come back to where you were." in login.text
+    assert refused.status_code == 401
+    assert "nothing was changed" in refused.text
+    assert 'href="/login">Log in</a>' in refused.text
+    assert "has ended" not in app.test_client().get("/events", follow_redirects=True).text
+
+
 def test_the_cookie_is_signed_with_sha_256(app: Any) -> None:
     client = log_in(app)
     signature = client.get_cookie(app.config["SESSION_COOKIE_NAME"]).value.rpartition(".")[2]

@@ -167,6 +167,18 @@ def test_what_is_not_there_is_said_on_a_page(client: Any, path: str) -> None:
     assert "There is nothing here" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("referrer", "href"),
+    [("http://localhost/incidents?status=open", "/incidents?status=open"), ("http://localhost//evil.example/", "/"),
+     ("http://evil.example/", None), ("", None)],
+)  # fmt: skip
+def test_a_refused_form_leads_back_to_its_page_and_nowhere_else(client: Any, referrer: str, href: str | None) -> None:
+    answer = client.post("/events/1", headers={"Referer": referrer})
+    assert answer.status_code == 405
+    assert "evil" not in answer.text
+    assert (f'<a class="button primary" href="{href}">Back to the page</a>' in answer.text) == (href is not None)
+
+
 @pytest.mark.parametrize(("error", "words"), [(QueryTimeout("x"), "took too long"), (StoreUnavailable("x"), "busy")])
 def test_a_database_that_does_not_answer_is_told_calmly(
     client: Any, services: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str

@@ -104,4 +104,6 @@ def test_numbers_for_people() -> None:
 def test_a_sentence_begins_with_a_capital_and_ends() -> None:
     assert presentation.sentence("no permission to read x") == "No permission to read x."
     assert presentation.sentence("Done!") == "Done!"
+    assert presentation.sentence("hooks.example.org has no address") == "hooks.example.org has no address."
+    assert presentation.sentence("ops: 2 tries in a row failed") == "ops: 2 tries in a row failed."
     assert presentation.sentence(" ") == ""

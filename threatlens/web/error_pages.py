@@ -12,6 +12,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from threatlens.errors import QueryError, QueryTimeout, StoreUnavailable
+from threatlens.web.appearance import local_path
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,13 @@ TITLES = {
 }
 WORDS = {
     400: "Something in it does not fit. If you came from a form, go back, load the page again and retry.",
-    401: "The session has ended. Log in again.",
-    403: "The change did not come from a page of this ThreatLens.",
+    401: "The session has ended, and nothing was changed. Log in, then do it again.",
+    403: "The change did not come from a page of this ThreatLens. Load the page again and retry.",
     404: "The address is wrong, or what was there has been removed or has grown too old to keep.",
-    405: "This address answers, but not to this kind of request.",
-    413: "The form or file is larger than ThreatLens takes in one go.",
+    405: "This address answers, but not to this kind of request. Go back and use the buttons of the page.",
+    413: "The form or file is larger than ThreatLens takes in one go. Send it in smaller pieces.",
     429: "Wait a moment, then try again.",
-    500: "It was written to the log of the server. Nothing that was stored is lost; watching goes on.",
+    500: "It was written to the log of the server. Nothing that was stored is lost; watching goes on. Try again.",
     503: "The database did not answer in time. Watching goes on; try again in a moment.",
 }
 
@@ -88,6 +89,23 @@ def _answer(status: int, words: str) -> Response:
         answer = jsonify({"type": "about:blank", "title": title, "status": status, "detail": words})
         answer.content_type = "application/problem+json"
     else:
-        answer = make_response(render_template("error.html", status=status, title=title, words=words))
+        page = render_template(
+            "error.html", status=status, title=title, words=words, again=_again(status), back=_back()
+        )
+        answer = make_response(page)
     answer.status_code = status
     return answer
+
+
+def _again(status: int) -> str:
+    """The same address, where asking once more may help; else nothing."""
+    may_help = status in (429, 500, 503) and request.method == "GET"
+    path = request.script_root + (request.full_path if request.query_string else request.path)
+    return local_path(path) if may_help else ""
+
+
+def _back() -> str:
+    """The page of ours that a refused form was sent from, or nothing."""
+    begun, referrer = request.host_url, request.referrer or ""
+    is_ours = request.method == "POST" and referrer.startswith(begun)
+    return local_path("/" + referrer[len(begun) :]) if is_ours else ""

@@ -105,10 +105,15 @@ def admit() -> AnyResponse | None:
         return None  # what does not exist is answered as such
     if access is None or not who.may(access.role):
         refuse(who)
-        abort(403, "Your role does not allow this." if access else "This page is open to nobody.")
+        abort(
+            403,
+            "Your role does not allow this. An administrator can change it under Settings, Users."
+            if access
+            else "This page is open to nobody.",
+        )
     if who.sources and not access.confined:
         refuse(who)
-        abort(403, "Your account is for some sources only, and this page shows more.")
+        abort(403, "Your account is for some sources only, and this page shows more. An administrator can change that.")
     if access.fresh and who.session is not None and now_us() - who.session.confirmed_at > FRESH_US:
         back = _here() if request.method in SAFE_METHODS else url_for("settings.index")
         return redirect(url_for("login.confirm", next=back), 303)
@@ -164,16 +169,19 @@ def _here() -> str:
 
 def _to_login() -> AnyResponse:
     """Somebody unknown wants a page: a browser is led to the login, anything else is told."""
+    has_ended = "id" in session
     if session:
         session.clear()
     comes_back = request.method in SAFE_METHODS and request.path != "/"
-    address = url_for("login.login", next=_here() if comes_back else None)
+    address = url_for("login.login", next=_here() if comes_back else None, ended=1 if has_ended else None)
     if request.headers.get("HX-Request") == "true":
         answer = make_response("", 401)
         answer.headers["HX-Redirect"] = address
         return answer
     if request.method in SAFE_METHODS and "Authorization" not in request.headers:
         return redirect(address, 303)
+    if "text/html" in request.headers.get("Accept", ""):
+        abort(401)  # a form of a page that stood open: nothing is changed
     return Response("Log in first.\n", 401, content_type="text/plain; charset=utf-8",
                     headers={"WWW-Authenticate": 'Bearer realm="ThreatLens"'})  # fmt: skip
 

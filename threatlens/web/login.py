@@ -65,7 +65,8 @@ def login() -> Response:
             return redirect(target, 303)
         if not services().store.users():
             return redirect(url_for("login.setup"), 303)
-        return make_response(render_template("login/login.html", name="", next=target, error=""))
+        ended = bool(request.args.get("ended"))
+        return make_response(render_template("login/login.html", name="", next=target, error="", ended=ended))
     name, password = request.form.get("name", "")[:MAX_FIELD], request.form.get("password", "")
     user = services().store.user_named(name)
     refused = try_password(user, password, action="login")

@@ -158,11 +158,13 @@ def plural(number: int, one: str, many: str = "") -> str:
 
 
 def sentence(text: str) -> str:
-    """The text with a capital at its start and a full stop at its end."""
+    """The text with a capital at its start, unless that is a name, and a full stop at its end."""
     text = text.strip()
     if not text:
         return ""
-    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    first = text.split(maxsplit=1)[0]
+    is_name = "." in first.rstrip(".") or first.endswith(":")
+    return (text[0] if is_name else text[0].upper()) + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 #: Fields that say most about a line, in the order in which people want them.
