@@ -139,9 +139,9 @@ class ReportPdf(FPDF):
 def write(data: Mapping[str, Any], path: str) -> None:
     """Write the PDF of a document."""
     zone = _zone(data["zone"])
-    span = f"{_day(data['start_us'], zone)} to {_day(data['end_us'] - 1, zone)}"
-    if data["kind"] == "daily":
-        span = _day(data["start_us"], zone)
+    span, last = _day(data["start_us"], zone), _day(data["end_us"] - 1, zone)
+    if last != span:
+        span = f"{span} to {last}"
     if data["kind"] == "search":
         span = f"{_moment(data['start_us'], zone)} to {_moment(data['end_us'], zone)}"
     pdf = ReportPdf(f"ThreatLens: {data['title']}, {span}", f"ThreatLens · {data['title']} · {span}")
@@ -221,7 +221,7 @@ def _search(pdf: ReportPdf, data: Mapping[str, Any], zone: dt.tzinfo) -> None:
         (27, 15, 28, 108),
         [(_moment(each["at_us"], zone), each["severity"], each["source"], each["message"]) for each in data["rows"]],
     )
-    pdf.say(f"Made {data['made']}.", 8, faint=True)
+    pdf.say(f"Made {data['made'][:19].replace('T', ' ')} UTC.", 8, faint=True)
 
 
 def _charts(pdf: ReportPdf, data: Mapping[str, Any], zone: dt.tzinfo) -> None:
@@ -417,7 +417,7 @@ def _health(pdf: ReportPdf, data: Mapping[str, Any], zone: dt.tzinfo) -> None:
     if not data["states"]:
         pdf.say("Nothing: every part stayed as it was.", faint=True)
     pdf.ln(2)
-    pdf.say(f"Made {data['made']}.", 8, faint=True)
+    pdf.say(f"Made {data['made'][:19].replace('T', ' ')} UTC.", 8, faint=True)
 
 
 def _zone(name: str) -> dt.tzinfo:
