@@ -121,6 +121,11 @@ class Module:
     def tree(self) -> ast.Module:
         return parse(self.source)
 
+    @property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Everything in it, as ast.walk() finds it."""
+        return walked(self.source)
+
     def at(self, node: ast.AST | int, complaint: str) -> str:
         line = node if isinstance(node, int) else getattr(node, "lineno", 1)
         return f"{self.path}:{line}: {complaint}"
@@ -129,6 +134,11 @@ class Module:
 @cache
 def parse(source: str) -> ast.Module:
     return ast.parse(source)
+
+
+@cache
+def walked(source: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parse(source)))
 
 
 @cache
@@ -151,7 +161,7 @@ def imports(module: Module) -> Iterator[tuple[ast.stmt, str]]:
     """Every imported name, dotted in full, wherever in the file the import stands."""
     package = ["threatlens", *module.name.split(".")]
     is_package = module.path.endswith("__init__.py")
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -228,7 +238,7 @@ def starts_no_work(module: Module) -> Iterator[str]:
     for node, name in imports(module):
         if name.split(".")[0] in WORK_MODULES or name.split(".")[-1] in STARTS_WORK:
             yield module.at(node, f"imports {name}: threads and scheduled jobs start in background.py only")
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         made = [node.func] if isinstance(node, ast.Call) else node.bases if isinstance(node, ast.ClassDef) else []
         for name in map(dotted, made):
             if name.startswith("threading.") and name.split(".")[-1] in STARTS_WORK:
@@ -296,11 +306,11 @@ def holds_sql_only_in_the_store(module: Module) -> Iterator[str]:
             yield module.at(node, f"imports {name}: only store and migrations know a dialect of SQL")
     docstrings = {
         id(node.body[0].value)
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
         if isinstance(node.body[0], ast.Expr)
     }
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         text = node.value if isinstance(node, ast.Constant) and id(node) not in docstrings else None
         if isinstance(text, str) and SQL.match(text):
             yield module.at(node, "holds SQL: it belongs into store*.py or a migration")
@@ -320,7 +330,7 @@ def frozen_classes() -> frozenset[str]:
     """The names of our classes whose instances are values: frozen dataclasses, named tuples, enumerations."""
     names = set()
     for module in modules():
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.ClassDef) and is_frozen(node):
                 names.add(node.name)
     return frozenset(names)
@@ -340,7 +350,7 @@ def is_frozen(node: ast.ClassDef) -> bool:
 def holds_values_only(module: Module) -> Iterator[str]:
     """At module level stand constants, functions and classes: nothing that changes while the program runs."""
     allowed = EXTENSIONS | VALUES | frozen_classes()
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Global):
             yield module.at(node, f"global {', '.join(node.names)}: state belongs to an object that create_app() makes")
     for statement in module.tree.body:
@@ -368,7 +378,7 @@ def calls_nothing_unsafe(module: Module) -> Iterator[str]:
     for node, name in imports(module):
         if name.split(".")[0] in UNSAFE_MODULES:
             yield module.at(node, f"imports {name}: what it reads can run code; use JSON")
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call):
             name = dotted(node.func)
             if name in UNSAFE_CALLS and (module.name, name) not in GENERATORS:
@@ -410,9 +420,7 @@ def test_every_module(rule: Callable[[Module], Iterator[str]]) -> None:
 
 def test_create_app_starts_nothing() -> None:
     package = next(module for module in modules() if module.name == "__init__")
-    calls = [
-        node for node in ast.walk(package.tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-    ]
+    calls = [node for node in package.nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     started = [package.at(node, f"{dotted(node.func)}()") for node in calls if node.func.attr in {"start", "run"}]
 
     assert not started, "create_app() builds and starts nothing; wsgi.py and `serve` start:\n" + "\n".join(started)

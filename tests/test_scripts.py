@@ -419,18 +419,19 @@ def ci(project: Project, *, installed: int, lint: int = 0, test: int = 0) -> tup
 
 
 PACKAGES = re.search(r"^packages=\((.+)\)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)[1].split()
+TESTED = "test --no-skips -n auto --dist loadfile --no-loadscope-reorder"
 INSTALL = f"apt-get install --quiet --yes --no-install-recommends {' '.join(PACKAGES)}"
 
 
 def test_ci_installs_what_tests_drive_then_lints_and_tests_without_skips(project: Project) -> None:
     assert ci(project, installed=2)[::2] == (
         0,
-        ["apt-get update --quiet", INSTALL, "lint ", "test --no-skips -n auto --dist loadfile"],
+        ["apt-get update --quiet", INSTALL, "lint ", TESTED],
     )
 
 
 def test_ci_installs_nothing_twice(project: Project) -> None:
-    assert ci(project, installed=len(PACKAGES))[::2] == (0, ["lint ", "test --no-skips -n auto --dist loadfile"])
+    assert ci(project, installed=len(PACKAGES))[::2] == (0, ["lint ", TESTED])
 
 
 @pytest.mark.parametrize(("lint", "test", "named"), [(1, 0, "script/lint"), (0, 1, "script/test")])
@@ -439,5 +440,5 @@ def test_ci_fails_by_name_when_a_part_fails_and_still_runs_the_other(
 ) -> None:
     status, output, calls = ci(project, installed=len(PACKAGES), lint=lint, test=test)
 
-    assert (status, calls) == (1, ["lint ", "test --no-skips -n auto --dist loadfile"])
+    assert (status, calls) == (1, ["lint ", TESTED])
     assert f"FAILED: {named}" in output

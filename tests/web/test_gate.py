@@ -194,6 +194,18 @@ def test_the_cookie_is_signed_with_sha_256(app: Any) -> None:
     assert len(signature) == 43, "32 bytes in base64"
 
 
+def test_a_clock_that_is_put_back_logs_nobody_out_and_a_cookie_of_somebody_else_lets_nobody_in(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = log_in(app)
+    signed = client.get_cookie("threatlens").value
+    an_hour_before = now_us() // 1_000_000 - 3_600
+    monkeypatch.setattr("itsdangerous.timed.TimestampSigner.get_timestamp", lambda _: an_hour_before)
+    assert client.get("/settings").status_code == 200
+    client.set_cookie("threatlens", signed[:-4] + ("aaaa" if signed[-4:] != "aaaa" else "bbbb"))
+    assert client.get("/settings").status_code == 303
+
+
 def test_a_form_needs_the_token_of_its_own_session(app: Any) -> None:
     def form_token(client: Any) -> str:
         return str(client.get("/settings").text.split('name="csrf-token" content="')[1].split('"')[0])

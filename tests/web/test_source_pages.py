@@ -216,9 +216,11 @@ def test_a_learned_zone_is_shown_and_can_be_switched_off(client: Any, services: 
     assert source(services).settings["learn_timezone"] is False
 
 
-def test_a_source_shows_its_events_by_the_hour(client: Any, services: Any) -> None:
+def test_a_source_shows_its_events_by_the_hour(client: Any, services: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     filler = Filler(services.store)
     hour, now = 3_600_000_000, now_us()
+    for page in ("overview", "sources"):  # no hour ends while they are asked for
+        monkeypatch.setattr(f"threatlens.web.{page}.now_us", lambda: now)
     for hours_ago, n in ((0, 1), (2, 3), (23, 2), (24, 5)):
         filler.add(*["a line"] * n, source="one", timestamp_us=now - hours_ago * hour)
     filler.add("of long ago", source="other", timestamp_us=now - 40 * hour)

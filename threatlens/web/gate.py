@@ -11,8 +11,9 @@ import logging
 import time
 from collections.abc import Callable
 
-from flask import Flask, Response, abort, current_app, g, make_response, redirect, request, session, url_for
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, Response, abort, current_app, g, make_response, redirect, request, session, url_for
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from itsdangerous import BadSignature
 from werkzeug.wrappers import Response as AnyResponse
 
 from threatlens.clock import now_us
@@ -54,6 +55,15 @@ class BrowserSessions(SecureCookieSessionInterface):
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
         return request.is_secure
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """How old it may be says the table of sessions: a cookie of a clock that was put back since is none of the
+        future, and logs nobody out."""
+        serializer, signed = self.get_signing_serializer(app), request.cookies.get(self.get_cookie_name(app))
+        try:
+            return self.session_class(serializer.loads(signed) if serializer and signed else None)
+        except BadSignature:
+            return self.session_class()
 
 
 class Refusals(Allowance):
