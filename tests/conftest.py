@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -101,18 +102,36 @@ def settings(tmp_path: Any, database: dict[str, str]) -> Settings:
     return load_settings({"THREATLENS_DATA": str(tmp_path / "data"), **cheap, **database})
 
 
-@pytest.fixture
-def store(settings: Settings) -> Iterator[EventStore]:
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a database as migrations leave it: a copy of it is one in no time."""
+    settings = load_settings({"THREATLENS_DATA": str(tmp_path_factory.mktemp("empty") / "data")})
     prepare_data_folder(settings)
     migrate(settings)
-    engine = connect(settings.database_url)
+    return settings.database_path
+
+
+@pytest.fixture
+def prepared(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """The settings, and an empty database behind them."""
+    prepare_data_folder(settings)
+    if settings.uses_sqlite:
+        shutil.copy(request.getfixturevalue("empty_database"), settings.database_path)
+    else:
+        migrate(settings)
+    return settings
+
+
+@pytest.fixture
+def store(prepared: Settings) -> Iterator[EventStore]:
+    engine = connect(prepared.database_url)
     yield EventStore(engine)
     engine.dispose()
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Any]:
-    app = create_app(settings)
+def app(prepared: Settings) -> Iterator[Any]:
+    app = create_app(prepared)
     app.config["TESTING"] = True
     yield app
     app.extensions["threatlens"].store.database.engine.dispose()

@@ -36,7 +36,7 @@ class Stopwatch:
         self._thread.join()
 
 
-def wait_for(check: Callable[[], Any], *, seconds: float = 60.0, pause_s: float = 0.02) -> Any:
+def wait_for(check: Callable[[], Any], *, seconds: float = 300.0, pause_s: float = 0.02) -> Any:
     """The first true answer of check(), asked again and again; fails after so many seconds of a Stopwatch."""
     pause = threading.Event()
     with Stopwatch() as stopwatch:

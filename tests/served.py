@@ -65,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
     def command(*arguments: str, given: bytes = b"") -> str:
         done = subprocess.run(
-            [*program, *arguments], cwd=ROOT, env=environ, input=given, capture_output=True, timeout=60, check=True
+            [*program, *arguments], cwd=ROOT, env=environ, input=given, capture_output=True, timeout=300, check=True
         )
         return done.stdout.decode().strip()
 

@@ -314,7 +314,7 @@ def threatlens(data: Path, *arguments: str, **environ: str) -> subprocess.Comple
     return subprocess.run(
         [sys.executable, "-m", "threatlens", *arguments],
         cwd=PROJECT, env=dict(os.environ, THREATLENS_DATA=str(data), **environ),
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def threatlens(data, *arguments, given: bytes = b"", **environ: str) -> subproce
     return subprocess.run(
         [sys.executable, "-m", "threatlens", *arguments],
         cwd=PROJECT, env=dict(os.environ, THREATLENS_DATA=str(data), **environ), input=given,
-        capture_output=True, timeout=60, check=False,
+        capture_output=True, timeout=300, check=False,
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_flask_knows_the_commands_too_and_starts_nothing_for_them(tmp_path, log)
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "threatlens", "decode", "--year", "2025", str(log)]
     result = subprocess.run(
         command, cwd=PROJECT, env=dict(os.environ, THREATLENS_DATA=str(tmp_path / "d")), capture_output=True,
-        timeout=60, check=False,
+        timeout=300, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, b"")
     assert len(result.stdout.splitlines()) == 3
@@ -68,7 +68,7 @@ def test_decode_reads_gzip_and_survives_a_closed_pipe(tmp_path):
     packed = tmp_path / "log.gz"
     packed.write_bytes(gzip.compress(LINES.encode() * 5_000))
     shell = f"{sys.executable} -m threatlens decode {packed} | head -n 1"
-    result = subprocess.run(["sh", "-c", shell], cwd=PROJECT, capture_output=True, timeout=60, check=True)
+    result = subprocess.run(["sh", "-c", shell], cwd=PROJECT, capture_output=True, timeout=300, check=True)
     assert len(result.stdout.splitlines()) == 1
     assert result.stderr == b""
 

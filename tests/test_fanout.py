@@ -208,7 +208,7 @@ class Node:
     def feed(self, after: int = 0) -> Any:
         """A socket that is fed with events, updates and incidents."""
         feed = websocket.create_connection(
-            f"ws://127.0.0.1:{self.port}/ws/events", header=[f"Authorization: Bearer {self.token}"], timeout=60
+            f"ws://127.0.0.1:{self.port}/ws/events", header=[f"Authorization: Bearer {self.token}"], timeout=300
         )
         wanted = {"action": "subscribe", "event_types": ["new_event", "incident"], "after": after}
         feed.send(json.dumps(wanted))
@@ -220,7 +220,7 @@ class Node:
         headers = {"Authorization": f"Bearer {token or self.token}"}
         try:
             request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

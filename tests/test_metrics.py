@@ -127,7 +127,7 @@ def test_a_real_prometheus_scrapes_it_and_takes_the_alert_rules(app: Any, servic
             assert asked(port, "threatlens_build_info") == 1.0
         finally:
             scraper.terminate()
-            scraper.communicate(timeout=60)
+            scraper.communicate(timeout=300)
             server.shutdown()
             serving.join(60)
 
@@ -138,7 +138,7 @@ def asked(port: int, expression: str) -> float:
 
     def result() -> list[dict[str, Any]]:
         try:
-            with urllib.request.urlopen(query, timeout=60) as answer:
+            with urllib.request.urlopen(query, timeout=300) as answer:
                 found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
                 return found
         except OSError:

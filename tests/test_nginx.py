@@ -101,12 +101,12 @@ def nginx(folder: Path, upstream: int | str, *, below: str = "", **changes: str)
     )
     assert NGINX is not None
     command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
-    started = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    started = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert started.returncode == 0, started.stderr
     try:
         yield port  # nginx goes into the background once it listens
     finally:
-        subprocess.run([*command, "-s", "stop"], capture_output=True, timeout=60, check=True)
+        subprocess.run([*command, "-s", "stop"], capture_output=True, timeout=300, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def ask(
     port: int, path: str, *, method: str = "GET", body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, str], dict[str, Any]]:
     """(status, headers, JSON body or {}); underscores in header names stand for hyphens."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
@@ -154,7 +154,7 @@ def ask(
 
 def raw(port: int, text: bytes) -> bytes:
     """The first piece of the answer to these very bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=300) as connection:
         connection.sendall(text)
         return connection.recv(4096)
 
@@ -191,7 +191,7 @@ def test_what_a_client_says_about_its_origin_is_overwritten(proxy: int) -> None:
 @pytest.mark.parametrize("path", ["/ws/events", "/ws/ui"])
 def test_websockets_pass_in_both_directions(proxy: int, path: str) -> None:
     client = websocket.create_connection(
-        f"ws://127.0.0.1:{proxy}{path}", header=[f"Authorization: {TOKEN}"], timeout=60
+        f"ws://127.0.0.1:{proxy}{path}", header=[f"Authorization: {TOKEN}"], timeout=300
     )
     try:
         headers = json.loads(client.recv())
@@ -257,7 +257,7 @@ def test_a_request_that_two_servers_could_read_differently_is_refused(
     proxy: int, received: list[str], name: str
 ) -> None:
     received.clear()
-    with socket.create_connection(("127.0.0.1", proxy), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", proxy), timeout=300) as connection:
         connection.sendall(SMUGGLING[name])
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -278,7 +278,7 @@ def test_heads_that_trickle_hold_up_nobody_and_end(tmp_path: Path, received: lis
     thread.start()
     changes = {"client_header_timeout 15s;": "client_header_timeout 1s;", "connections 100;": "connections 20;"}
     with nginx(tmp_path, server.server_port, **changes) as port:
-        slow = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(15)]
+        slow = [socket.create_connection(("127.0.0.1", port), timeout=300) for _ in range(15)]
         for connection in slow:
             with contextlib.suppress(ConnectionError):  # its time is up already
                 connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
@@ -369,16 +369,16 @@ def test_versions_are_not_told(proxy: int) -> None:
 
 
 def test_one_address_cannot_take_all(proxy: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", proxy, timeout=60)
-    statuses = set()
-    for _ in range(2000):
-        connection.request("GET", "/healthz")
-        answer = connection.getresponse()
-        answer.read()
-        statuses.add(answer.status)
+    statuses: set[int] = set()
+    for _ in range(20):  # behind a slow server these are too many connections, behind a quick one too many requests
+        connections = [http.client.HTTPConnection("127.0.0.1", proxy, timeout=300) for _ in range(150)]
+        for connection in connections:
+            connection.request("GET", "/healthz")
+        statuses |= {connection.getresponse().status for connection in connections}
+        for connection in connections:
+            connection.close()
         if 429 in statuses:
             break
-    connection.close()
 
     assert statuses == {200, 429}
 
@@ -438,7 +438,7 @@ def test_the_socket_is_for_its_user_and_group_and_its_proxy_is_believed(served: 
 
 def login(port: int, **headers: str) -> int:
     """The status of one wrong try, with a form of its own and a name of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     connection.request("GET", "/login")
     answer = connection.getresponse()
     form = answer.read().decode().split('name="csrf_token" value="')[1].split('"')[0]

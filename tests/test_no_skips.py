@@ -24,11 +24,11 @@ def run(folder: Path, suite: str, *options: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.no_skips", "-p", "no:cacheprovider", *options, str(folder)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # they take a second to load
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -49,7 +49,7 @@ def test_under_no_skips_a_skip_is_a_failure(tmp_path: Path) -> None:
     assert "test_suite.py::test_b: no nginx here" in result.stdout
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["one process", "a worker"])
+@pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "1")], ids=["one process", "a worker"])
 def test_a_module_that_skips_itself_is_a_skip_too(tmp_path: Path, options: tuple[str, ...]) -> None:
     suite = 'import pytest\npytest.importorskip("no_such_module_anywhere")\ndef test_a(): pass\n'
 

@@ -79,7 +79,7 @@ class Project:
 
     def run(self, script: str, *options: str, cwd: Path | None = None, **env: str) -> tuple[int, str, str]:
         with self.start(script, *options, cwd=cwd, **env) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 
     @property
@@ -193,10 +193,10 @@ def test_two_at_once_install_once(project: Project, tmp_path: Path) -> None:
         assert "Waiting" in second.stderr.readline()
         assert project.calls == ["python3.12 -m venv .venv", pip("requirements.txt")]
         go.write_text("")
-        first.communicate(timeout=60)
+        first.communicate(timeout=300)
         with begun.open():
             go.write_text("")
-        second.communicate(timeout=60)
+        second.communicate(timeout=300)
 
     assert (first.returncode, second.returncode) == (0, 0)
     assert project.calls.count(pip("requirements-dev.txt")) == 1

@@ -17,7 +17,7 @@ from threatlens.store_schema import HEAD, revision
 
 def healthy(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=300) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -34,7 +34,7 @@ def test_a_start_that_is_broken_off_says_nothing_and_hurts_nothing(tmp_path: Any
 
     process.send_signal(signal.SIGINT)
 
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "Traceback" not in said
     database = str(data / "threatlens.db")

@@ -135,7 +135,7 @@ def server(folder: Any) -> Iterator[tuple[subprocess.Popen[bytes], int, dict[str
 
     def healthy() -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=60) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=300) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -153,11 +153,11 @@ def test_the_server_follows_answers_streams_and_ends_within_five_seconds(folder)
     with server(folder) as (process, port, environ):
         made = subprocess.run(
             [sys.executable, "-m", "threatlens", "token", "create", "--name", "t", "--role", "admin"],
-            cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=60, check=True,
+            cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=300, check=True,
         )  # fmt: skip
         token = made.stdout.strip()
         feed = websocket.create_connection(
-            f"ws://127.0.0.1:{port}/ws/events", header=[f"Authorization: Bearer {token}"], timeout=60
+            f"ws://127.0.0.1:{port}/ws/events", header=[f"Authorization: Bearer {token}"], timeout=300
         )
         feed.send('{"action": "subscribe", "event_types": ["new_event"], "after": null}')
         assert json.loads(feed.recv())["event_type"] == "subscribed"
@@ -169,7 +169,7 @@ def test_the_server_follows_answers_streams_and_ends_within_five_seconds(folder)
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/api/v1/events", headers={"Authorization": f"Bearer {token}"}
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             assert [event["id"] for event in json.load(answer)["events"]] == [1]
         with Stopwatch() as stopwatch:
             process.send_signal(signal.SIGTERM)

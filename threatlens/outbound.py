@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import urljoin
 
@@ -89,7 +90,12 @@ class OutboundClient:
         self._user_agent = user_agent
         self._resolve = resolve or system_addresses
         self._clock = clock
-        self._tls = tls or _tls_context()
+        self._given_tls = tls
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made at the first call out: reading the authorities takes longer than all else of a start."""
+        return self._given_tls or _tls_context()
 
     def request(
         self,

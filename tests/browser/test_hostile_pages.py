@@ -181,7 +181,7 @@ def lived(tmp_path: Path, hook: Any, make_hook: Any) -> Iterator[Any]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mail_server = Controller(taken, hostname="127.0.0.1", port=port, ready_timeout=60)
+    mail_server = Controller(taken, hostname="127.0.0.1", port=port, ready_timeout=300)
     mail_server.start()
     data, logs = tmp_path / "data", tmp_path / "logs"
     (data / "rules").mkdir(mode=0o700, parents=True)
@@ -301,9 +301,9 @@ SEEN = """() => [document.title, document.body.innerText, ...[...document.queryS
 def complete(services: Any, client: Any) -> dict[str, list[str]]:
     """Wait for what the engine makes of the lines, add what only people and models make; the paths of all of it."""
     store = services.store
-    events = wait_for(lambda: (found := everything(store)) and len(found) == len(list(lines())) and found, seconds=60)
-    incidents = wait_for(lambda: len(found := store.incidents(limit=500)) > len(TEXTS) and found, seconds=60)
-    wait_for(lambda: {each.status for each in store.notifications(limit=500)} >= {"sent"}, seconds=60)
+    events = wait_for(lambda: (found := everything(store)) and len(found) == len(list(lines())) and found)
+    incidents = wait_for(lambda: len(found := store.incidents(limit=500)) > len(TEXTS) and found)
+    wait_for(lambda: {each.status for each in store.notifications(limit=500)} >= {"sent"})
     by_user = next(each for each in incidents if "tlx" in each.subject[1])
     store.put_analysis(
         ModelAnalysis(by_user.id, "f", "done", "openai", EVIL, "1", EVIL, (EVIL,), 9, EVIL, created_at=now_us())

@@ -90,7 +90,7 @@ def mail_server(certificate: tuple[str, str]) -> Iterator[MailServerForTests]:
     refuse: dict[str, str] = {}
     controller = Controller(
         _Taking(mails, refuse), hostname="0.0.0.0", port=free_port(), tls_context=context, authenticator=_knows,
-        auth_require_tls=True, ready_timeout=60,
+        auth_require_tls=True, ready_timeout=300,
     )  # fmt: skip
     controller.start()
     yield MailServerForTests(controller.port, cert, mails, refuse)

@@ -150,7 +150,7 @@ def test_the_process_starts_nothing_and_writes_nothing(tmp_path):
     here = __file__.rpartition("/tests/")[0]
     done = subprocess.run(
         [sys.executable, "-I", "-B", "-c", program, here], input=json.dumps(order).encode(), capture_output=True,
-        check=False, timeout=60,
+        check=False, timeout=300,
     )  # fmt: skip
     assert json.loads(done.stdout)["found"] == ["RefusedError"] * 3 + ["OSError"], done.stderr
 

@@ -46,7 +46,7 @@ class Server:
     def connect(self, path: str = "/ws/events", *, token: str | None = "", **more: Any) -> websocket.WebSocket:
         token = self.token if token == "" else token
         header = [] if token is None else [f"Authorization: Bearer {token}"]
-        client = websocket.create_connection(f"ws://{self.address}{path}", timeout=60, header=header, **more)
+        client = websocket.create_connection(f"ws://{self.address}{path}", timeout=300, header=header, **more)
         self.clients.append(client)
         return client
 
@@ -241,7 +241,7 @@ def test_two_thousand_messages_at_once_end_with_an_error_and_1008(server: Server
 
 
 def test_compression_is_not_agreed_on(server: Server) -> None:
-    with socket.create_connection(tuple(server.address.split(":")), timeout=60) as raw:  # type: ignore[arg-type]
+    with socket.create_connection(tuple(server.address.split(":")), timeout=300) as raw:  # type: ignore[arg-type]
         raw.sendall(
             f"GET /ws/events HTTP/1.1\r\nHost: {server.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -382,7 +382,7 @@ def test_who_loses_their_rights_loses_the_open_socket_within_a_second(server: Se
     eve = person(server.app, "analyst", "eve")
     header = {"Cookie": f"threatlens={cookie(server.app, 'analyst', 'eve')}"}
     client = websocket.create_connection(
-        f"ws://{server.address}{path}", timeout=60, header=header, origin=f"http://{server.address}"
+        f"ws://{server.address}{path}", timeout=300, header=header, origin=f"http://{server.address}"
     )
     server.clients.append(client)
     client.send('{"action": "ping"}') if path == "/ws/events" else None
@@ -403,7 +403,9 @@ def test_who_loses_their_rights_loses_the_open_socket_within_a_second(server: Se
 def test_a_session_counts_only_for_a_page_of_ours(server: Server) -> None:
     header = {"Cookie": f"threatlens={cookie(server.app, 'viewer')}"}
     with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
-        websocket.create_connection(f"ws://{server.address}/ws/events", timeout=60, header=header, suppress_origin=True)
+        websocket.create_connection(
+            f"ws://{server.address}/ws/events", timeout=300, header=header, suppress_origin=True
+        )
     assert refusal.value.status_code == 401
 
 

@@ -199,13 +199,15 @@ def test_values_show_when_they_were_met(client: Any, services: Any, filled: Fill
     days = services.store.sources_over_time(start - 86_400_000_000, start + 60 * minute, 2, EventFilter())
     assert days[("source", "late")] == [0, 2]
 
-    page = client.get("/events/survey?q=source:late&start=2026-11-23T23:50:00Z").text
+    page = client.get("/events/survey?q=source:late&start=2026-11-23T23:50:00Z&end=2026-11-24T00:10:00Z").text
     assert page.count('class="spark"') >= 2, "of the source and of its category"
     assert 'hx-trigger="load, fresh"' in client.get("/events").text
 
 
 def test_every_value_of_an_event_narrows_down_the_list_beside_it(client: Any, filled: Filler) -> None:
-    event = filled.add(line("o'neil", "203.0.113.50"), source_ip="203.0.113.50", user_name="o'neil")
+    event = filled.add(
+        line("o'neil", "203.0.113.50"), source_ip="203.0.113.50", user_name="o'neil", timestamp_us=now_us()
+    )
     alone = client.get(f"/events/{event}").text
     assert 'href="/events?q=source.ip:203.0.113.50">Only this' in alone
     assert 'href="/events?q=-source.ip:203.0.113.50">Leave out' in alone

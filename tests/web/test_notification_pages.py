@@ -86,7 +86,7 @@ def test_a_chat_and_a_mailbox_are_tested_and_their_secrets_are_not_shown(browser
     mailbox = Mailbox()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    server = Controller(mailbox, hostname="127.0.0.1", port=port, ready_timeout=60)
+    server = Controller(mailbox, hostname="127.0.0.1", port=port, ready_timeout=300)
     server.start()
     try:
         where = {"host": "127.0.0.1", "port": str(port), "tls": "none"}
