@@ -229,6 +229,7 @@ def test_what_was_rendered_once_serves_everybody(app: Any, filler: Filler, monke
         return row
 
     monkeypatch.setattr(live, "get_template_attribute", counting)
+    monkeypatch.setattr(live, "now_us", lambda: NOW_US)  # no day ends meanwhile
     filler.add("a", "b", "c")
     pages, who = live.LivePages(), somebody(app)
     for query in ("page=events&have=0", "page=events&have=1", "page=events&have=0&q=b"):
