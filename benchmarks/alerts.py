@@ -165,7 +165,7 @@ def run(lines: int, rate: int, kills: int, seed: int) -> bool:
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--lines", type=int, default=60_000)
+    options.add_argument("--lines", type=int, default=90_000)
     options.add_argument("--rate", type=int, default=500, help="lines a second")
     options.add_argument("--kills", type=int, default=30)
     options.add_argument("--seed", type=int, default=1)
