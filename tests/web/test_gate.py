@@ -139,6 +139,7 @@ def test_what_matters_asks_for_the_password_again(app: Any, monkeypatch: pytest.
     monkeypatch.setattr(gate_module, "now_us", lambda: later)
     assert client.get(path).headers["Location"] == f"/confirm?next={path}"
     assert client.post(path, data={"name": "x"}).headers["Location"] == "/confirm?next=/settings"
+    assert app.extensions["threatlens"].store.audit.page()[0].action == "login", "nothing was changed yet"
     assert client.post("/confirm", data={"password": "wrong", "next": path}).status_code == 401
     monkeypatch.setattr("threatlens.web.login.now_us", lambda: later)
     assert client.post("/confirm", data={"password": PASSWORD, "next": path}).headers["Location"] == path

@@ -101,6 +101,17 @@ def test_numbers_for_people() -> None:
     assert [presentation.band(n) for n in range(1, 11)] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
+def test_what_the_audit_log_holds_about_a_change_is_read_as_words() -> None:
+    held = (
+        '{"role": "viewer", "scopes": ["read", "write"], "sources": [], "pasted": true, "files": 1200, "x": {"a": 1}}'
+    )
+    assert presentation.particulars(held) == (
+        'role: viewer; scopes: read, write; pasted: yes; files: 1200; x: {"a": 1}'
+    )
+    assert "2027-02-25 03:33:04" in presentation.particulars('{"expires_at": 1803526384457002}')
+    assert [presentation.particulars(text) for text in ("[1]", "{", "")] == ["[1]", "{", ""]
+
+
 def test_a_sentence_begins_with_a_capital_and_ends() -> None:
     assert presentation.sentence("no permission to read x") == "No permission to read x."
     assert presentation.sentence("Done!") == "Done!"

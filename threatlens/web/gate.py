@@ -125,6 +125,7 @@ def admit() -> AnyResponse | None:
         refuse(who)
         abort(403, "Your account is for some sources only, and this page shows more. An administrator can change that.")
     if access.fresh and who.session is not None and now_us() - who.session.confirmed_at > FRESH_US:
+        g.recorded = True  # nothing is changed yet
         back = _here() if request.method in SAFE_METHODS else url_for("settings.index")
         return redirect(url_for("login.confirm", next=back), 303)
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 import os
 import re
 import zoneinfo
@@ -167,6 +168,29 @@ def sentence(text: str) -> str:
     return (text[0] if is_name else text[0].upper()) + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
+def particulars(text: str) -> str:
+    """The JSON object of an entry of the audit log in words, without empty lists; the text itself if it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(found, dict):
+        return text
+    return "; ".join(
+        f"{name.replace('_', ' ')}: {_particular(name, value)}" for name, value in found.items() if value != []
+    )
+
+
+def _particular(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value)
+    if isinstance(value, int) and name.endswith(("_at", "_us")):
+        return utc(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+
+
 #: Fields that say most about a line, in the order in which people want them.
 TELLING = (
     "source.ip", "user.name", "event.action", "event.outcome", "http.request.method", "url.original",
@@ -274,6 +298,7 @@ def register(app: Flask) -> None:
         app.add_template_filter(each)
     app.add_template_filter(rfc3339)
     app.add_template_filter(cell)
+    app.add_template_filter(particulars)
     app.add_template_filter(mark)
     app.add_template_filter(fielded)
     app.add_template_global(percent)
