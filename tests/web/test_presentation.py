@@ -112,6 +112,15 @@ def test_what_the_audit_log_holds_about_a_change_is_read_as_words() -> None:
     assert [presentation.particulars(text) for text in ("[1]", "{", "")] == ["[1]", "{", ""]
 
 
+def test_the_command_of_a_remedy_is_told_from_its_words() -> None:
+    assert presentation.remedied("sudo usermod -aG adm anna") == ("", "sudo usermod -aG adm anna")
+    assert presentation.remedied("Binary records; to look at them: last") == (
+        "Binary records; to look at them:",
+        "last",
+    )
+    assert presentation.remedied("use its test button") == ("use its test button", "")
+
+
 def test_a_sentence_begins_with_a_capital_and_ends() -> None:
     assert presentation.sentence("no permission to read x") == "No permission to read x."
     assert presentation.sentence("Done!") == "Done!"

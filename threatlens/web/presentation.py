@@ -168,6 +168,18 @@ def sentence(text: str) -> str:
     return (text[0] if is_name else text[0].upper()) + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
+#: What a remedy that is a command begins with.
+PROGRAMS = {"sudo", "python", "chmod", "chown", "mv", "cp", "rm", "df", "setfacl", "systemctl", "sysctl", "timedatectl"}
+
+
+def remedied(text: str) -> tuple[str, str]:
+    """The words of a remedy and, at its end, its command; one of both may be missing."""
+    if text.split(" ", 1)[0] in PROGRAMS:
+        return "", text
+    words, colon, command = text.rpartition(": ")
+    return (f"{words}:", command) if colon else (text, "")
+
+
 def particulars(text: str) -> str:
     """The JSON object of an entry of the audit log in words, without empty lists; the text itself if it is none."""
     try:
@@ -299,6 +311,7 @@ def register(app: Flask) -> None:
     app.add_template_filter(rfc3339)
     app.add_template_filter(cell)
     app.add_template_filter(particulars)
+    app.add_template_filter(remedied)
     app.add_template_filter(mark)
     app.add_template_filter(fielded)
     app.add_template_global(percent)
