@@ -445,6 +445,7 @@
     try { sessionStorage.removeItem(stored); } catch { /* nothing is kept, then */ }
   });
   const recent = $("#recent");
+  let lately = [];
   if (recent) {
     let searches = [];
     try { searches = JSON.parse(sessionStorage.getItem(stored)) || []; } catch { searches = []; }
@@ -454,15 +455,70 @@
       searches = [asked, ...searches.filter((search) => search !== asked)].slice(0, 8);
       try { sessionStorage.setItem(stored, JSON.stringify(searches)); } catch { /* not kept, then */ }
     }
+    lately = searches.filter((search) => search !== asked).slice(0, 6);
     for (const search of searches) {
       const link = document.createElement("a");
       const item = document.createElement("li");
       link.href = `${location.pathname}?q=${encodeURIComponent(search)}`;
-      link.textContent = search;
+      link.textContent = link.title = search;
       item.append(link);
       recent.append(item);
     }
     recent.closest("section").hidden = !searches.length;
+  }
+
+  // What may come next in the query; while nothing is written, what was searched lately.
+  const bar = $("#q[role=combobox]");
+  const options = $("#q-options");
+  function mark(step) {
+    const offered = all("li", options);
+    const at = offered.findIndex((option) => option.getAttribute("aria-selected") === "true");
+    const next = step ? offered[(at + step + offered.length + (at < 0 && step < 0)) % offered.length] : null;
+    for (const option of offered) option.setAttribute("aria-selected", String(option === next));
+    if (next) { bar.setAttribute("aria-activedescendant", next.id); next.scrollIntoView({ block: "nearest" }); }
+    else bar.removeAttribute("aria-activedescendant");
+  }
+  function offer(open) {
+    options.hidden = !open || !options.children.length || document.activeElement !== bar;
+    bar.setAttribute("aria-expanded", String(!options.hidden));
+    mark(0);
+  }
+  function offerLately() {
+    options.replaceChildren(...lately.map((search, place) => {
+      const option = document.createElement("li");
+      option.setAttribute("role", "option");
+      option.id = `q-option-${place + 1}`;
+      option.dataset.value = option.textContent = search;
+      return option;
+    }));
+    offer(true);
+  }
+  function take(option) {
+    bar.value = option.dataset.value;
+    offer(false);
+    if (/[:=<>]$/.test(bar.value)) bar.dispatchEvent(new Event("input", { bubbles: true })); // its values come next
+  }
+  if (bar && options) {
+    let typed = false;
+    bar.addEventListener("input", () => { typed = true; if (!bar.value) offerLately(); });
+    bar.addEventListener("focus", () => { typed = false; if (!bar.value) offerLately(); });
+    bar.addEventListener("blur", () => offer(false));
+    document.addEventListener("htmx:oobAfterSwap", (event) => {
+      if (event.detail.target !== options) return;
+      if (!bar.value) offerLately();
+      else offer(typed && !/\s$/.test(bar.value) && $("li", options)?.dataset.asked === bar.value);
+    });
+    options.addEventListener("pointerdown", (event) => event.preventDefault()); // the focus stays in the query
+    options.addEventListener("click", (event) => { const option = event.target.closest("li"); if (option) take(option); });
+    bar.addEventListener("keydown", (event) => {
+      const chosen = $('[aria-selected="true"]', options);
+      if (options.hidden || event.isComposing) return;
+      if (event.key === "ArrowDown" || event.key === "ArrowUp") mark(event.key === "ArrowDown" ? 1 : -1);
+      else if ((event.key === "Enter" || event.key === "Tab") && chosen) take(chosen);
+      else if (event.key === "Escape") { offer(false); event.stopPropagation(); }
+      else return;
+      event.preventDefault();
+    });
   }
 
   // Dragging over the bars chooses a time.

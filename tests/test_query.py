@@ -108,7 +108,7 @@ def test_a_query_is_the_filter_it_says(text: str, where: EventFilter) -> None:
         ("since:-1h", 'unknown field "since"; did you mean "after"?'),
         ("msg:failed", '"msg" is no field: words of the line are written as they are'),
         ('user:"root', "Column 6: the quotation mark is never closed"),
-        ("usr:root", "Column 1: unknown field \"usr\"; did you mean \"user\"? known are action, after, "),
+        ("usr:root", "Column 1: unknown field \"usr\"; did you mean \"user\"? To find it as text, "),
         ("made.up:1", "Column 1: unknown field \"made.up\""),
         ("has:nothing", 'Column 5: "has" takes the name of a field'),
         ("status>=many", 'Column 9: ">=" compares with one number, as in status>=400'),

@@ -338,10 +338,11 @@ def _known(written: str, token: Token) -> str:
         _fail(f'"{written}" is no field: words of the line are written as they are, without one', token, len(written))
     if name not in FIELDS and not ("." in name and name.partition(".")[0] in FIELD_SETS):
         near = [_MEANT[name]] if name in _MEANT else difflib.get_close_matches(name, FIELDS, 1)
-        meant = f'did you mean "{near[0]}"? ' if near else ""
+        known = ", ".join(sorted(set(FIELDS) - {"sev"}))
+        others = f"known are {known} and the names of ECS such as http.request.method."
+        meant = f'did you mean "{near[0]}"?' if near else others
         _fail(
-            f'unknown field "{written}"; {meant}known are {", ".join(sorted(set(FIELDS) - {"sev"}))} and the names of'
-            " ECS such as http.request.method. To find it as text, put it in quotes",
+            f'unknown field "{written}"; {meant} To find it as text, put it in quotes',
             token,
             len(written),
         )

@@ -288,6 +288,35 @@ def test_every_page_fits_and_breaks_no_policy(chromium: Any, site: str, filler: 
     watched.context.close()
 
 
+def test_a_query_is_completed_with_the_keyboard_and_offers_what_was_searched_lately(
+    watched: Watched, filler: Filler
+) -> None:
+    filler.add("Failed password for root", user_name="root")
+    tab = watched.open("/events")
+    tab.keyboard.press("/")
+    tab.keyboard.type("us")
+    tab.wait_for_selector("#q-options li[data-asked=us]")
+    assert tab.get_attribute("#q", "aria-expanded") == "true"
+    tab.keyboard.press("ArrowDown")
+    assert tab.get_attribute("#q", "aria-activedescendant") == "q-option-1"
+    tab.keyboard.press("Tab")
+    tab.wait_for_selector("#q-options li:has-text('user:root')")
+    assert not tab.is_visible(".query-wrong"), "nothing is wrong with what is being written"
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("Enter")
+    assert tab.input_value("#q") == "user:root"
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/events?q=user%3Aroot")
+    tab.goto(tab.url.partition("?")[0])
+    tab.focus("#q")
+    assert tab.inner_text("#q-options") == "user:root"
+    tab.keyboard.press("Escape")
+    assert not tab.is_visible("#q-options")
+    tab.keyboard.press("Escape")
+    assert tab.evaluate("document.activeElement.tagName") == "BODY"
+    assert watched.complaints == []
+
+
 def test_keys_lead_everywhere(watched: Watched, filler: Filler) -> None:
     filler.add("a line")
     tab = watched.open("/events")

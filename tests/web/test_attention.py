@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from threatlens.event import Event
+from threatlens.store_incidents import Incident
 from threatlens.web.attention import attention, headline, verdict
 from threatlens.web.overview import blind
 
@@ -33,6 +34,18 @@ def test_where_nothing_burns_nothing_is_said() -> None:
     logins = [("192.0.2.1", 40, 4, 30), ("192.0.2.2", 20, 20, 0)]
     assert items(logins=logins) == []
     assert headline([]) == "Nothing needs you"
+
+
+def test_what_is_muted_stands_last_says_until_when_and_needs_nobody() -> None:
+    loud, quiet = (Incident(number, ("source.ip", f"203.0.113.{number}"), severity=10 - number) for number in (2, 1))
+    logins = [("203.0.113.1", 90, 90, 0)]
+    found = attention(
+        [], logins, [Source()], dead_letters=0, range_name="24h", incidents=[quiet, loud],
+        muted={1: "until Monday 08:00"},
+    )  # fmt: skip
+    assert [item.subject for item in found] == ["203.0.113.2", "203.0.113.1"]
+    assert found[1].detail == "An attempt, × 0. Muted until Monday 08:00."
+    assert headline(found) == "One thing needs you"
 
 
 def test_severe_events_are_grouped_by_who_is_behind_them() -> None:

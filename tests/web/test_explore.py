@@ -54,7 +54,7 @@ def filled(services: Any) -> Filler:
 )
 def test_a_query_is_completed(client: Any, filled: Filler, text: str, option: str | None) -> None:
     answer = client.get("/events/query", query_string={"q": text}).text
-    assert (f'<option value="{option}">' in answer) is (option is not None)
+    assert (f'data-value="{option}">' in answer) is (option is not None)
 
 
 def test_an_address_of_today_completes_a_query(client: Any, services: Any) -> None:
@@ -120,6 +120,24 @@ def test_the_palette_offers_only_pages_that_may_be_seen(viewer_client: Any, admi
         found = client.get("/palette?find=new rule").text
         assert ('href="/rules/new"' in found) is offered
     assert 'href="/health"' in viewer_client.get("/palette?find=health").text
+
+
+def test_the_palette_finds_addresses_and_users_by_how_they_begin(client: Any, services: Any) -> None:
+    filler = Filler(services.store)
+    filler.add("x", source_ip="203.0.113.9", user_name="root", timestamp_us=now_us())
+    assert 'href="/entities/address/203.0.113.9"' in client.get("/palette?find=203.0").text
+    assert client.get("/palette?find=203.0.113.9").text.count("/entities/address/203.0.113.9") == 1
+    assert client.get("/palette?find=Ro").text.count('href="/entities/user/root"') == 1
+    assert "/entities/user/root" not in client.get("/palette?find=oot").text
+
+
+def test_nothing_is_called_wrong_while_it_is_being_written(client: Any, filled: Filler) -> None:
+    def said(text: str) -> str:
+        return str(client.get("/events/query", query_string={"q": text}).text)
+
+    assert "query-wrong" not in said("failed user:")
+    assert "query-wrong" in said("usr:root us"), "the mistake stands before what is being written"
+    assert "query-wrong" in said("failed user:nobodyx(")
 
 
 def test_a_search_of_somebody_else_is_not_there(app: Any, client: Any) -> None:

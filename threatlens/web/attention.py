@@ -5,8 +5,9 @@ Only facts that were counted are said. Nothing here guesses at intent, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from threatlens.event import Event
@@ -40,6 +41,7 @@ class Item:
     endpoint: str = "events.index"
     link: str = "Show the events"
     is_test: bool = False  # somebody made it up
+    is_muted: bool = False  # somebody wants it quiet for a while
 
 
 class SourceState(Protocol):
@@ -67,13 +69,15 @@ def attention(
     dead_letters: int,
     range_name: str,
     incidents: Iterable[Incident] = (),
+    muted: Mapping[int, str] = MappingProxyType({}),
 ) -> list[Item]:
     """The most pressing things first, open incidents before all; what an incident tells is not told again.
 
-    severe: events of severity 7 or more, newest first; logins: who tried to log in, from the same time range.
+    severe: events of severity 7 or more, newest first; logins: who tried to log in, from the same time range; muted:
+    incidents by id that are, with until when in words: these come last.
     """
     knocks = {knock[0]: knock for knock in logins}
-    first = [_incident_item(incident) for incident in incidents]
+    first = [_incident_item(incident, muted.get(incident.id, "")) for incident in incidents]
     told = {item.subject for item in first}
     severe = [event for event in severe if not any(each.get("incident_id") for each in event.detections)]
     items = [item for item in _severe_items(severe, knocks, range_name) if item.subject not in told]
@@ -92,26 +96,28 @@ def attention(
             )
         )
     items.sort(key=lambda item: (-item.severity, -item.when_us))
-    return first + items
+    return sorted(first + items, key=lambda item: item.is_muted)
 
 
-def _incident_item(incident: Incident) -> Item:
+def _incident_item(incident: Incident, muted: str) -> Item:
     return Item(
         incident.severity,
         incident.subject[1],
         visible(incident.title),
-        f"{'It succeeded' if incident.outcome == 'success' else 'An attempt'}, × {count(incident.n)}.",
+        f"{'It succeeded' if incident.outcome == 'success' else 'An attempt'}, × {count(incident.n)}."
+        + (f" Muted {muted}." if muted else ""),
         when_us=incident.last_us,
         query={"incident_id": incident.id},
         endpoint="incidents.detail",
         link="Show the incident",
         is_test=incident.is_test,
+        is_muted=bool(muted),
     )
 
 
 def headline(items: Sequence[Item]) -> str:
-    """The first words of the dashboard; a test attack needs nobody."""
-    items = [item for item in items if not item.is_test]
+    """The first words of the dashboard; a test attack, and what is muted, needs nobody."""
+    items = [item for item in items if not item.is_test and not item.is_muted]
     numbers = ("Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
     if len(items) < 2:
         return "One thing needs you" if items else "Nothing needs you"

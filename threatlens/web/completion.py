@@ -21,8 +21,8 @@ TIMES = ("-15m", "-1h", "-24h", "-7d")
 OUTCOMES = ("failure", "success")
 
 
-def completions(text: str) -> list[str]:
-    """The query with its last term completed, several ways; () where nothing fits."""
+def completions(text: str) -> list[tuple[str, str]]:
+    """The last term completed, several ways, each with the whole query; none where nothing fits."""
     match = _LAST.search(text)
     if match is None:
         return []
@@ -39,7 +39,7 @@ def completions(text: str) -> list[str]:
             if value.lower().startswith(begun.lower())
         ]
     head = text[: match.start()]
-    return [head + each for each in found if each != text[match.start() :]][:MOST]
+    return [(each, head + each) for each in found if each != text[match.start() :]][:MOST]
 
 
 def values_of(name: str, begun: str = "") -> Iterable[str]:

@@ -22,9 +22,9 @@ from threatlens.store_incidents import STATUSES, Incident, Member
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, term, whole
-from threatlens.web.mutes import choices, mute_incidents, muted
+from threatlens.web.mutes import choices, mute_incidents
 from threatlens.web.notifications import STATE_WORDS
-from threatlens.web.overview import trust
+from threatlens.web.overview import muted, trust
 from threatlens.web.presentation import percent, plural
 
 ROWS = 50

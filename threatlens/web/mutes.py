@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
@@ -64,17 +64,6 @@ def mute_incidents(incidents: Sequence[Incident], choice: str) -> list[int]:
         muted_words = words if words.startswith("until") else f"for {words}"
         flash(f"{plural(len(wanted), 'incident is', 'incidents are')} muted {muted_words}.", "done")
     return [one.id for one in incidents]
-
-
-def muted() -> Mapping[int, str]:
-    """The incidents that mutes in force were made from: until when, in words; of several the last one counts."""
-    now = now_us()
-    longest: dict[int, Mute] = {}
-    for mute in services().store.mutes(now=now):
-        known = longest.get(mute.incident_id)
-        if mute.incident_id and (known is None or mute.expires_us > known.expires_us):
-            longest[mute.incident_id] = mute
-    return {number: until_words(mute, now, zone()) for number, mute in longest.items()}
 
 
 class MuteForm(FlaskForm):  # type: ignore[misc]

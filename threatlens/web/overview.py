@@ -8,11 +8,13 @@ from typing import Any
 
 from threatlens.clock import now_us
 from threatlens.event import Event, EventFilter
+from threatlens.mutes import until_words
+from threatlens.store_mutes import Mute
 from threatlens.web.attention import BROKEN_STATES, Item, Knock, SourceState, attention, verdict
 from threatlens.web.auth import actor, may_know
 from threatlens.web.context import services
 from threatlens.web.event_filter import RANGES
-from threatlens.web.presentation import count, percent, plural, sentence, size
+from threatlens.web.presentation import count, percent, plural, sentence, size, zone
 
 #: How many bars the histogram of a range has.
 BARS = {"15m": 15, "1h": 60, "24h": 72, "7d": 84, "30d": 60}
@@ -89,7 +91,13 @@ def overview(range_name: str) -> Overview:
     severe = store.page(EventFilter(min_severity=7, start_us=since), limit=SEVERE_READ)
     dead = sum(not letter.event_id for letter in store.dead_letters(limit=100))
     items = attention(
-        severe, logins, sources, dead_letters=dead, range_name=range_name, incidents=store.pressing_incidents()
+        severe,
+        logins,
+        sources,
+        dead_letters=dead,
+        range_name=range_name,
+        incidents=store.pressing_incidents(),
+        muted=muted(),
     )
     return Overview(
         range_name=range_name,
@@ -173,6 +181,17 @@ def trust() -> Trust:
         incidents=0 if kept else services().store.incidents_by_status().get("open", 0),
         blind=blind(engine) if watched and not kept else "",
     )
+
+
+def muted() -> Mapping[int, str]:
+    """The incidents that mutes in force were made from: until when, in words; of several the last one counts."""
+    now = now_us()
+    longest: dict[int, Mute] = {}
+    for mute in services().store.mutes(now=now):
+        known = longest.get(mute.incident_id)
+        if mute.incident_id and (known is None or mute.expires_us > known.expires_us):
+            longest[mute.incident_id] = mute
+    return {number: until_words(mute, now, zone()) for number, mute in longest.items()}
 
 
 def blind(engine: Mapping[str, Any]) -> str:

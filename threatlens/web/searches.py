@@ -17,7 +17,7 @@ from threatlens.query import MAX_LENGTH, parse_query
 from threatlens.store_searches import MAX_PINNED, SavedSearch
 from threatlens.web.appearance import local_path
 from threatlens.web.auth import access_of, actor, is_open, kept_within, may_know, needs
-from threatlens.web.completion import completions
+from threatlens.web.completion import completions, values_of
 from threatlens.web.context import services
 from threatlens.web.event_filter import RANGES, quoted, read_view
 from threatlens.web.overview import bars_of
@@ -25,6 +25,7 @@ from threatlens.web.overview import bars_of
 MAX_NAME = 80  # characters
 MAX_PARAMS = 4_000  # characters
 MOST_FOUND = 20
+NAMED = 5  # addresses, and users, among them
 #: Of a cell of the dashboard: its bars; seconds and events for a search that reads lines.
 CELL_BARS, CELL_S, CELL_EVENTS = 24, 0.2, 2_000
 #: What a saved search keeps of an address; the place in the list is not of it.
@@ -59,7 +60,14 @@ def query_help() -> str:
         parse_query(text, now_us=now_us())
     except QueryError as error:
         wrong = error
-    return render_template("events/_query_help.html", options=completions(text), wrong=wrong, text=text)
+    options = completions(text)
+    begun = len(text) - len(text.split()[-1]) if text.split() else 0
+    if wrong is not None and options and (not wrong.column or wrong.column > begun):
+        wrong = None  # it is being written
+    return render_template(
+        "events/_query_help.html", options=options, wrong=wrong, text=text,
+        completing=True,
+    )  # fmt: skip
 
 
 @blueprint.post("/searches")
@@ -196,15 +204,28 @@ def _found(text: str) -> list[tuple[str, str, str]]:
             if sought in rule.name.lower()
         ][:8]
         found.sort(key=lambda each: not each[1].lower().startswith(sought))
+        found += _named(text)
         try:
             address = str(ipaddress.ip_address(text))
+            found = [each for each in found if each[:2] != ("Address", address)]
             found.insert(0, ("Address", address, url_for("entities.detail", kind="address", value=address)))
         except ValueError:
             if " " not in text:
-                found.append(("User", text, url_for("entities.detail", kind="user", value=text)))
+                if not any(each[:2] == ("User", text) for each in found):
+                    found.append(("User", text, url_for("entities.detail", kind="user", value=text)))
                 found.append(("Host", text, url_for("entities.detail", kind="host", value=text)))
     if text:
         found.append(("Events", f"Search for {text}", url_for("events.index", q=quoted(text))))
+    return found
+
+
+def _named(begun: str) -> list[tuple[str, str, str]]:
+    """The busiest addresses of the last day, and users, whose names begin so."""
+    found: list[tuple[str, str, str]] = []
+    for kind, field, words in (("address", "src", "Address"), ("user", "user", "User")):
+        names = [name for name in values_of(field, begun.lower()) if name.lower().startswith(begun.lower())]
+        found += [(words, name, url_for("entities.detail", kind=kind, value=name)) for name in names[:NAMED]
+                  if 0 < len(name) < 300]  # fmt: skip
     return found
 
 
