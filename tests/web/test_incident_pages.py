@@ -268,6 +268,16 @@ def test_a_story_says_that_it_is_muted_until_something_more_severe_comes(analyst
     assert not services.store.mutes(now=now_us())
 
 
+def test_a_muted_incident_needs_nobody_until_it_goes_on_all_the_same(analyst_client, services, find):
+    services.store.put_api_source("auth", "auto")
+    incident_id = find(match(1, timestamp_us=now_us() - 10**6))
+    assert "One thing needs you" in page(analyst_client, "/")
+    act(analyst_client, incident_id, "", mute="8h")
+    assert "Nothing needs you" in page(analyst_client, "/")
+    find(match(2, timestamp_us=now_us() + 10**6))
+    assert "One thing needs you" in page(analyst_client, "/")
+
+
 def test_until_somebody_else_comes_is_about_the_rule_and_knows_who_came_before(analyst_client, services, find):
     incident_id = find(match(1), match(1, user_name="anna"))
     act(analyst_client, incident_id, "", mute="other")

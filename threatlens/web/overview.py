@@ -90,14 +90,15 @@ def overview(range_name: str) -> Overview:
     width_minutes = max(1, (bars[0].end_us - bars[0].start_us) // MINUTE_US) if bars else 1
     severe = store.page(EventFilter(min_severity=7, start_us=since), limit=SEVERE_READ)
     dead = sum(not letter.event_id for letter in store.dead_letters(limit=100))
+    pressing = store.pressing_incidents()
     items = attention(
         severe,
         logins,
         sources,
         dead_letters=dead,
         range_name=range_name,
-        incidents=store.pressing_incidents(),
-        muted=muted(),
+        incidents=pressing,
+        muted=muted({one.id: one.last_us for one in pressing}),
     )
     return Overview(
         range_name=range_name,
@@ -183,15 +184,23 @@ def trust() -> Trust:
     )
 
 
-def muted() -> Mapping[int, str]:
-    """The incidents that mutes in force were made from: until when, in words; of several the last one counts."""
+def muted(quiet_since: Mapping[int, int] | None = None) -> Mapping[int, str]:
+    """The incidents that mutes in force were made from: until when, in words; of several the last one counts.
+
+    quiet_since: when the last match joined each of the incidents that are asked about; those that went on after they
+    were muted, by what the mute does not cover, are left out.
+    """
     now = now_us()
     longest: dict[int, Mute] = {}
     for mute in services().store.mutes(now=now):
         known = longest.get(mute.incident_id)
         if mute.incident_id and (known is None or mute.expires_us > known.expires_us):
             longest[mute.incident_id] = mute
-    return {number: until_words(mute, now, zone()) for number, mute in longest.items()}
+    return {
+        number: until_words(mute, now, zone())
+        for number, mute in longest.items()
+        if quiet_since is None or quiet_since.get(number, now) <= mute.created_at
+    }
 
 
 def blind(engine: Mapping[str, Any]) -> str:
