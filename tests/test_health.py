@@ -246,7 +246,7 @@ def test_the_page_the_api_and_the_supervisor_say_the_same(
 
     page = viewer_client.get("/health")
     assert page.status_code == 200
-    assert "Disk_full: &lt;b&gt;" in page.text
+    assert "disk_full: &lt;b&gt;" in page.text
     assert app.test_client().get("/healthz").json == {"status": "degraded"}
     assert app.test_client().get("/health").status_code == 303
     answer = app.test_client().get("/api/v1/health", headers={"Authorization": f"Bearer {token}"})
