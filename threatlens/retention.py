@@ -113,9 +113,11 @@ class RetentionKeeper:
         most = limits.max_database_gb * 1e9
         share = extent.used_bytes / most
         days = max(0, self._now_us() - extent.oldest_us) / DAY_US if extent.oldest_us else 0
-        shown = (
-            f"{extent.used_bytes / 1e9:.2f} of {limits.max_database_gb:g} GB, the oldest event is {days:.1f} days old"
-        )
+        used = extent.used_bytes / 1e9
+        stored = f"{used:.1f}" if used >= 1 else f"{used * 1000:.0f} MB"
+        age = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours" if days * 24 >= 2 else "minutes"
+        shown = f"{stored} of {limits.max_database_gb:g} GB"
+        shown += f", the oldest event is {age} old" if extent.oldest_us else ""
         remedy = "raise retention.max_database_gb, or lower retention.events_days"
         if share > NEAR and days < limits.events_days:
             reason = f"{shown}: the oldest go before their {limits.events_days} days are over"
