@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import shutil
 import tempfile
@@ -19,7 +21,7 @@ from redis_server import PROGRAM as REDIS
 from redis_server import RedisServer
 from served import served  # noqa: F401 - a fixture
 
-from threatlens import create_app
+from threatlens import create_app, logs
 from threatlens.settings import Settings, load_settings, prepare_data_folder
 from threatlens.store import EventStore
 from threatlens.store_database import connect
@@ -62,6 +64,23 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stands still for a moment cuts no search off; a test of the cut sets it itself."""
     for name in GIVEN_UP:
         monkeypatch.setattr(f"threatlens.{name}", 60.0)
+
+
+@pytest.fixture(autouse=True)
+def process_as_before() -> Iterator[None]:
+    """What commands and services set for the whole of a process ends with the test that ran them in this one."""
+    root = logging.getLogger()
+    levels = {logger: logger.level for logger in (root, *map(logging.getLogger, logs.CHATTY))}
+    thresholds = gc.get_threshold()
+    yield
+    for handler in root.handlers[:]:
+        if isinstance(handler, logs.Handler):
+            root.removeHandler(handler)
+    for logger, level in levels.items():
+        logger.setLevel(level)
+    logging.captureWarnings(False)
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture(scope="session")

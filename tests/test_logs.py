@@ -17,17 +17,11 @@ HOSTILE = "%s%s%n %(name)s {0.__class__} {} ${jndi:ldap://x}"
 
 @pytest.fixture
 def stream():
-    root = logging.getLogger()
-    level = root.level
-    levels = {name: logging.getLogger(name).level for name in ("alembic", "apscheduler")}
     yield io.StringIO()
+    root = logging.getLogger()
     for handler in root.handlers[:]:
-        if isinstance(handler, (logs._Handler, MemoryHandler)):
+        if isinstance(handler, MemoryHandler):
             root.removeHandler(handler)
-    root.setLevel(level)
-    for name, kept in levels.items():
-        logging.getLogger(name).setLevel(kept)
-    logging.captureWarnings(False)
 
 
 @contextmanager

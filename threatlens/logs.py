@@ -16,21 +16,21 @@ from pythonjsonlogger.json import JsonFormatter
 
 MAX_MESSAGE_CHARS = 1000  # above DEBUG
 #: Libraries that report every step at INFO; APScheduler warns of every job that still runs when its time comes again.
-_CHATTY = {"alembic": logging.WARNING, "apscheduler": logging.ERROR}
+CHATTY = {"alembic": logging.WARNING, "apscheduler": logging.ERROR}
 
 
 def configure(stream: TextIO | None = None, *, json: bool, level: str = "INFO") -> None:
     """Send the log of this process to a stream (standard error); a second call replaces the first."""
     stream = sys.stderr if stream is None else stream
-    handler = _Handler(stream)
+    handler = Handler(stream)
     handler.setFormatter(_json_formatter() if json else _TextFormatter())
     root = logging.getLogger()
     for old in root.handlers[:]:
-        if isinstance(old, _Handler):
+        if isinstance(old, Handler):
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    for name, quiet in _CHATTY.items():
+    for name, quiet in CHATTY.items():
         logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else quiet)
     logging.captureWarnings(True)
 
@@ -57,7 +57,7 @@ def _json_formatter() -> logging.Formatter:
     )
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class Handler(logging.StreamHandler[TextIO]):
     """Ours: known again when the log is configured anew."""
 
     def format(self, record: logging.LogRecord) -> str:
