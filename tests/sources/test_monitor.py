@@ -292,6 +292,49 @@ def test_g4_a_file_renamed_out_of_the_pattern_at_once_is_read(make_bench) -> Non
     assert bench.monitor.statuses()[0].vanished == 0  # nobody is told that they were gone
 
 
+def rotate(bench: Bench, content: bytes) -> None:
+    """Name the files on as logrotate does, and begin app.log anew."""
+    rotated = sorted(bench.root.glob("app.log.*"), key=lambda path: int(path.suffix[1:]), reverse=True)
+    for path in rotated:
+        path.rename(path.with_suffix(f".{int(path.suffix[1:]) + 1}"))
+    (bench.root / "app.log").rename(bench.root / "app.log.1")
+    bench.write("app.log", content)
+
+
+@pytest.mark.parametrize("unstored", [0, 1, 2])
+@pytest.mark.parametrize("rotations", [1, 2, 3])
+def test_a_file_of_which_nothing_was_stored_hides_no_generation_after_it(
+    bench: Bench, unstored: int, rotations: int
+) -> None:
+    bench.source("*.log")
+    written = [b"generation %d" % number for number in range(1 + unstored + rotations)]
+    lines = iter(written)
+    bench.write("app.log", next(lines) + b"\n")
+    bench.read()
+    for _ in range(unstored):
+        rotate(bench, next(lines) + b"\n")
+        bench.scan()
+    bench.crash()
+    for _ in range(rotations):
+        rotate(bench, next(lines) + b"\n")
+    bench.read()
+    assert sorted(bench.store.lines) == written
+
+
+@pytest.mark.parametrize("rotations", [1, 2, 5])
+def test_generations_that_came_and_went_before_a_look_are_found_outside_the_pattern(make_bench, rotations: int) -> None:
+    bench = make_bench(use_inotify=True)
+    bench.source("*.log", polling_interval=3600.0)
+    written = [b"generation %d" % number for number in range(1 + rotations)]
+    bench.write("app.log", written[0] + b"\n")
+    bench.read()
+    for line in written[1:]:
+        rotate(bench, line + b"\n")
+    bench.monitor.step(0)
+    bench.commit()
+    assert sorted(bench.store.lines) == written
+
+
 def test_generations_made_while_down_are_found_outside_the_pattern(bench: Bench) -> None:
     bench.source("*.log")
     path = bench.write("app.log", b"first generation, read\n")

@@ -26,6 +26,7 @@ from threatlens.sources.stream import Key, Limits, Replaced, Stream
 from threatlens.sources.table import StreamTable
 
 _MAX_JUDGED = 100_000
+_NOBODYS = Verdict(Finding.NEW)
 #: What a verdict about a stream depends on.
 StreamMoment = tuple[bool, bool, Key, int]
 
@@ -36,7 +37,7 @@ class Judged:
 
     size: int
     mtime_ns: int
-    verdict: Verdict | None  # None: it holds no lines; only_known: it is nobody's continuation
+    verdict: Verdict | None  # None: it holds no lines; NEW: nobody's, and no pattern names it
     since: float  # clock
     shown: str
     stream_state: StreamMoment | None
@@ -99,20 +100,27 @@ class Discovery(Reader):
                 related = [e for e in entries if family(e.name) in families and e.is_file(follow_symlinks=False)]
         except OSError:
             return
-        for path in sorted(e.path for e in related):
-            try:
-                status = os.stat(path, follow_symlinks=False)
-            except OSError:
-                continue
-            key = (status.st_dev, status.st_ino)
-            if key in self.table.by_key or not status.st_size or self.held.waits(key):
-                continue
-            self.between()
-            with contextlib.suppress(StoreUnavailable):  # then it is kept open and judged later
-                if self.book.away is None:
-                    self.judge(source, path, path, status, only_known=True)
-                    continue
-            self.keep(source, path, path, key, only_known=True)
+        paths, before = sorted(e.path for e in related), len(source.streams)
+        for path in paths:
+            self._search_one(source, path)
+        if len(source.streams) > before:  # one that was found may show that another lived after it
+            for path in paths:
+                self._search_one(source, path)
+
+    def _search_one(self, source: FollowedSource, path: str) -> None:
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except OSError:
+            return
+        key = (status.st_dev, status.st_ino)
+        if key in self.table.by_key or not status.st_size or self.held.waits(key):
+            return
+        self.between()
+        with contextlib.suppress(StoreUnavailable):  # then it is kept open and judged later
+            if self.book.away is None:
+                self.judge(source, path, path, status, only_known=True)
+                return
+        self.keep(source, path, path, key, only_known=True)
 
     def judge(
         self, source: FollowedSource, shown: str, real: str, status: os.stat_result, *, only_known: bool = False
@@ -124,7 +132,7 @@ class Discovery(Reader):
                 self.keep(source, shown, real, key, waits=False)
             return
         judged = self.judged.get(key)
-        if judged is not None and self._stands(judged, status, only_known=only_known):
+        if judged is not None and self._stands(judged, status, source, real, only_known=only_known):
             return
         self._settle_relatives(real)
         if key in self.table.by_key:
@@ -211,12 +219,16 @@ class Discovery(Reader):
         self.table.close_all()
         self.held.close_all()
 
-    def _stands(self, judged: Judged, status: os.stat_result, *, only_known: bool) -> bool:
+    def _stands(
+        self, judged: Judged, status: os.stat_result, source: FollowedSource, real: str, *, only_known: bool
+    ) -> bool:
         if (judged.size, judged.mtime_ns) != (status.st_size, status.st_mtime_ns):
             return False
         verdict = judged.verdict
         if verdict is None:
             return only_known or not judged.only_known
+        if verdict is _NOBODYS:
+            return only_known and not self._came_between(source, real)
         if verdict.stream is not None and judged.stream_state != _state_of(verdict.stream):
             return False
         return verdict.for_good or self.clock() - judged.since < self.quiet_s
@@ -283,7 +295,7 @@ class Discovery(Reader):
                 finding = Finding.NEW
         if finding is Finding.NEW:
             if only_known and key not in self.ours and not self._came_between(source, real):
-                self._remember(key, status, None, shown, only_known=True)
+                self._remember(key, status, _NOBODYS, shown, only_known=True)
                 return False
             self._begin(source, shown, real, key, content, listed=not only_known)
             return True
@@ -327,7 +339,6 @@ class Discovery(Reader):
         return any(
             os.path.dirname(stream.path) == folder
             and family(os.path.basename(stream.path)) == family(name)
-            and stream.path != stream.shown
             and is_newer(name, os.path.basename(stream.path))
             for stream in source.streams
             if not stream.listed

@@ -18,9 +18,10 @@ from threatlens.event import SourceStatus
 from threatlens.sources.base import Emit, LogSourceConfig, OpenLines, StreamBook
 from threatlens.sources.follower import Follower
 from threatlens.sources.losses import Noticed
+from threatlens.sources.moves import Moves
 from threatlens.sources.paths import display, explain, listings, looks_rotated, original_first, require_regular
 from threatlens.sources.reader import order
-from threatlens.sources.source import FollowedSource
+from threatlens.sources.source import FollowedSource, by_folder
 from threatlens.sources.stream import Limits, Stream
 from threatlens.sources.table import default_open_limit
 from threatlens.sources.watch import FileChangeEvent, Watcher
@@ -36,7 +37,6 @@ _AWAY_WAIT_S = 0.5  # at most, until the database is asked again
 _LOOK_SHARE_WATCHED = 0.02  # of the time may go into looking, where inotify reports changes anyway
 _LOOK_SHARE = 0.2
 _NOTICE_S = 0.1  # in a long look, until new files are looked for
-_MANY_MOVES = 10_000
 Arguments = TypeVarTuple("Arguments")
 Unjudged = tuple[str, str, os.stat_result]  # (as configured, resolved, status)
 
@@ -84,7 +84,7 @@ class LogFileMonitor:
         self._lock = threading.Lock()
         self._new_configs: list[LogSourceConfig] | None = None
         self._resets: set[int] = set()
-        self._moved: dict[int, str] = {}  # cookie of a rename to come, and the former path
+        self._moves = Moves()
         self._by_folder: dict[str, list[tuple[FollowedSource, str]]] = {}
         self._statuses: tuple[tuple[SourceStatus, SourceStatus], ...] = ()  # (as it is, while emit waits)
 
@@ -241,7 +241,7 @@ class LogFileMonitor:
     def _notice(self) -> None:
         """In the middle of a long look: what has appeared meanwhile may be gone before it ends."""
         if self._clock() - self._noticed_s > _NOTICE_S:
-            self._by_folder = self._folders()
+            self._by_folder = by_folder(self._sources.values())
             self._take_events()
             self._look_at_touched()
             self._noticed_s = self._clock()
@@ -359,15 +359,8 @@ class LogFileMonitor:
 
     # -- what inotify says
 
-    def _folders(self) -> dict[str, list[tuple[FollowedSource, str]]]:
-        by_folder: dict[str, list[tuple[FollowedSource, str]]] = {}
-        for source in self._sources.values():
-            for listing in source.listings:
-                by_folder.setdefault(os.path.realpath(listing.folder), []).append((source, listing.folder))
-        return by_folder
-
     def _watch(self) -> None:
-        self._by_folder = self._folders()
+        self._by_folder = by_folder(self._sources.values())
         wanted = {folder for source in self._sources.values() for folder in source.folders}
         fresh = {folder for folder in wanted if not self._watcher.watches(folder) and self._watcher.add(folder)}
         self._watcher.keep_only(wanted)
@@ -378,12 +371,11 @@ class LogFileMonitor:
                 source.warnings["inotify"] = self._watcher.problem
 
     def _take_events(self) -> None:
-        follower, moved = self._follower, self._moved
-        if len(moved) > _MANY_MOVES:
-            moved.clear()
+        follower = self._follower
         for event in self._watcher.events():
             path = os.path.join(event.folder, event.name)
             if event.kind in ("lost", "gone") or event.is_folder:
+                self._moves.forget()
                 self._look_soon(event.folder)
                 continue
             stream = follower.table.by_path.get(path)
@@ -392,31 +384,39 @@ class LogFileMonitor:
                     stream.changed_at = self._clock()
                     follower.wants_reading(stream)
                 continue
+            if event.kind == "moved_from":  # what was touched and not looked at may be another file by now
+                opened = stream is not None and stream.alive and path not in follower.touched
+                self._moves.leaves(path, event.cookie, opened=opened)
+            elif event.kind == "moved_to":
+                named = self._moves.arrives(path, event.cookie)
+                if named and named not in follower.table.by_path and self._matching(named):
+                    follower.touched.pop(named, None)  # it is not gone
+            elif event.kind == "deleted":
+                for source, _ in self._matching(self._moves.ends(path)):
+                    source.vanished += 1
             follower.touched[path] = None
-            if event.kind == "moved_from" and (stream is None or not stream.alive):
-                moved[event.cookie] = path
-            elif event.kind == "moved_to" and event.cookie in moved:
-                self._short_lived(moved.pop(event.cookie), path)
+        for path, named in self._moves.arrived():
+            sources = [] if self._matching(path) else self._matching(named)
+            if not sources:
+                self._moves.ends(path)
+            for source, _ in sources[:1]:
+                self._supervised(source, path, self._judge_renamed, source, path)
 
     def _look_soon(self, folder: str) -> None:
         for source in self._sources.values():
             if not folder or any(folder == f or f.startswith(folder + "/") for f in source.folders):
                 source.next_look = 0.0
 
-    def _short_lived(self, named: str, now_at: str) -> None:
-        """A file that had a name of ours and was renamed before it could be opened."""
-        for source, _ in self._matching(named)[:1]:
-            if named not in self._follower.table.by_path:
-                self._follower.touched.pop(named, None)  # it is not gone
-            if not self._matching(now_at):
-                self._supervised(source, now_at, self._judge_renamed, source, now_at)
-
     def _judge_renamed(self, source: FollowedSource, path: str) -> None:
+        """A file that had a name of ours and was renamed before it could be opened."""
         try:
-            require_regular(status := os.stat(path, follow_symlinks=False), path)
+            status = os.stat(path, follow_symlinks=False)
         except FileNotFoundError:
-            source.vanished += 1
-        else:
+            return  # renamed again, or deleted: events that are to come tell
+        self._moves.ends(path)
+        require_regular(status, path)
+        stream = self._follower.table.by_key.get((status.st_dev, status.st_ino))
+        if stream is None or stream.content is None:
             self._judge(source, (path, path, status))
 
     def _matching(self, path: str) -> list[tuple[FollowedSource, str]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+
 from threatlens.errors import SourceError
 from threatlens.event import SourceStatus
 from threatlens.sources.base import LogSourceConfig
@@ -90,3 +93,12 @@ class FollowedSource:
         if self.bytes_total - self.bytes_read > _READING_BEHIND_BYTES:
             return "reading", f"{self.bytes_read:,} of {self.bytes_total:,} bytes read", ""
         return "flowing", "", ""
+
+
+def by_folder(sources: Iterable[FollowedSource]) -> dict[str, list[tuple[FollowedSource, str]]]:
+    """Resolved folder: the sources that look into it, each with the folder as it is configured."""
+    found: dict[str, list[tuple[FollowedSource, str]]] = {}
+    for source in sources:
+        for listing in source.listings:
+            found.setdefault(os.path.realpath(listing.folder), []).append((source, listing.folder))
+    return found
