@@ -153,7 +153,7 @@ def test_old_events_go_with_their_words_and_sums(
     with store.database.reading() as connection:
         for table in ("events_fts", "events"):
             assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 2
-        for table in ("event_minutes", "event_hours", "address_days", "user_totals"):
+        for table in ("event_minutes", "event_hours", "address_quarters", "user_totals"):
             assert connection.exec_driver_sql(f"SELECT sum(n) FROM {table}").scalar() == 2, table
 
 

@@ -20,11 +20,11 @@ class EventHourRecord(Base):
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - as SQLAlchemy wants it
 
 
-class AddressDayRecord(Base):
-    """What each address did on one day of event time; triggers on address_slots keep it."""
+class AddressQuarterRecord(Base):
+    """What each address did in six hours of event time; triggers on address_slots keep it."""
 
-    __tablename__ = "address_days"
-    day: Mapped[int] = mapped_column(Integer, primary_key=True)  # days since the epoch
+    __tablename__ = "address_quarters"
+    quarter: Mapped[int] = mapped_column(Integer, primary_key=True)  # quarters of days since the epoch
     source_ip: Mapped[str] = mapped_column(Text, primary_key=True)
     category_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     n: Mapped[int] = mapped_column(Integer)

@@ -17,7 +17,7 @@ ROWS = 500  # of one statement
 #: Others refer to their rows.
 _FIRST = ("log_sources", "users")
 #: Kept by the database itself while the tables they sum up are filled: put in their place at the end.
-_LAST = ("event_hours", "address_days")
+_LAST = ("event_hours", "address_quarters")
 _NOT_OURS = ("alembic_version", "events_fts", "sqlite_")
 
 

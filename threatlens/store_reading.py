@@ -8,6 +8,7 @@ without a time limit.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,9 @@ SLOT_US = 600_000_000
 #: Events that a survey reads at once.
 SURVEYED = 500
 FOR_EVER = ALL
+Table = tuple[str, str]  # its name, its column of time
+#: What each address did: in long stretches, in short ones, and how many of these are one of those.
+ADDRESSES: tuple[Table, Table, int] = (("address_quarters", "quarter"), ("address_slots", "slot"), 36)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,25 +156,28 @@ class EventReading:
             last = None if where.end_us is None else (where.end_us - 1) // MINUTE_US
             parts: list[str] = []
             asked: list[Any] = []
-            for (table, column), low, high in spans(
+            for (table, column), low, high, sign in spans(
                 first, last, ("event_hours", "hour"), ("event_minutes", "minute"), 60
             ):
                 parts.append(
-                    f"SELECT severity, category_id, source_id, sum(n) FROM {table} WHERE {column} BETWEEN ? AND ?"
+                    f"SELECT severity, category_id, source_id, {sign}sum(n) FROM {table} WHERE {column} BETWEEN ? AND ?"
                     f" AND {condition} GROUP BY severity, category_id, source_id"
                 )
                 asked += [low, high, *values]
             rows = connection.exec_driver_sql(" UNION ALL ".join(parts), tuple(asked)).all()
             categories = _names(connection, {row[1] for row in rows})
             sources = _source_names(connection)
-        counts: tuple[dict[int, int], dict[str, int], dict[str, int]] = ({}, {}, {})
+        seen: Counter[tuple[int, int, int]] = Counter()
         for severity, category_id, source_id, n in rows:
+            seen[severity, category_id, source_id] += n
+        counts: tuple[dict[int, int], dict[str, int], dict[str, int]] = ({}, {}, {})
+        for (severity, category_id, source_id), n in (+seen).items():  # what was taken off again is none
             counts[0][severity] = counts[0].get(severity, 0) + n
             category = categories.get(category_id, "other")
             counts[1][category] = counts[1].get(category, 0) + n
             source = sources.get(source_id, "?")
             counts[2][source] = counts[2].get(source, 0) + n
-        return Counts(sum(row[3] for row in rows), *counts)
+        return Counts(seen.total(), *counts)
 
     def histogram(
         self, start_us: int, end_us: int, buckets: int, where: EventFilter
@@ -243,19 +250,19 @@ class EventReading:
         )
         parts: list[str] = []
         values: list[Any] = []
-        for (table, column), low, high in spans(
-            start_us // SLOT_US, last, ("address_days", "day"), ("address_slots", "slot"), 144
-        ):
+        with self.database.reading() as connection:
+            stretch = _slots(connection, start_us // SLOT_US, last)
+        for (table, column), low, high, sign in stretch:
             # Without the plus an index on addresses would be walked from end to end, to spare the grouping.
+            sums = ", ".join(f"{sign}sum({name}) AS {name}" for name in ("n", "failures", "successes"))
             parts.append(
-                "SELECT source_ip, sum(n) AS n, sum(failures) AS failures, sum(successes) AS successes"
-                f" FROM {table} WHERE {column} BETWEEN ? AND ?{wanted} GROUP BY +source_ip"
+                f"SELECT source_ip, {sums} FROM {table} WHERE {column} BETWEEN ? AND ?{wanted} GROUP BY +source_ip"
             )
             values += [low, high, *([] if category is None else [category])]
         with self.database.reading() as connection:
             rows = connection.exec_driver_sql(
                 f"SELECT source_ip, sum(n), sum(failures), sum(successes) FROM ({' UNION ALL '.join(parts)}) AS parts"
-                " GROUP BY source_ip ORDER BY 2 DESC, 1 LIMIT ?",
+                " GROUP BY source_ip HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT ?",
                 (*values, limit),
             )
             return [(str(address), int(n), int(failed), int(good)) for address, n, failed, good in rows]
@@ -269,11 +276,10 @@ class EventReading:
         with self.database.reading() as connection:
             query = "SELECT id FROM names WHERE kind = 'category' AND name = ?"
             number = connection.exec_driver_sql(query, (category,)).scalar() or 0
-            for (table, column), low, high in spans(
-                start_us // SLOT_US, None, ("address_days", "day"), ("address_slots", "slot"), 144
-            ):
+            for (table, column), low, high, sign in _slots(connection, start_us // SLOT_US, None):
                 sums = ", ".join(
-                    f"sum({name}) AS {name}, sum(CASE WHEN category_id = ? THEN {name} ELSE 0 END) AS of_{name}"
+                    f"{sign}sum({name}) AS {name},"
+                    f" {sign}sum(CASE WHEN category_id = ? THEN {name} ELSE 0 END) AS of_{name}"
                     for name in ("n", "failures", "successes")
                 )
                 parts.append(
@@ -283,7 +289,8 @@ class EventReading:
             rows = connection.exec_driver_sql(
                 "WITH each AS MATERIALIZED (SELECT source_ip, sum(n) AS n, sum(failures) AS failures,"
                 " sum(successes) AS successes, sum(of_n) AS of_n, sum(of_failures) AS of_failures,"
-                f" sum(of_successes) AS of_successes FROM ({' UNION ALL '.join(parts)}) AS parts GROUP BY source_ip)"
+                f" sum(of_successes) AS of_successes FROM ({' UNION ALL '.join(parts)}) AS parts GROUP BY source_ip"
+                " HAVING sum(n) > 0)"
                 " SELECT 0, source_ip, n, failures, successes"
                 " FROM (SELECT * FROM each ORDER BY n DESC, source_ip LIMIT ?) AS whole UNION ALL"
                 " SELECT 1, source_ip, of_n, of_failures, of_successes"
@@ -310,24 +317,41 @@ class EventReading:
             return [TemplateView(*row) for row in rows]
 
 
-Table = tuple[str, str]  # its name, its column of time
+def spans(
+    first: int | None, last: int | None, coarse: Table, fine: Table, size: int
+) -> list[tuple[Table, int, int, str]]:
+    """The rows whose sum is a stretch of time: units of `size` from the coarse table, both ends from the fine.
 
-
-def spans(first: int | None, last: int | None, coarse: Table, fine: Table, size: int) -> list[tuple[Table, int, int]]:
-    """The rows that make up a stretch of time: whole units of `size` from the coarse table, both ends from the fine.
-
-    first and last are in units of the fine table, both included; None: no end. What is given back is (table, from, to).
+    first and last are in units of the fine table, both included; None: no end. What is given back is (table, from, to,
+    sign): where more than half of a unit lies within, all of it is counted and the rest taken off ("-") again.
     """
-    beginning = 0 if first is None else -(-first // size)
-    end = FOR_EVER if last is None else (last + 1) // size  # not included
-    if beginning >= end:
-        return [(fine, first or 0, FOR_EVER if last is None else last)]
-    parts = [(coarse, beginning, end - 1)]
-    if first is not None and first < beginning * size:
-        parts.append((fine, first, beginning * size - 1))
-    if last is not None and last >= end * size:
-        parts.append((fine, end * size, last))
-    return parts
+    if first is not None and last is not None and last - first < size // 2:
+        return [(fine, first, last, "")]
+    parts: list[tuple[Table, int, int, str]] = []
+    beginning, end = 0, FOR_EVER  # of whole units; the end is not included
+    if first is not None:
+        beginning, over = divmod(first, size)
+        if over > size // 2:
+            beginning += 1
+            parts.append((fine, first, beginning * size - 1, ""))
+        elif over:
+            parts.append((fine, beginning * size, first - 1, "-"))
+    if last is not None:
+        end, over = divmod(last + 1, size)
+        if over > size // 2:
+            end += 1
+            parts.append((fine, last + 1, end * size - 1, "-"))
+        elif over:
+            parts.append((fine, end * size, last, ""))
+    return [(coarse, beginning, end - 1, ""), *parts] if beginning < end else parts
+
+
+def _slots(connection: Connection, first: int, last: int | None) -> list[tuple[Table, int, int, str]]:
+    """The same for what addresses did; the last hours, which end within a quarter, are read from the short ones."""
+    newest = connection.exec_driver_sql("SELECT max(slot) FROM address_slots").scalar() or 0
+    if last is None and newest - first < ADDRESSES[2] // 2:
+        return [(ADDRESSES[1], first, FOR_EVER, "")]
+    return spans(first, last, *ADDRESSES)
 
 
 def _names(connection: Connection, numbers: set[int]) -> dict[int, str]:
