@@ -58,8 +58,11 @@
   });
 
   // The live feed.
+  const CALM_ROWS = 10; // more of them at once come without a light of their own
+  const POINTING_MS = 3000;
   const connection = $("#connection");
   const table = $("#events");
+  const arrived = $("#arrived-rows");
   const pill = $("#pill");
   const following = $("#following");
   const detail = $("#detail");
@@ -71,11 +74,11 @@
     if (!connection || connection.dataset.state === state) return;
     connection.dataset.state = state;
     $(".words", connection).textContent = words[state];
-    if (following) following.hidden = state !== "live" || paused();
+    if (table) count();
   }
 
   const rows = () => (table ? all("tr.event", table) : []);
-  const newestId = () => rows().reduce((most, row) => Math.max(most, Number(row.dataset.id)), 0);
+  const newestId = () => all("#events tr.event, #arrived-rows tr.event").reduce((most, row) => Math.max(most, Number(row.dataset.id)), 0);
 
   // htmx's extension connects again to the address it was given; what this page has by now is said in it.
   htmx.createWebSocket = (address) => {
@@ -126,12 +129,13 @@
     const fresh = $("#changed-rows");
     if (!fresh || !fresh.rows.length) return;
     for (const row of all("tr.event", fresh)) {
-      const shown = all("tr.event", table).find((other) => other.dataset.id === row.dataset.id);
-      if (!shown) continue;
+      const shown = document.getElementById(`e${row.dataset.id}`);
+      if (!shown || fresh.contains(shown)) continue;
       const places = [...shown.cells].map((_, place) => place).filter((place) => !shown.cells[place].isEqualNode(row.cells[place]));
       if (!places.length) continue;
       for (const place of places) shown.cells[place].replaceChildren(...row.cells[place].childNodes);
       shown.className = `${row.className} renewed${shown.matches(".chosen") ? " chosen" : ""}`;
+      shown.dataset.lit = String(performance.now() + 1600);
       if (shown.matches(".chosen") && isWide() && !detail.hidden) look($("a", shown).getAttribute("href"), detail.scrollTop);
     }
     fresh.replaceChildren();
@@ -181,38 +185,83 @@
     }
   }
 
-  // Following: new rows come on top. Whoever reads further down, or has a row open, is not disturbed: new rows wait.
+  // Following: new lines come on top. The rows keep their places and what they say goes on from one to the next: no box
+  // moves. Whoever reads further down, points at a row, has one open or its text marked is not disturbed: new lines wait.
   const chosen = () => $("tr.chosen", table || document);
+  const body = table && table.tBodies[0];
+  let stopped = false; // by hand
+  let pointing = 0; // a timer, while the pointer moves over the rows
+  let left = null; // what has the focus and holds nothing: the row that G led to, or that was closed
+  let due = 0; // how many wait
   function paused() {
-    if (!table || !pill) return false;
-    return chosen() !== null || table.getBoundingClientRect().top < 0;
+    if (!table || !arrived) return false;
+    const active = document.activeElement;
+    const marked = getSelection();
+    return stopped || pointing > 0 || chosen() !== null || (active !== left && body.contains(active))
+      || (!marked.isCollapsed && table.contains(marked.anchorNode)) || table.getBoundingClientRect().top < 0;
   }
-  let settled = false;
   function settle() {
     if (!table) return;
-    const fresh = all("tbody.batch:not(.settled)", table);
-    if (!fresh.length && settled) return;
-    if (settled) recount();
-    const hold = fresh.length > 0 && paused();
-    for (const batch of fresh) batch.classList.add("settled", hold ? "held" : "fresh");
-    const parts = settled ? fresh : [table];
-    settled = true;
-    const seen = new Set();
-    const longest = Number(table.dataset.longest) || 200;
-    for (const row of rows()) {
-      if (seen.has(row.id) || (seen.size >= longest && !row.classList.contains("chosen"))) row.remove();
-      else seen.add(row.id);
+    const batches = arrived ? all("tbody:not(.counted)", arrived) : [];
+    for (const batch of batches) {
+      batch.classList.add("counted");
+      due += Number(batch.dataset.n);
     }
-    for (const body of all("tbody.settled", table)) if (!body.children.length) body.remove();
-    const last = table.rows[table.rows.length - 1];
-    if (last && last.classList.contains("gap")) last.remove();
-    const empty = $("#events-empty");
-    if (empty && seen.size) empty.hidden = true;
-    // The column of times becomes as wide as dates need, and stays so.
-    if (!table.classList.contains("dated") && parts.some((part) => all("time", part).some((time) => time.textContent.length > 8))) {
-      table.classList.add("dated");
-    }
+    if (batches.length) recount();
+    goOn();
+  }
+  function goOn() {
+    if (!arrived || !due) { count(); return; }
+    if (!paused()) flow();
+    else for (const row of all("tr", arrived).slice(longest())) row.remove();
     count();
+  }
+  const longest = () => Number(table.dataset.longest) || 200;
+  function flow() {
+    const shown = [...body.rows];
+    const older = $("#older");
+    // Where the end of the list is in sight, it stays where it is, and so does what comes after it.
+    const room = older && !older.hidden && older.getBoundingClientRect().top < innerHeight ? shown.length : longest();
+    const seen = new Set(shown.map((row) => row.id));
+    const isNew = (row) => !row.id || (!seen.has(row.id) && seen.add(row.id));
+    const fresh = all("tr", arrived).filter(isNew).slice(0, room);
+    const everything = [...fresh, ...shown];
+    const kept = everything.slice(0, room);
+    arrived.replaceChildren();
+    due = 0;
+    if (!fresh.length) return;
+    for (const row of kept.slice(shown.length)) body.append(row.cloneNode(true));
+    for (let place = Math.min(shown.length, kept.length) - 1; place >= 0; place -= 1) put(shown[place], kept[place]);
+    // The light of what has just come is one of two that look the same: so it begins anew where it still shines.
+    table.dataset.turn = table.dataset.turn === "1" ? "2" : "1";
+    const now = performance.now();
+    [...body.rows].forEach((row, place) => {
+      row.classList.toggle("arrived", place < fresh.length && fresh.length <= CALM_ROWS);
+      if (!(Number(row.dataset.lit) > now)) row.classList.remove("renewed");
+    });
+    const last = body.rows[body.rows.length - 1];
+    const isCut = last.matches(".gap");
+    if (isCut) last.remove();
+    if (older && (isCut || kept.length < everything.length)) leadOn(older);
+    const empty = $("#events-empty");
+    if (empty) empty.hidden = true;
+    widen(fresh);
+  }
+  function put(row, source) {
+    if (row.matches(".gap") || source.matches(".gap")) row.replaceWith(source.cloneNode(true));
+    else morph(row, source);
+  }
+  // The older page begins where the list ends.
+  function leadOn(older) {
+    const link = $("a", older);
+    const url = new URL(link.href);
+    url.searchParams.set("before", rows().pop().dataset.id);
+    link.href = url.href;
+    older.hidden = false;
+  }
+  // The column of times becomes as wide as dates need, and stays so.
+  function widen(some) {
+    if (some.some((row) => all("time", row).some((time) => time.textContent.length > 8))) table.classList.add("dated");
   }
   // What is counted is counted anew when something arrives: seldom, not while it is out of sight or under the hand.
   function counter(element, pause) {
@@ -240,15 +289,23 @@
   const recount = counter($("#facet-values[hx-get]"), 5000);
   const recountCells = counter($("#cells[hx-get]"), 15000);
   function count() {
-    if (!pill) return;
-    const waiting = all("tbody.held", table).reduce((sum, body) => sum + Number(body.dataset.n), 0);
-    pill.hidden = waiting === 0;
-    pill.textContent = `${waiting.toLocaleString("en")} new, press G`;
-    if (following) following.hidden = paused() || connection.dataset.state !== "live";
+    const isHeld = paused();
+    if (pill) {
+      pill.hidden = !due || !isHeld;
+      pill.textContent = `${due.toLocaleString("en")} new, press G`;
+    }
+    if (!following) return;
+    following.disabled = connection.dataset.state !== "live";
+    following.classList.toggle("held", isHeld);
+    following.textContent = following.disabled ? "Not live" : isHeld ? "Paused" : "Following";
   }
-  function release() {
-    for (const body of all("tbody.held", table)) body.classList.replace("held", "fresh");
-    count();
+  function follow() {
+    stopped = false;
+    letGo();
+    close();
+    getSelection().removeAllRanges();
+    if ($(".browse")) scrollTo({ top: 0 });
+    goOn();
   }
   function newest() {
     if (!table) return;
@@ -259,14 +316,36 @@
       location.assign(url.href);
       return;
     }
-    close();
-    scrollTo({ top: 0 });
-    release();
+    follow();
     const first = rows()[0];
-    if (first) $("a", first).focus({ preventScroll: true });
+    if (!first) return;
+    left = $("a", first);
+    left.focus({ preventScroll: true });
+  }
+  function letGo() {
+    clearTimeout(pointing);
+    pointing = 0;
+    if (table) goOn();
   }
   if (pill) pill.addEventListener("click", newest);
-  addEventListener("scroll", () => { if (table && pill && !paused()) release(); else if (table) count(); }, { passive: true });
+  if (following) following.addEventListener("click", () => {
+    if (paused()) follow();
+    else { stopped = true; count(); }
+  });
+  if (table && arrived) {
+    addEventListener("scroll", goOn, { passive: true });
+    document.addEventListener("selectionchange", goOn);
+    document.addEventListener("focusin", (event) => { if (event.target !== left) left = null; goOn(); });
+    document.addEventListener("focusout", () => setTimeout(goOn));
+    table.addEventListener("pointerleave", letGo);
+    // A row that is aimed at stays; a pointer that was left lying holds nothing. Boxes that change under it are no movement.
+    table.addEventListener("pointermove", (event) => {
+      if (event.pointerType !== "mouse" || !(event.movementX || event.movementY)) return;
+      clearTimeout(pointing);
+      pointing = setTimeout(letGo, POINTING_MS);
+      count();
+    }, { passive: true });
+  }
 
   // An address, a user or a host beside the page that names it. Who closes it is where they were.
   const peek = $("#peek");
@@ -306,7 +385,7 @@
   function choose(row) {
     for (const other of all("tr.chosen")) other.classList.remove("chosen");
     if (row) row.classList.add("chosen");
-    if (table) count();
+    if (table) goOn();
   }
   function open(id, address) {
     if (!isWide()) { location.assign(address); return; }
@@ -321,11 +400,11 @@
     });
   }
   function close() {
+    if (body && body.contains(document.activeElement)) left = document.activeElement;
     choose(null);
     if (!detail || !$(".browse")) return;
     detail.hidden = true;
     $(".browse").classList.remove("open");
-    if (table && !paused()) release();
   }
   document.addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -658,5 +737,5 @@
   const keys = $("[data-keys]");
   if (keys) keys.hidden = false;
   if (location.hash === "#q" && $("[data-search]")) $("[data-search]").focus();
-  if (table) settle();
+  if (table) { widen(rows()); count(); }
 })();

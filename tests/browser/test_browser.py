@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -221,6 +221,91 @@ def test_a_row_that_is_open_holds_the_list_still(watched: Watched, filler: Fille
     tab.wait_for_selector("#e6", state="visible")
     assert not tab.is_visible("#detail")
     assert watched.complaints == []
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_a_list_that_follows_moves_no_box(chromium: Any, site: str, filler: Filler, width: int) -> None:
+    filler.add(*(f"line {number}" for number in range(30)))
+    watched = Watched(chromium, site, width)
+    tab = watched.open("/events")
+    watched.until("document.querySelector('#following').textContent === 'Following'")
+    tab.evaluate(WATCH_SHIFTS)
+    first = filler.add(*HOSTILE, "long " * 100, "x", severity=10)
+    watched.wait_for_row(first)
+    first = filler.add(*(f"flood {number}" for number in range(200)))
+    watched.wait_for_row(first + 199)
+    last = filler.add("and on it goes", severity=5)
+    watched.wait_for_row(last)
+
+    assert watched.ids("#events tr.event")[:51] == list(range(last, last - 51, -1))
+    assert watched.ids("#events tr.event")[51:] == list(range(first - 1, 0, -1))
+    assert "150 more arrived" in tab.inner_text("#events tr.gap")
+    tab.evaluate("new Promise(requestAnimationFrame)")
+    assert tab.evaluate("window.shifted") == 0
+    heights = "rows => [...new Set(rows.map(row => row.getBoundingClientRect().height))]"
+    assert len(tab.eval_on_selector_all("#events tbody tr:not(:last-child)", heights)) == 1
+    assert watched.complaints == []
+    watched.context.close()
+
+
+def test_whoever_points_at_a_row_marks_its_text_or_stands_on_it_keeps_it(watched: Watched, filler: Filler) -> None:
+    filler.add(*(f"line {number}" for number in range(9)))
+    watched.tab.clock.install()
+    tab = watched.open("/events")
+
+    def waits_until(end: Callable[[], None]) -> None:
+        number = filler.add("one more")
+        tab.wait_for_selector("#pill", state="visible")
+        assert watched.ids("#events tr.event")[0] == number - 1
+        assert tab.inner_text("#following") == "Paused"
+        end()
+        tab.wait_for_selector(f"#events #e{number}")
+        assert not tab.is_visible("#pill")
+        assert tab.inner_text("#following") == "Following"
+
+    box = tab.locator("#e5").bounding_box()
+    tab.mouse.move(box["x"] + 300, box["y"] + 5)
+    tab.mouse.move(box["x"] + 310, box["y"] + 5)
+    waits_until(lambda: tab.mouse.move(5, 5))
+    tab.mouse.move(box["x"] + 300, box["y"] + 5)
+    waits_until(lambda: tab.clock.fast_forward(3_100))  # it only lies there
+    tab.mouse.move(5, 5)
+    tab.evaluate("getSelection().selectAllChildren(document.querySelector('#e5 .message'))")
+    waits_until(lambda: tab.evaluate("getSelection().removeAllRanges()"))
+    tab.focus("#e5 a")
+    waits_until(lambda: tab.focus("h1 ~ * button"))
+    tab.click("#following")
+    waits_until(lambda: tab.click("#following"))
+    tab.keyboard.press("p")
+    waits_until(lambda: tab.keyboard.press("p"))
+    assert watched.complaints == []
+
+
+def test_who_was_led_to_the_newest_line_stays_on_the_newest(watched: Watched, filler: Filler) -> None:
+    filler.add("a line")
+    tab = watched.open("/events")
+    tab.keyboard.press("G")
+    filler.add("another")
+    watched.wait_for_row(2)
+    assert tab.evaluate("document.activeElement.closest('tr').id") == "e2"
+    filler.add("and another")
+    watched.wait_for_row(3)
+    tab.keyboard.press("j")
+    assert tab.get_attribute("tr.chosen", "id") == "e2", "the next after the newest"
+
+
+def test_the_older_page_begins_where_the_list_has_come_to_end(watched: Watched, filler: Filler) -> None:
+    filler.add(*(f"line {number}" for number in range(40)))
+    tab = watched.open("/events")
+    assert not tab.is_visible("#older")
+    for _ in range(5):
+        first = filler.add(*(f"more {number}" for number in range(40)))
+        watched.wait_for_row(first + 39)
+
+    assert watched.ids() == list(range(240, 40, -1))
+    tab.click("#older a")
+    tab.wait_for_url("**before=41")
+    assert watched.ids() == list(range(40, 0, -1))
 
 
 @pytest.mark.parametrize("end", ["hang up", "say goodbye"])

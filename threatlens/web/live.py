@@ -38,7 +38,6 @@ from threatlens.web.toasts import Toasts
 
 FRAME_S = 0.25  # between two frames to one browser
 FRAME_ROWS = 50
-CALM_ROWS = 10  # more of them in one frame come without a light of their own
 FLOOD_S = 0.5  # between two frames where rows have to be left out
 CHECK_S = 0.25  # between two looks whether the session still holds
 WAIT_S = 0.4  # for news, before looking at everything else
@@ -314,9 +313,8 @@ class _Feed:
         if not events and not more:
             return ""
         n = len(events)
-        many = " many" if n > CALM_ROWS else ""
         arrived = n + max(more, 0)
-        parts = [f'<table hx-swap-oob="afterend:#events-head"><tbody class="batch{many}" data-n="{arrived}">']
+        parts = [f'<table hx-swap-oob="afterbegin:#arrived-rows"><tbody data-n="{arrived}">']
         parts += [self.shared.row(event, self.view.columns) for event in events]
         self.shown.note(events)
         if more:
