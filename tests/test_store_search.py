@@ -24,6 +24,7 @@ LINES = (
     "Nov 23 06:51:07 web2 sshd[4211]: Accepted password for {user} from {address} port 52144 ssh2",
     '{address} - - [23/Nov/2026:06:51:07 +0000] "GET /login?u={user} HTTP/1.1" {status} 12 "-" "curl/8.5"',
     "nothing that anybody knows, {user} {address}",
+    r'{{"time":"2026-11-23T06:51:07Z","remote_addr":"{address}","method":"GET","uri":"\/log\u0069n?u={user}","status":{status}}}',
 )
 
 
@@ -65,7 +66,8 @@ QUERIES = [
     "outcome:failure", "outcome:(failure,success) -user:root", "format:sshd", "-format:sshd", "format:ng*",
     "host:web1", "severity>=5 user:root", "-severity:6", "-severity:3..6", "-source:auth", "source:a*",
     "-category:web source:auth", "-curl", '-"failed password"', "failed -user:root", "backup user:backup",
-    "file:*auth", "has:http.response", "flag:truncated", 'user:"o\'neil"',
+    "file:*auth", "has:http.response", "flag:truncated", 'user:"o\'neil"', "url:/login?u=Root", "url:*LOGIN*",
+    "url:*=*", "url:(/login?u=root,*admin)", "-url:*login*", "url:/login", "url:10.0.0.0/8", "url:1..2",
 ]  # fmt: skip
 
 

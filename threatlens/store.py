@@ -23,6 +23,7 @@ from threatlens.store_accounts import AccountBook
 from threatlens.store_analyses import AnalysisBook
 from threatlens.store_answers import AnswerBook
 from threatlens.store_audit import AuditLog
+from threatlens.store_conditions import MINUTE_US
 from threatlens.store_database import Database
 from threatlens.store_entities import EntityBook
 from threatlens.store_health import HealthBook
@@ -30,7 +31,6 @@ from threatlens.store_notifications import Occurrence, Outbox, write_occurrences
 from threatlens.store_reading import SLOT_US, Decode, EventReading
 from threatlens.store_reports import ReportBook
 from threatlens.store_retention import RetentionBook
-from threatlens.store_search import MINUTE_US
 from threatlens.store_searches import SearchBook
 from threatlens.store_sources import SourceBook
 from threatlens.store_streams import StreamTable

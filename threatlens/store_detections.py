@@ -19,9 +19,9 @@ from threatlens.clock import now_us
 from threatlens.event import RuleMatch, StateRow, rfc3339
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
+from threatlens.store_conditions import ids_of_times
 from threatlens.store_database import Database
 from threatlens.store_mutes import MUTED, MuteBook
-from threatlens.store_search import ids_of_times
 
 DAY_US = 86_400_000_000
 RULE_STATES = ("off", "observe", "on")

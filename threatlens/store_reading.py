@@ -16,9 +16,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from threatlens.event import Decoded, Event, EventFilter
+from threatlens.store_conditions import MINUTE_US, rollup_condition, shared_condition
 from threatlens.store_database import ALL, Database, known
 from threatlens.store_detections import DetectionView, detections_of
-from threatlens.store_search import COLUMNS, MINUTE_US, Found, Search, rollup_condition, shared_condition, text_of
+from threatlens.store_search import COLUMNS, Found, Search, text_of
 from threatlens.store_sorting import Sorted
 
 #: What one row of address_slots covers.

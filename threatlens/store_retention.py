@@ -17,10 +17,10 @@ from threatlens.clock import now_us
 from threatlens.sources.base import TEST_ATTACKS
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
+from threatlens.store_conditions import MINUTE_US
 from threatlens.store_database import EDGES, Database
 from threatlens.store_incidents import TEST_SUBJECT
 from threatlens.store_reading import SLOT_US
-from threatlens.store_search import MINUTE_US
 from threatlens.store_words import indexed_text, line_of
 
 #: Events that are never forgotten, whatever the limits say.

@@ -17,22 +17,19 @@ from sqlalchemy import Connection
 
 from threatlens.event import Event, EventFilter
 from threatlens.event_match import FieldTest, network, stands_in
-from threatlens.store_database import ALL, known
+from threatlens.store_conditions import ANY, event_condition, ids_of_times, is_plain, marks, rollup_condition
+from threatlens.store_database import ALL
 from threatlens.store_words import address_query, fts_query, user_query
 
-MINUTE_US = 60_000_000
 #: Rows that are looked at one by one before the full-text index is asked for a word.
 SCANNED_FIRST = 4_000
 #: Seconds that lines are read one by one for one page.
 SEARCH_S = 1.0
 #: Ids that one statement walks over at most, so that the clock is looked at.
 WINDOW = 100_000
-#: The condition that everything meets.
-ANY = "1 = 1"
 #: Fields without a column whose values stand in the line as they are.
 IN_LINE = (("host.name",), ("process.name",))
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-OUTCOMES = {"success": 1, "failure": 2}
 COLUMNS = (
     "e.id, e.timestamp, e.ingested_at, e.source_id, e.path_id, e.format_id, e.category_id, e.severity, e.flags,"
     " e.template_id, e.encoding, e.processing_us, e.realtime_processed, e.notification_sent, e.raw, e.original_bytes"
@@ -236,7 +233,7 @@ class _Reader:
         """The rows of these ids that the columns allow."""
         return list(
             self.connection.exec_driver_sql(
-                f"SELECT {COLUMNS} FROM events e WHERE e.id IN ({_marks(ids)}) AND {self.tests}"
+                f"SELECT {COLUMNS} FROM events e WHERE e.id IN ({marks(ids)}) AND {self.tests}"
                 f" ORDER BY e.id {self.order}",
                 (*ids, *self.values),
             )
@@ -333,9 +330,8 @@ class _Reader:
         ]
         if not ids:
             return [], 0, False
-        marks = ",".join("?" * len(ids))
         rows = self.connection.exec_driver_sql(
-            f"SELECT {COLUMNS} FROM events e WHERE e.id IN ({marks}) AND {self.tests} ORDER BY e.id {self.order}",
+            f"SELECT {COLUMNS} FROM events e WHERE e.id IN ({marks(ids)}) AND {self.tests} ORDER BY e.id {self.order}",
             (*ids, *self.values),
         )
         return list(rows), ids[-1], len(ids) == chunk
@@ -344,145 +340,6 @@ class _Reader:
         """The next rows in order, whatever their words."""
         rows = self.read(low, high, chunk)
         return rows, rows[-1][0] if rows else 0, len(rows) == chunk
-
-
-def ids_of_times(connection: Connection, start_us: int | None, end_us: int | None) -> tuple[int, int]:
-    """The lowest and the highest id of the events of these minutes; (ALL, 0) without any.
-
-    The ids of a time that is over lie below those of all that came since, which would be walked through to get there.
-    """
-    of_moment = known(connection)
-    times = (
-        0 if start_us is None else start_us // MINUTE_US,
-        ALL if end_us is None else (end_us - 1) // MINUTE_US,
-    )
-    found: tuple[int, int] | None = of_moment.get(times)
-    if found is None:
-        row = connection.exec_driver_sql(
-            "SELECT min(first_id), max(last_id) FROM event_minutes WHERE minute BETWEEN ? AND ?", times
-        ).one()
-        found = of_moment[times] = (ALL, 0) if row[0] is None else (row[0], row[1])
-    return found
-
-
-def rollup_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:
-    tests, values = shared_condition(connection, where)
-    if where.start_us is not None:
-        tests.append("minute >= ?")
-        values.append(where.start_us // MINUTE_US)
-    if where.end_us is not None:
-        tests.append("minute <= ?")
-        values.append((where.end_us - 1) // MINUTE_US)
-    return " AND ".join(tests), values
-
-
-def event_condition(connection: Connection, where: EventFilter) -> tuple[str, list[Any]]:
-    tests, values = shared_condition(connection, where)
-    if where.start_us is not None:
-        tests.append("timestamp >= ?")
-        values.append(where.start_us)
-    if where.end_us is not None:
-        tests.append("timestamp < ?")
-        values.append(where.end_us)
-    for test in where.tests:
-        if not test.is_counted and not test.negated:
-            narrow, more = _narrowed(connection, test)
-            if narrow:
-                tests.append(narrow)
-                values += more
-    return " AND ".join(tests), values
-
-
-def _narrowed(connection: Connection, test: FieldTest) -> tuple[str, list[Any]]:
-    """What the columns know of a test: a condition that every event meets which passes it; "" if they know nothing."""
-    if test.operator != ":":
-        return "", []
-    if test.fields in (("format",), ("path",)):
-        rows = connection.exec_driver_sql("SELECT id, name FROM names WHERE kind = ?", test.fields)
-        ids = [number for number, name in rows if any(is_it(name) for is_it in test.value_tests())]
-        return f"e.{test.fields[0]}_id IN ({_marks(ids) or 'NULL'})", ids
-    if test.fields == ("event.outcome",):
-        numbers = [OUTCOMES[value.lower()] for value in test.values if value.lower() in OUTCOMES]
-        return (f"e.outcome IN ({_marks(numbers)})", numbers) if len(numbers) == len(test.values) else ("", [])
-    if test.fields == ("user.name",) and all(value.isascii() and is_plain(value) for value in test.values):
-        return f"e.user_name COLLATE NOCASE IN ({_marks(test.values)})", list(test.values)
-    if "source.ip" in test.fields:
-        spans = [_address_span(value) for value in test.values]
-        if any(span is None for span in spans):
-            return "", []
-        parts: list[str] = []
-        values: list[Any] = []
-        for span in spans:
-            assert span is not None  # noqa: S101 - looked at above
-            low, high, start = span
-            parts.append("(+e.source_ip >= ? AND +e.source_ip < ?)")
-            values += [low, high]
-            if len(test.fields) > 1:
-                parts.append("instr(e.raw, ?) > 0")
-                values.append(start)
-        return f"({' OR '.join(parts)})", values
-    return "", []
-
-
-def _address_span(value: str) -> tuple[str, str, str] | None:
-    """The texts between which the IPv4 addresses of this network lie, and how all of them begin; None: no such span."""
-    net = network(value)
-    if net is None or net.version != 4 or net.prefixlen < 8:
-        return None
-    octets = str(net.network_address).split(".")[: net.prefixlen // 8]
-    start = ".".join(octets) + ("." if len(octets) < 4 else "")
-    # "/" comes after "." and before the digits; the text of one whole address is followed by nothing.
-    return (start, start[:-1] + "/", start) if len(octets) < 4 else (start, start + "\x00", start)
-
-
-def is_plain(value: str) -> bool:
-    """Whether the value is one text, not a pattern, a range or a network."""
-    return "*" not in value and ".." not in value and "/" not in value
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ",".join("?" * len(values))
-
-
-def shared_condition(connection: Connection, where: EventFilter) -> tuple[list[str], list[Any]]:
-    """Tests on columns that events and the roll-up have in common."""
-    tests, values = [ANY], []
-    if (where.min_severity, where.max_severity) != (1, 10):
-        tests.append("severity BETWEEN ? AND ?")
-        values += [where.min_severity, where.max_severity]
-    for column, table, key, names in (
-        ("category_id", "names", "kind = 'category' AND name", where.categories),
-        ("source_id", "log_sources", "source_name", where.sources),
-    ):
-        if names:
-            marks = ",".join("?" * len(names))
-            ids = [
-                row[0]
-                for row in connection.exec_driver_sql(f"SELECT id FROM {table} WHERE {key} IN ({marks})", tuple(names))
-            ]
-            tests.append(f"{column} IN ({_marks(ids) or 'NULL'})")
-            values += ids
-    for test in where.tests:
-        if test.is_counted:
-            column, ids = _counted(connection, test)
-            tests.append(f"{column} {'NOT IN' if test.negated else 'IN'} ({_marks(ids) or 'NULL'})")
-            values += ids
-            if test.negated and not ids:
-                tests.pop()
-    return tests, values
-
-
-def _counted(connection: Connection, test: FieldTest) -> tuple[str, list[int]]:
-    """The column of the roll-up that a test is about, and the numbers that pass it."""
-    if test.fields == ("severity",):
-        names = [(number, str(number)) for number in range(1, 11)]
-    elif test.fields == ("category",):
-        rows = connection.exec_driver_sql("SELECT id, name FROM names WHERE kind = 'category'")
-        names = [(row[0], row[1]) for row in rows]
-    else:
-        names = [(row[0], row[1]) for row in connection.exec_driver_sql("SELECT id, source_name FROM log_sources")]
-    column = "severity" if test.fields == ("severity",) else test.fields[0] + "_id"
-    return column, [number for number, name in names if any(is_it(name) for is_it in test.value_tests())]
 
 
 def text_of(raw: str | bytes, encoding: str | None) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from threatlens.event import Event, EventFilter
-from threatlens.store_search import COLUMNS, MINUTE_US, Found, Search, deadline_s, event_condition, rollup_condition
+from threatlens.store_conditions import MINUTE_US, event_condition, rollup_condition
+from threatlens.store_search import COLUMNS, Found, Search, deadline_s
 from threatlens.store_words import address_query, user_query
 
 #: Word in the address, and what it means. "-" in front is the other way round.

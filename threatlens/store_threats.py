@@ -13,9 +13,10 @@ from threatlens.event import Decoded
 from threatlens.sources.base import CASE_PREFIX
 from threatlens.store_accounts import Doer
 from threatlens.store_audit import AuditLog
+from threatlens.store_conditions import MINUTE_US
 from threatlens.store_database import EDGES, Database
 from threatlens.store_reading import Decode
-from threatlens.store_search import MINUTE_US, text_of
+from threatlens.store_search import text_of
 
 WAITING, RUNNING = 1, 2
 

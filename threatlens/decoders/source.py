@@ -31,6 +31,8 @@ from threatlens.decoders.times import Clock, fixed_zone, is_zone, offset_minutes
 from threatlens.event import FIELDS_CUT, FROM_EXPORT, TIME_CLAMPED, TIME_ERROR, Decoded, Fields
 
 _MAX_SHAPES = 10_000
+#: When stored lines are read again, in seconds since the epoch: a time that is the future is looked at more closely.
+AFTER_ALL_S = 4_000_000_000.0
 _ENVELOPE_DEPTH = 3  # JSON in syslog in a container's JSON is the deepest that occurs
 _ENVELOPES = frozenset(("syslog.rfc3164", "syslog.iso", "syslog.rfc5424"))
 _SPLIT_HEADS = frozenset(("CEF", "LEEF"))
@@ -386,21 +388,21 @@ class Rereader:
         learned = self._learned.get(log_format)
         if learned is None:
             learned = self._learned[log_format] = SourceDecoder(self._registry, learned=(log_format,))
-        decoded = learned.decode(line, 0.0)
+        decoded = learned.decode(line, AFTER_ALL_S)
         if more and (is_open(decoded, line) or origin(decoded, line) is not None):
             return _joined_again(learned, decoded, line, rest.split("\n"))
         if decoded.format != log_format and log_format in self._registry.by_name:
             fixed = self._fixed.get(log_format)
             if fixed is None:
                 fixed = self._fixed[log_format] = SourceDecoder(self._registry, format=log_format)
-            decoded = fixed.decode(line, 0.0)
+            decoded = fixed.decode(line, AFTER_ALL_S)
         return joined(decoded, rest, rest) if more else decoded
 
 
 def _joined_again(decoder: SourceDecoder, decoded: Decoded, text: str, lines: Sequence[str]) -> Decoded:
     """An event of several lines that say to what they belong."""
     for line in lines:
-        whole = decoder.join(decoded, text, line, decoder.decode(line, 0.0))
+        whole = decoder.join(decoded, text, line, decoder.decode(line, AFTER_ALL_S))
         decoded = whole or decoded._replace(message=f"{decoded.message}\n{line}")
         text = f"{text}\n{line}"
     return decoded
