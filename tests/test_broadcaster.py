@@ -44,6 +44,14 @@ def test_a_slow_reader_is_told_that_it_fell_off_and_costs_no_memory():
     assert ids(ring.wait(Place(90, 0), 0)) == list(range(91, 101))
 
 
+def test_long_lines_take_no_more_memory_than_many_short_ones():
+    ring = EventBroadcaster(max_bytes=1_000)
+    for first in range(1, 21, 5):
+        ring.publish(first, 5, lambda first=first: events(first, 5), size=400)
+    assert ring.wait(Place(9, 0), 0).lapsed
+    assert ids(ring.wait(Place(10, 0), 0)) == list(range(11, 21))
+
+
 def test_a_batch_larger_than_the_ring_is_kept_whole():
     ring = EventBroadcaster(max_events=10)
     publish(ring, 1, 50)

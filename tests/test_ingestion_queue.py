@@ -24,6 +24,13 @@ def test_entries_of_one_source_keep_their_order():
     assert drain(queue) == [b"%d\n" % number for number in range(50)]
 
 
+def test_a_batch_of_long_lines_has_fewer_of_them():
+    queue = RealtimeIngestionQueue()
+    for _ in range(20):
+        queue.put(entry(b"x" * 400_000 + b"\n"))
+    assert [len(queue.take(2000, timeout_s=0)) for _ in range(4)] == [3, 3, 3, 3]
+
+
 def test_urgent_sources_go_first():
     queue = RealtimeIngestionQueue()
     queue.put(entry(b"slow\n", source_id=1, priority=9))

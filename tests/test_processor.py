@@ -13,6 +13,7 @@ from threatlens.event import BAD_ENCODING, PARSE_ERROR, TRUNCATED, UNTERMINATED,
 from threatlens.ingestion_queue import RealtimeIngestionQueue
 from threatlens.own_decoders import OwnDecoders
 from threatlens.processor import QueueProcessor
+from threatlens.processor_batch import Prepared
 from threatlens.sources.base import LogSourceConfig
 
 SSHD = b"Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2\n"
@@ -66,6 +67,14 @@ def test_a_line_is_decoded_rated_stored_and_announced(bench):
     assert event.processing_time_s == pytest.approx(0.25)
     (announced,) = bench.ring.wait(Place(0, 0), 0).events
     assert announced.as_json() == event.as_json()
+
+
+def test_what_was_stored_keeps_no_bytes_for_those_who_ask_for_its_events():
+    read = entry(SSHD * 2)
+    prepared = Prepared([read], origins=[read, read])
+    assert prepared.give_bytes_back() == 2 * len(SSHD)
+    assert [(origin.content, origin.source_name) for origin in prepared.origins] == [(b"", "auth")] * 2
+    assert not prepared.entries
 
 
 def test_blank_lines_move_the_position_and_carry_no_event(bench):

@@ -36,9 +36,10 @@ class Batch:
 class _Stored:
     """Events of one commit, made when first asked for."""
 
-    __slots__ = ("_events", "_lock", "_make", "count", "first_id", "last_id")
+    __slots__ = ("_events", "_lock", "_make", "count", "first_id", "last_id", "size")
 
-    def __init__(self, first_id: int, count: int, make: Callable[[], Sequence[Event]]) -> None:
+    def __init__(self, first_id: int, count: int, make: Callable[[], Sequence[Event]], size: int) -> None:
+        self.size = size
         self.first_id = first_id
         self.last_id = first_id + count - 1
         self.count = count
@@ -67,11 +68,12 @@ def _beyond(updates: deque[tuple[int, EventUpdate]], seq: int) -> list[EventUpda
 class EventBroadcaster:
     """The ring. Writers publish after the commit; readers wait."""
 
-    def __init__(self, max_events: int = 5_000, max_updates: int = 1_000) -> None:
+    def __init__(self, max_events: int = 5_000, max_updates: int = 1_000, max_bytes: int = 4 << 20) -> None:
         self._max_events = max_events
+        self._max_bytes = max_bytes
         self._changed = threading.Condition()
         self._ring: deque[_Stored] = deque()
-        self._count = 0
+        self._count = self._bytes = 0
         self._last_id = 0
         self._floor = 0  # ids up to this are in the database only
         self._updates: deque[tuple[int, EventUpdate]] = deque(maxlen=max_updates)
@@ -85,8 +87,10 @@ class EventBroadcaster:
         with self._changed:
             self._last_id = self._floor = last_id
 
-    def publish(self, first_id: int, count: int, make: Callable[[], Sequence[Event]], *, tell: bool = True) -> None:
-        """Announce `count` stored events with consecutive ids from first_id on.
+    def publish(
+        self, first_id: int, count: int, make: Callable[[], Sequence[Event]], *, size: int = 0, tell: bool = True
+    ) -> None:
+        """Announce `count` stored events with consecutive ids from first_id on, of this size in bytes.
 
         What another process stored before them is in the database only: readers that lack it lapse.
         """
@@ -95,13 +99,15 @@ class EventBroadcaster:
                 return
             if first_id > self._last_id + 1:
                 self._ring.clear()
-                self._count, self._floor = 0, first_id - 1
-            self._ring.append(_Stored(first_id, count, make))
+                self._count, self._bytes, self._floor = 0, 0, first_id - 1
+            self._ring.append(_Stored(first_id, count, make, size))
             self._count += count
+            self._bytes += size
             self._last_id = first_id + count - 1
-            while self._count > self._max_events and len(self._ring) > 1:
+            while (self._count > self._max_events or self._bytes > self._max_bytes) and len(self._ring) > 1:
                 gone = self._ring.popleft()
                 self._count -= gone.count
+                self._bytes -= gone.size
                 self._floor = gone.last_id
             self._changed.notify_all()
         if tell and self.tell is not None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from threatlens.event import LogEntry
 
+#: A batch takes many times its own memory until it is stored, and several are under way at once.
+BATCH_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
@@ -29,7 +32,7 @@ class QueueStats:
 class RealtimeIngestionQueue:
     """Bounded in lines and in bytes; an entry larger than either bound passes alone."""
 
-    def __init__(self, max_lines: int = 50_000, max_bytes: int = 64 * 2**20) -> None:
+    def __init__(self, max_lines: int = 50_000, max_bytes: int = 32 << 20) -> None:
         self._max_lines = max_lines
         self._max_bytes = max_bytes
         self._changed = threading.Condition()
@@ -56,15 +59,17 @@ class RealtimeIngestionQueue:
             return True
 
     def take(self, max_lines: int, timeout_s: float) -> list[LogEntry]:
-        """A batch of at least one entry and about max_lines lines; empty after timeout_s or when closed."""
+        """A batch of at least one entry and about max_lines lines, fewer if they are long; empty after timeout_s or
+        when closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._entries, timeout_s)
             batch: list[LogEntry] = []
-            lines = 0
-            while self._entries and lines < max_lines and not self._closed:
+            lines = taken = 0
+            while self._entries and lines < max_lines and taken < BATCH_BYTES and not self._closed:
                 entry = self._pick()
                 batch.append(entry)
                 lines += entry.lines
+                taken += len(entry.content)
             self._changed.notify_all()
             return batch
 

@@ -470,8 +470,8 @@ class QueueProcessor:
     # -- announcing
 
     def _announce(self, prepared: Prepared, first_id: int) -> None:
-        count = len(prepared.rows)
-        self._broadcaster.publish(first_id, count, lambda: events_of(prepared, first_id))
+        size = prepared.give_bytes_back()
+        self._broadcaster.publish(first_id, len(prepared.rows), lambda: events_of(prepared, first_id), size=size)
         if prepared.verdict is not None:
             for update in updates(prepared.verdict, now_us()):
                 self._broadcaster.publish_update(update)

@@ -60,6 +60,16 @@ class Prepared:
         for name in ("rows", "decoded", "texts", "origins", "moves"):
             getattr(self, name).extend(getattr(other, name))
 
+    def give_bytes_back(self) -> int:
+        """Once it is stored nobody asks for the bytes that it was read from. Returns how many they were."""
+        bare: dict[int, LogEntry] = {}  # many lines are of one entry
+        for entry in self.origins:
+            if id(entry) not in bare:
+                bare[id(entry)] = entry._replace(content=b"")
+        self.origins = [bare[id(entry)] for entry in self.origins]
+        size, self.entries = sum(len(entry.content) for entry in self.entries), ()
+        return size
+
     def without(self, buried: set[int]) -> None:
         """Take these places out of the lists."""
         for name in ("rows", "decoded", "texts", "origins"):
