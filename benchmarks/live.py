@@ -1,7 +1,7 @@
 """The list of events in a real browser while thousands of lines a second arrive: does the page stay smooth, and small?
 
 Counted in the tab: tasks over 50 ms (the browser's own measure of a page that hangs), memory after its
-garbage was collected, rows. Needs Chromium and Playwright (requirements-dev.txt).
+garbage was collected, rows, and boxes that moved. Needs Chromium and Playwright (requirements-dev.txt).
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from benchmarks.product import Product, wait_for, workshop
 from benchmarks.table import Table, against
 
 LONGEST_TASK_MS, GROWTH = 200, 1.25
+MOST_SHIFTED = 0.01  # of the window's size and height; a page is called steady up to 0.1 within five seconds
 STEP_S = 0.05  # between two writes
 WATCH = """
 window.long = [];
+window.shifted = 0;
 new PerformanceObserver((list) => { for (const one of list.getEntries()) window.long.push(one.duration); })
   .observe({ type: "longtask", buffered: true });
+new PerformanceObserver((list) => { for (const one of list.getEntries()) window.shifted += one.value; })
+  .observe({ type: "layout-shift", buffered: true });
 """
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-precise-memory-info"]
 
@@ -95,6 +99,7 @@ def main() -> None:
             writer.thread.join()
             late = wait_for("every line stored", lambda: product.last_id() >= writer.written, timeout_s=120)
             long = tab.evaluate("window.long")
+            shifted = tab.evaluate("window.shifted")
             marked = tab.locator("tr.gap").count()
             stored = product.last_id()
             browser.close()
@@ -104,6 +109,7 @@ def main() -> None:
     longest = max(long, default=0.0)
     table.add("longest task of the tab", f"{longest:.0f} ms", against(longest, LONGEST_TASK_MS))
     table.add("tasks over 50 ms", str(len(long)), "")
+    table.add("layout shifts, all together", f"{shifted:.4f}", against(shifted, MOST_SHIFTED))
     table.add("heap after a quarter of the time", f"{settled:.1f} MB", "")
     table.add("heap at the end", f"{last:.1f} MB", against(last, settled * GROWTH))
     table.add("rows in the page", str(rows), against(rows, 600))

@@ -211,10 +211,10 @@
     goOn();
   }
   function goOn() {
-    if (!arrived || !due) { count(); return; }
-    if (!paused()) flow();
-    else for (const row of all("tr", arrived).slice(longest())) row.remove();
-    count();
+    const isHeld = paused();
+    if (due && !isHeld) flow();
+    else if (due) for (const row of all("tr", arrived).slice(longest())) row.remove();
+    count(isHeld);
   }
   const longest = () => Number(table.dataset.longest) || 200;
   function flow() {
@@ -230,15 +230,20 @@
     arrived.replaceChildren();
     due = 0;
     if (!fresh.length) return;
-    for (const row of kept.slice(shown.length)) body.append(row.cloneNode(true));
-    for (let place = Math.min(shown.length, kept.length) - 1; place >= 0; place -= 1) put(shown[place], kept[place]);
+    // Out of sight a row may move, which costs less.
+    const end = Math.min(shown.length, rowsInSight(shown[0]));
+    const pushed = kept.slice(end, end + fresh.length).map((row) => row.cloneNode(true));
+    for (let place = Math.min(end, kept.length) - 1; place >= 0; place -= 1) put(shown[place], kept[place]);
+    for (const row of pushed) body.insertBefore(row, shown[end] || null);
+    while (body.rows.length > room) body.lastElementChild.remove();
     // The light of what has just come is one of two that look the same: so it begins anew where it still shines.
     table.dataset.turn = table.dataset.turn === "1" ? "2" : "1";
     const now = performance.now();
-    [...body.rows].forEach((row, place) => {
-      row.classList.toggle("arrived", place < fresh.length && fresh.length <= CALM_ROWS);
+    for (const row of all(".arrived, .renewed", body)) {
+      row.classList.remove("arrived");
       if (!(Number(row.dataset.lit) > now)) row.classList.remove("renewed");
-    });
+    }
+    if (fresh.length <= CALM_ROWS) for (const row of [...body.rows].slice(0, fresh.length)) row.classList.add("arrived");
     const last = body.rows[body.rows.length - 1];
     const isCut = last.matches(".gap");
     if (isCut) last.remove();
@@ -246,6 +251,11 @@
     const empty = $("#events-empty");
     if (empty) empty.hidden = true;
     widen(fresh);
+  }
+  function rowsInSight(row) {
+    if (!row) return 0;
+    const { top, height } = row.getBoundingClientRect();
+    return Math.max(0, Math.ceil((innerHeight - top) / height) + 1);
   }
   function put(row, source) {
     if (row.matches(".gap") || source.matches(".gap")) row.replaceWith(source.cloneNode(true));
@@ -288,8 +298,7 @@
   }
   const recount = counter($("#facet-values[hx-get]"), 5000);
   const recountCells = counter($("#cells[hx-get]"), 15000);
-  function count() {
-    const isHeld = paused();
+  function count(isHeld = paused()) {
     if (pill) {
       pill.hidden = !due || !isHeld;
       pill.textContent = `${due.toLocaleString("en")} new, press G`;
