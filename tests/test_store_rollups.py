@@ -10,6 +10,8 @@ import pytest
 from builders import NOW_US, Filler
 
 from threatlens.event import EventFilter
+from threatlens.store_conditions import ids_of_times
+from threatlens.store_database import ALL
 from threatlens.store_reading import FOR_EVER, spans
 
 pytestmark = pytest.mark.both_databases
@@ -63,7 +65,10 @@ def test_every_sum_is_that_of_its_parts(services: Any, monkeypatch: pytest.Monke
         )  # fmt: skip
 
     statements = (
-        "SELECT minute / 60, source_id, category_id, severity, sum(n) FROM event_minutes GROUP BY 1, 2, 3, 4",
+        (
+            "SELECT minute / 60, source_id, category_id, severity, sum(n), min(first_id), max(last_id)"
+            " FROM event_minutes GROUP BY 1, 2, 3, 4"
+        ),
         "SELECT * FROM event_hours ORDER BY 1, 2, 3, 4",
         (
             "SELECT slot / 36, source_ip, category_id, sum(n), sum(failures), sum(successes) FROM address_slots"
@@ -128,3 +133,19 @@ def test_a_severe_event_is_found_by_its_time_wherever_it_stands_among_others(ser
     assert found(NOW_US) == [late + 2, late + 1, late]
     assert found(NOW_US + 1) == [late + 2, late + 1]
     assert found(NOW_US + 91 * MINUTE_US) == []
+
+
+def test_the_ids_of_a_time_are_those_of_its_events(services: Any) -> None:
+    store, dice = services.store, random.Random(9)
+    filler, stored = Filler(store), {}
+    for _ in range(40):
+        at = NOW_US + dice.randrange(5 * 60) * MINUTE_US
+        stored[filler.add("a line", timestamp_us=at, severity=dice.choice((1, 8)))] = at
+    edges = [None, *range(NOW_US, NOW_US + 6 * 60 * MINUTE_US, 25 * MINUTE_US)]
+    with store.database.reading() as connection:
+        for start in edges:
+            for end in edges:
+                ids = [each for each, at in stored.items() if (start or 0) <= at < (end or at + 1)]
+                found = ids_of_times(connection, start, end)
+                assert found == ((min(ids), max(ids)) if ids else (ALL, 0)), (start, end)
+                assert {event.id for event in store.page(EventFilter(start_us=start, end_us=end))} == set(ids)

@@ -17,6 +17,8 @@ class EventHourRecord(Base):
     category_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     severity: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     n: Mapped[int] = mapped_column(Integer)
+    first_id: Mapped[int] = mapped_column(Integer)  # no event of the hour has a lower id
+    last_id: Mapped[int] = mapped_column(Integer)  # nor a higher one
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - as SQLAlchemy wants it
 
 

@@ -30,18 +30,25 @@ def ids_of_times(connection: Connection, start_us: int | None, end_us: int | Non
     """The lowest and the highest id of the events of these minutes; (ALL, 0) without any.
 
     The ids of a time that is over lie below those of all that came since, which would be walked through to get there.
+    Where events were forgotten both may lie a little further out.
     """
     of_moment = known(connection)
-    times = (
-        0 if start_us is None else start_us // MINUTE_US,
-        ALL if end_us is None else (end_us - 1) // MINUTE_US,
-    )
-    found: tuple[int, int] | None = of_moment.get(times)
+    first = 0 if start_us is None else start_us // MINUTE_US
+    last = ALL if end_us is None else (end_us - 1) // MINUTE_US
+    found: tuple[int, int] | None = of_moment.get((first, last))
     if found is None:
+        hour, end = -(-first // 60), (last + 1) // 60  # the whole hours, without the end
+        parts = [("minute", first, last)]
+        if hour < end:
+            parts = [("hour", hour, end - 1), ("minute", first, hour * 60 - 1), ("minute", end * 60, last)]
+        union = " UNION ALL ".join(
+            f"SELECT min(first_id) AS low, max(last_id) AS high FROM event_{unit}s WHERE {unit} BETWEEN ? AND ?"
+            for unit, *_ in parts
+        )
         row = connection.exec_driver_sql(
-            "SELECT min(first_id), max(last_id) FROM event_minutes WHERE minute BETWEEN ? AND ?", times
+            f"SELECT min(low), max(high) FROM ({union}) AS parts", tuple(edge for _, *edges in parts for edge in edges)
         ).one()
-        found = of_moment[times] = (ALL, 0) if row[0] is None else (row[0], row[1])
+        found = of_moment[first, last] = (ALL, 0) if row[0] is None else (row[0], row[1])
     return found
 
 

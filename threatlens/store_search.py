@@ -69,8 +69,7 @@ class Search:
         self.low = (after or 0) + 1 if after is not None else 1
         self.high = before - 1 if before is not None else ALL
         self.last = ALL  # the id of no event of the filter's times is higher
-        # The index of what is severe knows no time: without a lowest id it would be walked to its end for a quiet hour.
-        if where.end_us is not None or (where.start_us is not None and where.min_severity >= 5):
+        if where.start_us is not None or where.end_us is not None:
             first, self.last = ids_of_times(connection, where.start_us, where.end_us)
             self.low, self.high = max(self.low, first), min(self.high, self.last)
         self.deadline_s = deadline_s(within_s)
