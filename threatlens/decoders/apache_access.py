@@ -52,10 +52,10 @@ def open_line(line: str, clock: Clock) -> Opened | None:
     vhost = _VHOST(line)
     if vhost is not None and vhost[2] is None and (ADDRESSES[vhost[1]] or not ADDRESSES[vhost[4]]):
         vhost = None  # a name with a blank in it, and no virtual host
-    found = clf.LINE(vhost[3]) if vhost is not None else None
+    found = clf.match(vhost[3]) if vhost is not None else None
     if found is None:
         vhost = None
-        found = clf.LINE(line)
+        found = clf.match(line)
         if found is None or (ADDRESSES[found[2]] and not ADDRESSES[found[1]]):
             return None  # an address where only Apache writes a name that nobody asks for: another column before it
     if "\\x22" in line:

@@ -17,10 +17,15 @@ from threatlens.event import Decoded, Fields
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _REQUEST = r'"(?:([A-Z]{2,20}) ([^\s"\\]*(?:\\.[^\s"\\]*)*)(?: HTTP/([0-9.]{1,4}))?"|([^"\\]*(?:\\.[^"\\]*)*)")'
 _TIME = r"\[([0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4})\]"
-#: Groups: client, ident, user, time, method, url, version, other request, status, bytes, referrer, agent.
-LINE = compiled(
+_LINE = compiled(
     rf"(\S+) (\S+) (\S+|.*?) {_TIME} {_REQUEST} ([0-9]{{3}}) ([0-9]{{1,15}}|-)(?: {_QUOTED} {_QUOTED})?"
 ).match
+
+
+def match(line: str) -> re.Match[str] | None:
+    """Groups: client, ident, user, time, method, url, version, other request, status, bytes, referrer, agent."""
+    return _LINE(line) if '] "' in line else None  # else a name with blanks is looked for in all of a long line
+
 
 #: What nearly all lines are: no ident, no blanks in the name, a well-formed request. For lines without a backslash,
 #: whose quotes then end where the next one stands.

@@ -19,7 +19,7 @@ def open_line(line: str, clock: Clock) -> Opened | None:
     if found is not None and (plain := clf.read_plain(found, clock)) is not None:
         timestamp_us, flags, message, fields = plain
         return NAME, timestamp_us, flags, "", message, fields
-    found = clf.LINE(line)
+    found = clf.match(line)
     if found is None or found[2] != "-" or found[10] == "-" or found[12] is None or '\\"' in line:
         return None
     timestamp_us, flags, message, fields = clf.read(found, clock)
