@@ -58,6 +58,7 @@
   });
 
   // The live feed.
+  const WAITING_TOASTS = 20;
   const CALM_ROWS = 10; // more of them at once come without a light of their own
   const POINTING_MS = 3000;
   const connection = $("#connection");
@@ -474,18 +475,29 @@
     for (const input of all(".filter :disabled, .facet-find :disabled")) input.disabled = false;
   });
 
-  // Alerts: the newest few stay until they are dismissed; with permission they show on the desktop as well.
+  // Alerts: a few stay until they are dismissed, others are counted and wait, so that none moves under the hand; with
+  // permission they show on the desktop as well.
   const toasts = $("#toasts");
+  const moreToasts = $("#toasts-more");
+  let uncounted = 0; // that are not kept
   if (toasts) new MutationObserver((changes) => {
     const added = changes.flatMap((change) => [...change.addedNodes]).filter((node) => node.matches && node.matches(".toast"));
-    for (const old of all(".toast", toasts).slice(0, -4)) old.remove();
+    const each = all(".toast", toasts);
+    const room = innerWidth > 600 ? 4 : 2;
+    for (const toast of each.slice(room, -WAITING_TOASTS)) { toast.remove(); uncounted += 1; }
+    each.forEach((toast, place) => { toast.hidden = place >= room; });
+    if (!each.length) uncounted = 0;
+    const n = Math.max(0, Math.min(each.length - room, WAITING_TOASTS)) + uncounted;
+    moreToasts.hidden = !n;
+    $("a", moreToasts).textContent = `${n.toLocaleString("en")} more ${n === 1 ? "alert" : "alerts"}`;
     if (!document.hidden || !("Notification" in window) || Notification.permission !== "granted") return;
-    for (const toast of added) new Notification("ThreatLens", { body: toast.dataset.title, tag: toast.dataset.title });
+    for (const toast of added.slice(-3)) new Notification("ThreatLens", { body: toast.dataset.title, tag: toast.dataset.title });
   }).observe(toasts, { childList: true });
   const bell = $("[data-notify]");
   if (bell && "Notification" in window && Notification.permission === "default") bell.hidden = false;
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-dismiss]")) event.target.closest(".toast").remove();
+    if (event.target.closest("[data-dismiss-all]")) for (const toast of all(".toast", toasts)) toast.remove();
     if (event.target.closest("[data-notify]")) Notification.requestPermission().then(() => { bell.hidden = true; });
   });
 

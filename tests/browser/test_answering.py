@@ -44,6 +44,32 @@ def test_an_alert_reaches_the_desktop_only_while_the_tab_is_in_the_background(
     assert watched.complaints == []
 
 
+def test_alerts_beyond_a_few_are_counted_and_come_when_there_is_room_and_none_moves(
+    watched: Watched,  # noqa: F811
+    services: Any,
+) -> None:
+    tab = watched.open("/")
+    places = "[...document.querySelectorAll('.toast:not([hidden])')].map(one => one.offsetTop)"
+    for number in range(1, 5):
+        services.broadcaster.publish_update(incident(number))
+    watched.until("document.querySelectorAll('.toast:not([hidden])').length === 4")
+    before = tab.evaluate(places)
+    assert not tab.is_visible("#toasts-more")
+    for first, n in ((5, 16), (21, 32)):
+        for number in range(first, first + 16):
+            services.broadcaster.publish_update(incident(number))
+        watched.until(f"document.querySelector('#toasts-more a').textContent === '{n} more alerts'")
+    assert tab.evaluate(places) == before
+    assert tab.locator(".toast").count() <= 24, "what waits is bounded"
+
+    tab.click(".toast >> nth=0 >> [data-dismiss]")
+    watched.until("document.querySelector('#toasts-more a').textContent === '31 more alerts'")
+    tab.click("[data-dismiss-all]")
+    watched.until("document.querySelector('#toasts-more').hidden")
+    assert tab.locator(".toast").count() == 0
+    assert watched.complaints == []
+
+
 def test_an_export_under_way_shows_beside_the_button_and_is_cancelled_there(
     watched: Watched,  # noqa: F811
     filler: Filler,  # noqa: F811

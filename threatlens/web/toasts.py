@@ -10,7 +10,7 @@ from threatlens.event import EventUpdate
 
 URGENT = 7  # severity
 REMEMBERED = 500
-MOST = 3  # in one frame
+MOST = 20  # in one frame; the page shows a few and counts the others
 
 
 class Toasts:
