@@ -217,8 +217,8 @@ class Product:
         web = self.start(**env)
         try:
             web.wait_ready()
-            web.token = self.command("token", "create", "--name", f"bench-{web.port}", "--role", "admin").strip()
-            name = f"bench-{web.port}"
+            name = f"bench-{time.time_ns()}"  # a folder may be served many times, and a port come again
+            web.token = self.command("token", "create", "--name", name, "--role", "admin").strip()
             self.command("user", "create", "--name", name, "--role", "admin", given=PASSWORD + "\n")
             web.log_in(name, PASSWORD)
             yield web

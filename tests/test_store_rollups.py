@@ -98,7 +98,8 @@ def test_every_sum_is_that_of_its_parts(services: Any, monkeypatch: pytest.Monke
     assert {start % 3_600_000_000 for start, _ in bars} == {0}
 
 
-def test_the_numbers_since_any_moment_are_those_of_its_events(services: Any) -> None:
+def test_the_numbers_since_any_moment_are_those_of_its_events(services: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("threatlens.store_retention.KEPT_NEWEST", 5)
     store, dice = services.store, random.Random(8)
     filler, stored = Filler(store), []
     for _ in range(40):
@@ -109,6 +110,16 @@ def test_the_numbers_since_any_moment_are_those_of_its_events(services: Any) -> 
         }
         filler.add("a line", **event)
         stored.append(event)
+    check(store, stored)
+    for event in stored[:5]:
+        filler.add("one more", **event)
+    check(store, stored + stored[:5])
+    assert store.forget_events(0, stored_before_us=None, keep_evidence=False, limit=30)[0] == 30
+    check(store, stored[30:] + stored[:5])
+
+
+def check(store: Any, stored: list[dict[str, Any]]) -> None:
+    """What is counted since every half hour is what a plain look at all that was stored counts."""
     for start in range(NOW_US, NOW_US + 21 * 60 * MINUTE_US, 30 * MINUTE_US):
         kinds = [(each["source_ip"], each["category"]) for each in stored if each["timestamp_us"] >= start]
         everything, web = store.busiest_addresses(start_us=start, category="web", limits=(50, 50))
