@@ -279,8 +279,7 @@ class EventReading:
             number = connection.exec_driver_sql(query, (category,)).scalar() or 0
             for (table, column), low, high, sign in _slots(connection, start_us // SLOT_US, None):
                 sums = ", ".join(
-                    f"{sign}sum({name}) AS {name},"
-                    f" {sign}sum(CASE WHEN category_id = ? THEN {name} ELSE 0 END) AS of_{name}"
+                    f"{sign}sum({name}) AS {name}, {sign}sum({name}) FILTER (WHERE category_id = ?) AS of_{name}"
                     for name in ("n", "failures", "successes")
                 )
                 parts.append(
