@@ -101,12 +101,13 @@ class Search:
     def _one_by_one(self) -> Iterator[tuple[list[Any], int | None]]:
         """Rows that may pass, and the last id that has been looked at (None: there are no more), window by window."""
         low, high = self.low, min(self.high, self._newest())
-        chunk = 4 * self.limit
+        chunk = 2 * self.limit  # what most events pass needs no more
         while low <= high:
             ends = (low, min(high, low + WINDOW - 1)) if self.forward else (max(low, high - WINDOW + 1), high)
             rows = self._reader(*ends, chunk).rows()
             edge = ends[1] if self.forward else ends[0]
             reached = rows[-1][0] if len(rows) >= chunk else edge
+            chunk = 4 * self.limit
             low, high = (reached + 1, high) if self.forward else (low, reached - 1)
             yield rows, reached if low <= high else None
 
