@@ -167,6 +167,13 @@ def test_what_is_not_there_is_said_on_a_page(client: Any, path: str) -> None:
     assert "There is nothing here" in answer.text
 
 
+def test_a_chart_of_less_than_one_says_that_it_was_more_than_none(client: Any, services: Any) -> None:
+    for value in (0.0, 0.4):
+        services.store.write_metrics({"queue_lines": value})
+    page = client.get("/health").text
+    assert "Lines in the queue: now 0, at most 1" in page
+
+
 @pytest.mark.parametrize(
     ("referrer", "href"),
     [("http://localhost/incidents?status=open", "/incidents?status=open"), ("http://localhost//evil.example/", "/"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +148,7 @@ def charts(range_name: str) -> list[Chart]:
     found = []
     for kind, title, unit in CHARTS:
         values = series[kind]
-        highest = max((value for _, value in values), default=0.0)
+        highest = math.ceil(max((value for _, value in values), default=0.0))  # a third of a line is not "at most 0"
         points = " ".join(
             f"{1000 * (at - start) / max(1, end - start):.1f},{100 - 96 * value / (highest or 1):.1f}"
             for at, value in (*values, *((end, value) for _, value in values[-1:]))
