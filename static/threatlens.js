@@ -302,7 +302,7 @@
   function count(isHeld = paused()) {
     if (pill) {
       pill.hidden = !due || !isHeld;
-      pill.textContent = `${due.toLocaleString("en")} new, press G`;
+      pill.textContent = `${due.toLocaleString("en")} new${matchMedia("(hover: hover)").matches ? ", press G" : ""}`;
     }
     if (!following) return;
     following.disabled = connection.dataset.state !== "live";
