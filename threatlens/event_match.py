@@ -48,6 +48,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 OWN = ("severity", "source", "category", "format", "path", "flag", "rule.id", "rule.name")
 #: The fields that the roll-up knows.
 COUNTED = frozenset(("severity", "source", "category"))
+#: Columns, and what is put to the fields that were read.
+_MORE_THAN_THE_LINE = frozenset((*OWN, "event.original_bytes"))
 NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?", re.ASCII)
 
 ValueTest = Callable[[str], bool]
@@ -95,6 +97,16 @@ class FieldTest:
         """Whether the roll-up can answer it."""
         return self.operator != "has" and set(self.fields) <= COUNTED
 
+    @property
+    def is_of_line(self) -> bool:
+        """Whether the fields that are read out of a line answer it, and nothing else of its event."""
+        return bool(self.name) and self.operator != "has" and set(self.fields).isdisjoint(_MORE_THAN_THE_LINE)
+
+    def passes_fields(self, fields: Mapping[str, Any]) -> bool:
+        """Whether a line with these fields passes; of a test that is of the line."""
+        texts = [text for name in self.fields for text in _texts(fields.get(name))]
+        return any(test(text) for test in self.value_tests() for text in texts) is not self.negated
+
     def passes(self, event: Matchable) -> bool:
         """Whether the event is one of those that are asked for."""
         return self._holds(event) is not self.negated
@@ -125,7 +137,10 @@ def texts_of(event: Matchable, name: str) -> Iterator[str]:
     if name in OWN:
         yield from _own(event, name)
         return
-    value = event.fields.get(name)
+    yield from _texts(event.fields.get(name))
+
+
+def _texts(value: object) -> Iterator[str]:
     if isinstance(value, list):
         yield from map(str, value)
     elif value is not None:

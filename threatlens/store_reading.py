@@ -139,12 +139,21 @@ class EventReading:
                 before = page.stopped_at or page[-1].id
         return Survey(tuple(found), complete=False)
 
-    def _events(self, connection: Connection, rows: Sequence[Any]) -> list[Event]:
+    def _events(self, connection: Connection, rows: Sequence[Any], where: EventFilter | None = None) -> list[Event]:
+        """The events of these rows; where: those that it finds, as far as lines tell before the rest is looked up."""
+        of_line = () if where is None else tuple(test for test in where.tests if test.is_of_line)
         names = _names(connection, {number for row in rows for number in row[4:7]})
-        sources = _source_names(connection)
-        detections = detections_of(connection, [row[0] for row in rows])
         decode = self.rereader()
-        return [_event(row, names, sources, detections.get(row[0], ()), decode) for row in rows]
+        read = []
+        for row in rows:
+            raw = text_of(row[14], row[10])
+            decoded = decode(raw, names.get(row[5], "unknown"))
+            if all(test.passes_fields(decoded.fields) for test in of_line):
+                read.append((row, raw, decoded))
+        sources = _source_names(connection)
+        detections = detections_of(connection, [row[0] for row, _, _ in read])
+        events = [_event(row, raw, decoded, names, sources, detections.get(row[0], ())) for row, raw, decoded in read]
+        return events if where is None else [event for event in events if where.matches(event)]
 
     # -- the roll-up
 
@@ -376,14 +385,12 @@ def _source_names(connection: Connection) -> dict[int, str]:
 
 def _event(
     row: Any,
+    raw: str,
+    decoded: Decoded,
     names: dict[int, str],
     sources: dict[int, str],
     detections: Sequence[DetectionView],
-    decode: Decode,
 ) -> Event:
-    raw = text_of(row[14], row[10])
-    format_name = names.get(row[5], "unknown")
-    decoded = decode(raw, format_name)
     fields = decoded.fields if row[15] is None else {**decoded.fields, "event.original_bytes": row[15]}
     return Event(
         id=row[0],
@@ -394,7 +401,7 @@ def _event(
         path=names.get(row[4], ""),
         category=names.get(row[6], "other"),
         severity=row[7],
-        format=format_name,
+        format=names.get(row[5], "unknown"),
         message=decoded.message,
         raw=raw,
         fields=fields,

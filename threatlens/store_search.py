@@ -36,6 +36,10 @@ COLUMNS = (
 )
 
 
+#: Makes events of rows; of a filter those that it finds.
+Events = Callable[[Connection, Sequence[Any], EventFilter | None], list[Event]]
+
+
 class Found(list[Event]):
     """What a search found."""
 
@@ -57,7 +61,7 @@ class Search:
         before: int | None,
         after: int | None,
         limit: int,
-        events: Callable[[Connection, Sequence[Any]], list[Event]],
+        events: Events,
         *,
         within_s: float | None = None,  # SEARCH_S
     ) -> None:
@@ -77,7 +81,7 @@ class Search:
     def found(self) -> Found:
         """The page; raises what reading raises."""
         if all(test.is_counted for test in self.where.tests):
-            return Found(self.events(self.connection, self._reader(self.low, self.high, self.limit).rows()))
+            return Found(self.events(self.connection, self._reader(self.low, self.high, self.limit).rows(), None))
         test, queries = next(((test, _queries(test)) for test in self.where.tests if _queries(test)), (None, ()))
         candidates = self._one_by_one()
         if test is not None:
@@ -86,7 +90,7 @@ class Search:
                 candidates = chain(self._nearest(test.values), candidates)
         found = Found()
         for rows, reached in candidates:
-            found += [event for event in self.events(self.connection, rows) if self.where.matches(event)]
+            found += self.events(self.connection, rows, self.where)
             if len(found) >= self.limit:
                 del found[self.limit :]
                 break

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from threatlens.event import Event, EventFilter
 from threatlens.store_conditions import MINUTE_US, event_condition, rollup_condition
-from threatlens.store_search import COLUMNS, Found, Search, deadline_s
+from threatlens.store_search import COLUMNS, Events, Found, Search, deadline_s
 from threatlens.store_words import address_query, user_query
 
 #: Word in the address, and what it means. "-" in front is the other way round.
@@ -43,8 +43,6 @@ LISTED = {
 }
 CHUNK = 80  # rows at once
 FOR_EVER = 2**62
-
-Events = Callable[[Connection, Sequence[Any]], list[Event]]
 
 
 class Sorted:
@@ -132,7 +130,7 @@ class Sorted:
         while value is not None:
             for rows in self._of_value(column, value, query_of(value), past_id, condition):
                 passed = [row for row in rows if row[-1]]
-                found += [event for event in self.events(self.connection, passed) if self.where.matches(event)]
+                found += self.events(self.connection, passed, self.where)
                 if len(found) >= self.limit:
                     del found[self.limit :]
                     return found
@@ -222,7 +220,7 @@ class Sorted:
                 f" {behind} AND {tests} ORDER BY e.timestamp {order}, e.id {order} LIMIT ?",
                 (low, high, minute * MINUTE_US, (minute + 1) * MINUTE_US, *at, *values, CHUNK),
             ).all()
-            found += [event for event in self.events(self.connection, rows) if self.where.matches(event)]
+            found += self.events(self.connection, rows, self.where)
             if len(rows) < CHUNK or (found and time.monotonic() > self.deadline_s):
                 break
             at = (rows[-1][1], rows[-1][0])
