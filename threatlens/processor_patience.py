@@ -11,7 +11,7 @@ from threatlens.errors import StoreUnavailable
 log = logging.getLogger(__name__)
 
 _Value = TypeVar("_Value")
-RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
+RETRY_FIRST_S, RETRY_MAX_S = 0.1, 1.0  # the longer a batch waits, the more a kill can take with it
 
 
 class Trouble(Protocol):
