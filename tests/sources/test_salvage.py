@@ -429,10 +429,31 @@ def test_a_source_taken_away_and_given_back_reads_its_deleted_file(bench: Bench,
     assert left() == []
 
 
+def test_a_few_lines_are_copied_to_a_disk_that_is_nearly_full_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = os.statvfs(bench.root)
+    values = [*real[:4], (2 << 20) // real.f_frsize, *real[5:]]
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(values))
+    bench.source("*.log")
+    few, many = generation(0), generation(1, lines=10_000)
+    paths = [bench.write("few.log", few), bench.write("many.log", many)]
+    bench.scan()
+    for path in paths:
+        path.unlink()
+    bench.scan()
+    bench.crash()
+    assert settle(bench) == few.splitlines()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the unread lines of {paths[1]}, which is deleted, are in memory only: the disk is nearly full"
+    ]
+
+
 def test_more_than_may_be_copied_is_told_once_and_harms_nothing(
     make_bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(salvage, "_LEFT_BYTES", 1 << 62)
+    monkeypatch.setattr(salvage, "_SMALL_BYTES", 0)
     bench = make_bench(salvage_folder=str(tmp_path / "salvage"))
     bench.source("app.log")
     path = bench.write("app.log", generation(0))

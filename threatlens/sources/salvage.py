@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 _STEP_BYTES = 1 << 20
 _MAX_BYTES = 1 << 30  # of all copies together
 _LEFT_BYTES = 256 << 20  # on the disk, whatever is copied
+#: What is not larger may be copied to a disk that is nearly full too, as long as so much is left. While events wait
+#: because it is full, half of the reserve is free.
+_SMALL_BYTES, _LEFT_OF_RESERVE_BYTES = 256 << 10, 1 << 20
 
 Span = tuple[int, int]  # of bytes: start, end
 
@@ -174,7 +177,8 @@ class Salvage:
         if n_bytes + sum(copy.copied for copy in self._copies.values()) > self._max_bytes:
             raise OSError(f"more than {self._max_bytes >> 20} MB of such lines")
         disk = os.statvfs(self._folder)
-        if disk.f_bavail * disk.f_frsize < n_bytes + _LEFT_BYTES:
+        left = _LEFT_OF_RESERVE_BYTES if n_bytes <= _SMALL_BYTES else _LEFT_BYTES
+        if disk.f_bavail * disk.f_frsize < n_bytes + left:
             raise OSError("the disk is nearly full")
 
     def _write(self, path: str, source: int, spans: Iterable[Span]) -> None:
