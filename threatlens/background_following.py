@@ -50,7 +50,8 @@ class Follower:
         """Publish what was stored since the last look."""
         last_id = self._broadcaster.place().event_id
         while events := self._store.page(EventFilter(), after=last_id, limit=500):
-            self._broadcaster.publish(events[0].id, len(events), partial(list, events), tell=False)
+            size = sum(len(event.raw) for event in events)
+            self._broadcaster.publish(events[0].id, len(events), partial(list, events), size=size, tell=False)
             last_id = events[-1].id
 
     def _forget(self, _value: object) -> None:

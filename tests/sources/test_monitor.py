@@ -330,6 +330,7 @@ def test_generations_that_came_and_went_before_a_look_are_found_outside_the_patt
     bench.read()
     for line in written[1:]:
         rotate(bench, line + b"\n")
+    (bench.root / "folder").mkdir()
     bench.monitor.step(0)
     bench.commit()
     assert sorted(bench.store.lines) == written

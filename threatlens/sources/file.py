@@ -375,7 +375,8 @@ class LogFileMonitor:
         for event in self._watcher.events():
             path = os.path.join(event.folder, event.name)
             if event.kind in ("lost", "gone") or event.is_folder:
-                self._moves.forget()
+                if event.kind == "lost":
+                    self._moves.forget()
                 self._look_soon(event.folder)
                 continue
             stream = follower.table.by_path.get(path)
@@ -396,11 +397,10 @@ class LogFileMonitor:
                     source.vanished += 1
             follower.touched[path] = None
         for path, named in self._moves.arrived():
-            sources = [] if self._matching(path) else self._matching(named)
-            if not sources:
+            if self._matching(path) or not (sources := self._matching(named)):
                 self._moves.ends(path)
-            for source, _ in sources[:1]:
-                self._supervised(source, path, self._judge_renamed, source, path)
+            else:
+                self._supervised(sources[0][0], path, self._judge_renamed, sources[0][0], path)
 
     def _look_soon(self, folder: str) -> None:
         for source in self._sources.values():
