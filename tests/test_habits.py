@@ -13,13 +13,14 @@ import pytest
 from builders import NOW_US
 from test_processor import Bench
 
+from threatlens.analyzers.attack import DETECTION_LOST, SOURCE_SILENT
 from threatlens.decoders import DECODERS, SourceDecoder, sshd
 from threatlens.decoders.drafting import member_of, parse
 from threatlens.decoders.source import Registry
 from threatlens.event import EventFilter, SourceStatus
 from threatlens.habits import MISSING_MINUTES, Rhythm, SourceHabits
 from threatlens.habits_keeper import HabitKeeper
-from threatlens.own_alerts import DETECTION_LOST, SOURCE_SILENT, OwnAlert, OwnAlerts
+from threatlens.own_alerts import OwnAlert, OwnAlerts
 from threatlens.processor import QueueProcessor
 from threatlens.store_accounts import Doer
 from threatlens.store_notifications import Occurrence
@@ -144,7 +145,7 @@ def test_a_program_that_is_renamed_as_openssh_9_8_did_opens_an_incident_within_a
             bench.hands.now += 10
     (incident,) = bench.incidents()
 
-    assert (incident.subject, incident.severity) == (("log.source", "auth"), 7)
+    assert (incident.subject, incident.severity) == (("log.source", "auth"), 8), "nobody attempted anything"
     assert list(incident.members) == [(DETECTION_LOST, "attempt")]
     note = store.incident_notes(incident.id)[0].text
     assert "ssh_login failure" in note
@@ -155,7 +156,7 @@ def test_a_program_that_is_renamed_as_openssh_9_8_did_opens_an_incident_within_a
     assert next(iter(bench.keeper.health())).state == "degraded"
     with store.database.reading() as connection:
         told = connection.exec_driver_sql("SELECT channel, incident_id, title FROM notification_history").all()
-    assert told == [("ops", incident.id, "Detection lost: auth")]
+    assert told == [("ops", incident.id, "auth is not understood any more")]
 
 
 def test_the_drafted_decoder_reads_the_new_lines_and_the_incident_is_told_so(bench: Watched, store: Any) -> None:
@@ -260,7 +261,7 @@ def test_an_alert_of_ours_is_no_event_that_rules_could_see(bench: Watched, store
         alerts.put(OwnAlert(SOURCE_SILENT, bench.source_id, "auth", before, "Nothing comes.", NOW_US))
 
     assert store.last_id() == before
-    assert [each.n for each in bench.incidents()] == [3]
+    assert [(each.n, each.title) for each in bench.incidents()] == [(3, "has gone silent")]
 
 
 def test_habits_that_cannot_be_read_are_learned_anew() -> None:

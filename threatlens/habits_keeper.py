@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from threatlens.analyzers.attack import DETECTION_LOST, SOURCE_SILENT
 from threatlens.analyzers.patterns import TemplateTree
 from threatlens.decoders.drafting import draft
 from threatlens.detectors.logsources import LogSources
@@ -36,7 +37,7 @@ from threatlens.habits import (
     action_parts,
 )
 from threatlens.health import BLIND, Component
-from threatlens.own_alerts import DETECTION_LOST, SOURCE_SILENT, OwnAlert, OwnAlerts
+from threatlens.own_alerts import OwnAlert, OwnAlerts
 from threatlens.store import EventStore
 
 log = logging.getLogger(__name__)

@@ -251,6 +251,7 @@ def severity_factors(incident: Incident) -> list[Factor]:
     return of_incident(
         [Raised(m.rule_id, m.rule_name, m.level, m.severity, m.kind, m.events, m.tags) for m in members],
         success=incident.outcome == SUCCESS,
+        tried=incident.outcome != SUCCESS and incident.subject[0] != LOG_SOURCE,
         users=users,
         many=max(member.events for member in members),
     )

@@ -80,7 +80,7 @@ def of_incident(
     return Happening(
         thread=f"incident:{incident.id}" + (":success" if succeeded else ""),
         severity=incident.severity,
-        title=f"{title(incident)}: {value}" if what == LOG_SOURCE else f"{value} {title(incident)}",
+        title=f"{value} {title(incident)}",
         category=kind,
         source=source,
         timestamp_us=timestamp_us or incident.last_us,

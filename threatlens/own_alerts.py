@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from threatlens.analyzers.attack import DETECTION_LOST, LINES_REMOVED, SOURCE_SILENT
 from threatlens.broadcaster import EventBroadcaster
 from threatlens.clock import now_us
 from threatlens.detection import Decisions
@@ -25,8 +26,6 @@ from threatlens.store_detections import DetectionRow, write_detections
 from threatlens.store_incidents import IncidentTable
 from threatlens.store_notifications import write_occurrences
 
-DETECTION_LOST, SOURCE_SILENT = "threatlens-detection-lost", "threatlens-source-silent"
-LINES_REMOVED = "threatlens-lines-removed"
 TAGS = MappingProxyType({LINES_REMOVED: ("attack.defense-evasion", "attack.t1070.002")})
 ADVICE = MappingProxyType(
     {

@@ -116,4 +116,6 @@ def _story(decoded: Decoded) -> Story:
 
 
 def _severity(story: Story) -> int:
-    return total(of_incident(story.rules, success=story.success, users=story.taken, many=story.events))
+    return total(
+        of_incident(story.rules, success=story.success, tried=not story.success, users=story.taken, many=story.events)
+    )

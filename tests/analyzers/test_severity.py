@@ -94,9 +94,9 @@ def test_the_sum_of_the_factors_is_between_the_line_and_ten_for_every_combinatio
 
 def test_an_incident_adds_stages_and_target_and_is_capped_while_it_is_an_attempt():
     story = [match(tags=GUESSING), match(), match(tags=("attack.defense-evasion", "attack.t1070"))]
-    tried = of_incident(story, success=False, users=(), many=4_000)
+    tried = of_incident(story, success=False, tried=True, users=(), many=4_000)
     assert total(tried) == 7
-    done = of_incident(story, success=True, users=["root"], many=4)
+    done = of_incident(story, success=True, tried=False, users=["root"], many=4)
     assert names(done) == {"rule": 8, "success": 0, "target": 1, "stages": 1, "level": -1}
     assert total(done) == 9
 

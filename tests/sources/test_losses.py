@@ -215,7 +215,7 @@ def test_removed_lines_are_an_incident_about_their_source(
     services.store.put_api_source("auth", "auto")
     incident_id = services.background._upkeep.alerts.put(lines_removed(loss, 0))
     incident = services.store.incident(incident_id)
-    assert incident.title == "removed traces"
+    assert incident.title == "lost lines that had been read", "a source attacks nobody"
     assert (incident.subject, incident.severity >= 8) == (("log.source", "source1"), True)
     assert {tag for member in incident.members.values() for tag in member.tags} >= {"attack.t1070.002"}
     (note,) = services.store.incident_notes(incident_id)

@@ -21,6 +21,7 @@ from threatlens.mutes import LASTING, morning_us
 from threatlens.store_accounts import Doer
 from threatlens.store_detections import DetectionRow, write_detections
 from threatlens.store_incidents import IncidentTable
+from threatlens.visible import visible
 
 HOSTILE = "<script>alert(1)</script>$(reboot)"
 ANNA = Doer("user anna")
@@ -105,6 +106,14 @@ def test_nothing_from_a_log_becomes_markup(analyst_client, services, find, path)
     text = page(analyst_client, path)
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
+
+
+def test_a_note_of_several_lines_reads_as_such_and_a_mark_of_a_log_makes_none(analyst_client, find):
+    incident_id = find(match(1))
+    text = act(analyst_client, incident_id, "comment", text="first\r\nsecond\nthird\u2028still third").text
+    assert re.findall(r'<bdi class="log">(first|second|third[^<]*)</bdi>(<br>)?', text) == [
+        ("first", "<br>"), ("second", "<br>"), (f"third{visible(chr(0x2028))}still third", ""),
+    ]  # fmt: skip
 
 
 def test_decisions_are_noted_audited_and_undone(analyst_client, services, find):

@@ -77,12 +77,23 @@ _TACTIC_VERBS = {
 _DESTROYS = frozenset(("t1485", "t1486", "t1489", "t1490", "t1531", "t1561"))
 #: What takes credentials out of a machine, as against guessing them.
 _DUMPS = frozenset(("t1003", "t1040", "t1528", "t1539", "t1555", "t1558"))
+#: What ThreatLens raises itself is about a source, which attacked nobody: see threatlens.own_alerts.
+DETECTION_LOST, SOURCE_SILENT, LINES_REMOVED = (
+    f"threatlens-{what}" for what in ("detection-lost", "source-silent", "lines-removed")
+)
+_OF_SOURCES = {
+    DETECTION_LOST: "is not understood any more",
+    SOURCE_SILENT: "has gone silent",
+    LINES_REMOVED: "lost lines that had been read",
+}
 MAX_VERBS = 5
 
 
 class Step(Protocol):
     """A row of a timeline, as far as a sentence needs it."""
 
+    @property
+    def rule_id(self) -> str: ...
     @property
     def rule_name(self) -> str: ...
     @property
@@ -146,7 +157,7 @@ def sentence(steps: Sequence[Step], users: Sequence[str], success: bool) -> str:
 
 def verb(step: Step) -> str:
     """What a step did, in two or three words; the rule's own name where ATT&CK has no word."""
-    return _verb(step.tags, step.outcome == "success") or step.rule_name
+    return _OF_SOURCES.get(step.rule_id) or _verb(step.tags, step.outcome == "success") or step.rule_name
 
 
 @lru_cache(maxsize=10_000)

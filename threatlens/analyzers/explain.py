@@ -126,6 +126,7 @@ class Story:
     users: Sequence[str]
     hosts: Sequence[str]
     taken: Sequence[str]  # users that were part of a success
+    of_source: bool = False  # the subject is a source of lines, which attacked nobody
 
 
 def of_incident(story: Story, rules: Sequence[Explanation] = ()) -> Explanation:
@@ -142,12 +143,14 @@ def of_incident(story: Story, rules: Sequence[Explanation] = ()) -> Explanation:
     whom = [_listed("The host", "The hosts", story.hosts), _listed("The account", "The accounts", story.users),
             _listed("It came from", "It came from", story.addresses)]  # fmt: skip
     meant = f"{meaning(tags)}{f' Stages: {went}.' if went else ''}".strip()
-    statements = (
+    statements: tuple[tuple[str, str], ...] = (
         ("What happened", happened),
         ("To whom", " ".join(part for part in whom if part)),
         ("How sure", _story_sure(story)),
         ("What it means", meant),
     )
+    if story.of_source:
+        statements = (("What happened", f"{said(story.subject)} {story.title}, since {_utc(story.first_us)}."),)
     first = [filled(text, fields) for text, fields in _containment(story)]
     rest = [parts for rule in rules for parts in rule.recommendations]
     return Explanation(

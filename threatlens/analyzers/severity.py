@@ -93,13 +93,17 @@ def like_event(decoded: Decoded, matches: Sequence[Raised]) -> tuple[object, ...
     )  # fmt: skip
 
 
-def of_incident(matches: Sequence[Raised], *, success: bool, users: Iterable[str], many: int) -> list[Factor]:
-    """The addends of one incident; users: those that were part of a success; many: events behind the matches."""
+def of_incident(
+    matches: Sequence[Raised], *, success: bool, tried: bool, users: Iterable[str], many: int
+) -> list[Factor]:
+    """The addends of one incident; tried: somebody attempted something, without success as far as one sees; users:
+    those that were part of a success; many: events behind the matches.
+    """
     factors: list[Factor] = []
     counted = [match._replace(events=0) for match in matches]
     worst = _worst(counted)
     counted.append(worst._replace(events=many, kind=NOVELTY if worst.kind == NOVELTY else CORRELATION))
-    _add_matches(factors, counted, 0, won=success, tried=not success, users=users)
+    _add_matches(factors, counted, 0, won=success, tried=tried, users=users)
     return factors
 
 
