@@ -15,6 +15,7 @@ from test_processor import Bench
 
 from threatlens.analyzers.attack import DETECTION_LOST, SOURCE_SILENT
 from threatlens.decoders import DECODERS, SourceDecoder, sshd
+from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.drafting import member_of, parse
 from threatlens.decoders.source import Registry
 from threatlens.event import EventFilter, SourceStatus
@@ -177,6 +178,32 @@ def test_the_drafted_decoder_reads_the_new_lines_and_the_incident_is_told_so(ben
     assert "ssh_login failure is read again" in store.incident_notes(incident.id)[-1].text
     assert next(iter(bench.keeper.health())).state == "ok"
     assert len(bench.incidents()) == 1
+
+
+@pytest.mark.parametrize("refused", [2, 5])
+def test_what_is_drafted_reads_what_was_lost_and_not_its_opposite(bench: Watched, store: Any, refused: int) -> None:
+    """Whichever of them came more often."""
+    bench.feed(auth_log(), 600)
+    told = {
+        True: "auth bad: password user={} peer={}:{} proto=ssh2",
+        False: "auth ok: publickey user={} peer={}:{} p=2",
+    }
+    lines = [
+        "Nov 23 00:11:00 web1 sshd-auth[71]: "
+        + told[n % 7 < refused].format(("root", "anna", "bob")[n % 3], f"203.0.113.{n}", 40_000 + n)
+        for n in range(120)
+    ]
+    for _ in range(6):
+        bench.feed(iter(lines), 20)
+        lines = lines[20:]
+    (lost,) = [each for each in store.baselines()[bench.source_id]["lost"].values() if "failure" in each["kind"]]
+    draft = parse(lost["draft"])
+    member = member_of(draft)
+    assert isinstance(member, MessageDecoder)
+    fields: dict[str, Any] = {}
+    assert member.read("auth bad: password user=carl peer=203.0.113.9:41000 proto=ssh2", fields)
+    assert (fields["event.outcome"], fields["user.name"], fields["source.ip"]) == ("failure", "carl", "203.0.113.9")
+    assert not member.read("auth ok: publickey user=alice peer=203.0.113.9:41000 p=2", {})
 
 
 def test_whole_lines_that_nothing_reads_any_more_are_lost_too(bench: Watched) -> None:

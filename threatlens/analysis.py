@@ -10,7 +10,7 @@ from threatlens.analyzers import explain, severity
 from threatlens.analyzers.explain import Advice, Explanation, Story
 from threatlens.analyzers.severity import Factor, Raised
 from threatlens.event import Decoded, Event
-from threatlens.incidents import LOG_SOURCE, severity_factors, timeline
+from threatlens.incidents import severity_factors, timeline
 from threatlens.store_incidents import SUCCESS, Incident, Member
 
 TOLD = 4  # rules of an incident that are explained
@@ -101,7 +101,7 @@ def story(incident: Incident) -> Story:
         users=named("user.name"),
         hosts=named("host.name"),
         taken=[value for (kind, value), (_, taken) in incident.entities.items() if kind == "user.name" and taken],
-        of_source=incident.subject[0] == LOG_SOURCE,
+        of_source=incident.of_source,
     )
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from threatlens.analyzers.attack import DETECTION_LOST, SOURCE_SILENT
@@ -65,6 +66,17 @@ MANIFOLD_LOOKS = 4  # of one kind in a chunk
 #: Words of lines about logins, whoever writes them.
 _TELLING = re.compile(
     r"passw|authent|log[gi]?[ -]?[io]n|logged|publickey|credential|invalid user|accepted|denied", re.IGNORECASE
+)
+
+#: Words that tell how it ended: lines that differ in one say different things.
+_ENDED = MappingProxyType(
+    {
+        "success": re.compile(r"\b(?:ok|yes|good|true|succe|accept|grant|allow|valid|approv)", re.IGNORECASE),
+        "failure": re.compile(
+            r"\b(?:no|not|bad|false|fail|unsucce|reject|den(?:y|ied)|refus|block|invalid|error|wrong|unknown)",
+            re.IGNORECASE,
+        ),
+    }
 )
 
 #: Format, category, program, outcome, action.
@@ -312,8 +324,8 @@ class HabitKeeper:
         counted = Counter(shapes).most_common(SHAPES)
         text = ""
         if counted:
-            first = _frame(counted[0][0])
-            alike = [pair for pair, shape in zip(samples, shapes, strict=True) if _frame(shape) == first]
+            first = _first_to_read([shape for shape, _ in counted], action_parts(known.lost)[1])
+            alike = [pair for pair, shape in zip(samples, shapes, strict=True) if _says_the_same(first, shape)]
             text = self._draft(program, known.lost, [message if program else line for message, line in alike])
         return {"kind": in_words(known.lost), "since_us": known.lost_us, "shapes": counted, "draft": text}
 
@@ -400,10 +412,42 @@ def _is_watched(program: str, known: Yield) -> bool:
     return known.share(ACTIONS) >= UNDERSTOOD or known.lines - known.of_kind[ACTIONS] < NEW_LINES
 
 
-def _frame(shape: str) -> tuple[str, int]:
-    """What lines have in common that say the same about different people: the first word and how many there are."""
-    words = shape.split()
-    return words[0] if words else "", len(words)
+def _says_the_same(shape: str, other: str) -> bool:
+    """Whether two shapes differ in who it is about, not in what happened: as many words, and of those that stand for
+    themselves one differs at most, which tells no outcome.
+    """
+    words, others = shape.split(), other.split()
+    if len(words) != len(others) or words[:1] != others[:1]:
+        return False
+    differ = [
+        (one, two)
+        for one, two in zip(words, others, strict=True)
+        if one != two and "<*>" not in (one, two) and _key_of(one) != _key_of(two)
+    ]
+    return len(differ) <= 1 and not any(_ended(word) for pair in differ for word in pair)
+
+
+def _ended(text: str) -> str:
+    """The outcome of which the words speak, success or failure; "": of none, or of both."""
+    spoken = [outcome for outcome, words in _ENDED.items() if words.search(text)]
+    return spoken[0] if len(spoken) == 1 else ""
+
+
+def _first_to_read(shapes: Sequence[str], outcome: str) -> str:
+    """Of the shapes, the most frequent first, the one that tells of that outcome in words, else one that speaks of
+    none.
+    """
+    told = [_ended(shape) for shape in shapes]
+    return next(
+        (shape for wanted in (outcome, "") for shape, said in zip(shapes, told, strict=True) if said == wanted),
+        shapes[0],
+    )
+
+
+def _key_of(word: str) -> str:
+    """The name in front of a value, "user=" of "user=root"; the word where there is none."""
+    name, sign, _ = word.partition("=")
+    return name + sign if sign else word
 
 
 def _telling(samples: Iterable[tuple[str, str]]) -> int:

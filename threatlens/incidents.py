@@ -17,6 +17,7 @@ from threatlens.store_incidents import (
     ATTEMPT,
     CLOSED,
     FALSE_POSITIVE,
+    LOG_SOURCE,
     OPEN,
     SUCCESS,
     TEST_SUBJECT,
@@ -34,8 +35,6 @@ OPENS_AT = 5
 #: Incidents that one rule may open in the window about different subjects; beyond it they are one about the rule.
 MAX_PER_RULE = 50
 MAX_ENTITIES = 200  # of one incident that are remembered
-#: The subject of what is about a source of lines and not about anybody in them.
-LOG_SOURCE = "log.source"
 
 
 class Finding(NamedTuple):
@@ -251,7 +250,7 @@ def severity_factors(incident: Incident) -> list[Factor]:
     return of_incident(
         [Raised(m.rule_id, m.rule_name, m.level, m.severity, m.kind, m.events, m.tags) for m in members],
         success=incident.outcome == SUCCESS,
-        tried=incident.outcome != SUCCESS and incident.subject[0] != LOG_SOURCE,
+        tried=incident.outcome != SUCCESS and not incident.of_source,
         users=users,
         many=max(member.events for member in members),
     )

@@ -14,9 +14,9 @@ from types import MappingProxyType
 from sqlalchemy import Connection
 
 from threatlens.event import RuleMatch
-from threatlens.incidents import LOG_SOURCE, Finding, outcome, times
+from threatlens.incidents import Finding, outcome, times
 from threatlens.store_audit import AuditLog
-from threatlens.store_incidents import SUCCESS, Incident
+from threatlens.store_incidents import LOG_SOURCE, SUCCESS, Incident
 from threatlens.store_mutes import MORE, MUTED, OTHER, WORSE, Mute, end_by_itself, mutes_of
 
 HOUR_US = 3_600_000_000

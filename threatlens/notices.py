@@ -13,10 +13,10 @@ from threatlens.analyzers.attack import TACTICS
 from threatlens.analyzers.heuristic import category
 from threatlens.detection import Verdict
 from threatlens.event import RuleMatch
-from threatlens.incidents import LOG_SOURCE, Finding, incident_stages, outcome, times, title
+from threatlens.incidents import Finding, incident_stages, outcome, times, title
 from threatlens.notifications import Happening
 from threatlens.sources.base import TEST_ATTACK
-from threatlens.store_incidents import ACKNOWLEDGED, FALSE_POSITIVE, SUCCESS, Incident
+from threatlens.store_incidents import ACKNOWLEDGED, FALSE_POSITIVE, LOG_SOURCE, SUCCESS, Incident
 
 #: Details are facts of a message, so they are short.
 MAX_RULES_NAMED = 5

@@ -17,10 +17,10 @@ from threatlens.analyzers.advice import as_text
 from threatlens.analyzers.explain import Explanation
 from threatlens.channels import Message
 from threatlens.event import rfc3339
-from threatlens.incidents import LOG_SOURCE, incident_stages
+from threatlens.incidents import incident_stages
 from threatlens.redaction import masked
 from threatlens.store import EventStore
-from threatlens.store_incidents import SUCCESS, Incident
+from threatlens.store_incidents import LOG_SOURCE, SUCCESS, Incident
 from threatlens.store_notifications import STORM, WORSE_BY, Due
 from threatlens.visible import visible
 

@@ -15,7 +15,7 @@ from threatlens.broadcaster import EventBroadcaster
 from threatlens.clock import now_us
 from threatlens.detection import Decisions
 from threatlens.event import LEVEL_SEVERITIES, EventUpdate, RuleMatch
-from threatlens.incidents import LOG_SOURCE, Finding, fold, summary
+from threatlens.incidents import Finding, fold, summary
 from threatlens.mutes import settled
 from threatlens.notices import of_incident
 from threatlens.notifications import NotificationManager
@@ -23,7 +23,7 @@ from threatlens.rule_library import Advice
 from threatlens.sources.losses import LinesLost
 from threatlens.store import EventStore
 from threatlens.store_detections import DetectionRow, write_detections
-from threatlens.store_incidents import IncidentTable
+from threatlens.store_incidents import LOG_SOURCE, IncidentTable
 from threatlens.store_notifications import write_occurrences
 
 TAGS = MappingProxyType({LINES_REMOVED: ("attack.defense-evasion", "attack.t1070.002")})

@@ -26,6 +26,7 @@ from threatlens.durable import sync_folder
 from threatlens.errors import ReportError, ThreatLensError
 from threatlens.event import EventFilter, rfc3339
 from threatlens.store import EventStore
+from threatlens.store_incidents import outcome_words
 from threatlens.store_notifications import Occurrence
 from threatlens.visible import visible
 
@@ -281,7 +282,13 @@ def _incident(row: Mapping[str, Any]) -> dict[str, Any]:
     ]
     plain = {name: row[name] for name in ("id", "status", "severity", "outcome", "first_us", "last_us", "n")}
     subject = visible(row["subject"], 120)
-    return {**plain, "title": f"{subject} {visible(row['title'], 200)}", "subject": subject, "story": story}
+    return {
+        **plain,
+        "title": f"{subject} {visible(row['title'], 200)}",
+        "subject": subject,
+        "words": outcome_words(row["subject_kind"], row["outcome"]),
+        "story": story,
+    }
 
 
 def _rule(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,10 +361,8 @@ def _compared(total: int, before: int) -> str:
 
 
 def _to_do(data: Mapping[str, Any]) -> list[str]:
-    outcomes = {"success": "it succeeded"}
     found = [
-        f"Look at incident {each['id']}: {each['title']} "
-        f"(severity {each['severity']}, {outcomes.get(each['outcome'], 'an attempt')})."
+        f"Look at incident {each['id']}: {each['title']} (severity {each['severity']}, {each['words']})."
         for each in data["incidents"]
         if each["status"] == "open" and each["severity"] >= 6
     ][:8]

@@ -322,7 +322,7 @@ def _incidents(pdf: ReportPdf, data: Mapping[str, Any], zone: dt.tzinfo) -> None
         pdf.set_fill_color(*BANDS[min(4, (one["severity"] - 1) // 2)])
         pdf.rect(MARGIN, y + 0.6, 1.6, 4.4, style="F")
         pdf.say(f"{one['severity']}/10  {one['title']}", 10, bold=True, indent=4)
-        words = "it succeeded" if one["outcome"] == "success" else "an attempt"
+        words = one.get("words", "it succeeded" if one["outcome"] == "success" else "an attempt")  # reports of before
         when = f"{_moment(one['first_us'], zone)} to {_moment(one['last_us'], zone)}"
         pdf.say(f"#{one['id']} · {one['status'].replace('_', ' ')} · {words} · {one['n']:,} matches · {when}", 8,
                 faint=True, indent=4)  # fmt: skip

@@ -28,6 +28,8 @@ _Value = TypeVar("_Value")
 Entity = tuple[str, str]  # (source.ip, user.name, host.name or rule; its value)
 #: The subject of an incident that somebody made up to see one arrive.
 TEST_SUBJECT = "test.attack"
+#: The subject of what is about a source of lines and not about anybody in them.
+LOG_SOURCE = "log.source"
 
 
 @dataclass
@@ -79,6 +81,23 @@ class Incident:
     def is_test(self) -> bool:
         """Whether somebody made it up."""
         return self.subject[0] == TEST_SUBJECT
+
+    @property
+    def of_source(self) -> bool:
+        """Whether it is about a source of lines, which attacked nobody."""
+        return self.subject[0] == LOG_SOURCE
+
+    @property
+    def outcome_words(self) -> str:
+        """How it ended, for people."""
+        return outcome_words(self.subject[0], self.outcome)
+
+
+def outcome_words(subject_kind: str, outcome: str) -> str:
+    """How an incident ended, for people; about a source nobody attempted anything."""
+    if subject_kind == LOG_SOURCE:
+        return "about a source"
+    return "it succeeded" if outcome == SUCCESS else "an attempt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,10 @@ from threatlens.analyzers.volume import (
     usual,
 )
 from threatlens.event import LEVEL_SEVERITIES, RuleMatch
-from threatlens.incidents import LOG_SOURCE, Finding
+from threatlens.incidents import Finding
 from threatlens.raising import Late, Raiser
 from threatlens.store import EventStore
+from threatlens.store_incidents import LOG_SOURCE
 from threatlens.store_volumes import HourCount, VolumeSource
 
 #: An hour is over for good once this has passed: lines come late.

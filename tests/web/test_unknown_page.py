@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from accounts import log_in
+from builders import Filler
 
 from threatlens.decoders.drafting import draft
 
@@ -35,6 +36,19 @@ def test_a_decoder_is_drafted_tried_saved_exported_and_forgotten(client: Any, se
     assert "zork.moves" in client.get("/unknown").text
     client.post("/unknown/decoders/zork.moves/remove")
     assert services.own_decoders.all() == ()
+
+
+def test_a_decoder_for_a_program_is_tried_on_that_programs_lines(client: Any, services: Any) -> None:
+    said = [f"moved {number} gremlins for user{number}" for number in range(3)]
+    text = draft(said, "zork.moves").as_yaml().replace("samples:", "program: zorkd\nsamples:")
+    assert "There is no line of" in client.post("/unknown/draft", data={"text": text}).text
+    head = "Nov 23 06:51:07 web1"
+    lines = [f"{head} zorkd[7]: {each}" for each in said]
+    others = [f"{head} zorkd[7]: the grue is asleep", f"{head} other[7]: {said[0]}"]
+    Filler(services.store).add(*lines, *others, log_format="syslog.rfc3164")
+    page = client.post("/unknown/draft", data={"text": text}).text
+    assert 'It reads 3 of 4 lines of <bdi class="log">zorkd</bdi> from which nothing is read:' in page
+    assert page.count('<span class="found-fields"') == 3
 
 
 def test_what_is_wrong_with_a_draft_is_said(client: Any, services: Any) -> None:

@@ -104,7 +104,7 @@ def _incident_item(incident: Incident, muted: str) -> Item:
         incident.severity,
         incident.subject[1],
         visible(incident.title),
-        f"{'It succeeded' if incident.outcome == 'success' else 'An attempt'}, × {count(incident.n)}."
+        f"{sentence(incident.outcome_words).rstrip('.')}, × {count(incident.n)}."
         + (f" Muted {muted}." if muted else ""),
         when_us=incident.last_us,
         query={"incident_id": incident.id},

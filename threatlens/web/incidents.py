@@ -15,10 +15,10 @@ from threatlens.analyzers.attack import TACTICS, techniques
 from threatlens.clock import now_us
 from threatlens.errors import StaleChange
 from threatlens.event import EventFilter, rfc3339
-from threatlens.incidents import LOG_SOURCE, incident_stages, timeline
+from threatlens.incidents import incident_stages, timeline
 from threatlens.mutes import HOUR_US
 from threatlens.notices import of_incident as of_incident_to_tell
-from threatlens.store_incidents import STATUSES, Incident, Member
+from threatlens.store_incidents import LOG_SOURCE, STATUSES, Incident, Member
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, term, whole

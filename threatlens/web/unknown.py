@@ -9,10 +9,12 @@ from flask import Blueprint, Response, abort, flash, redirect, render_template, 
 from werkzeug.wrappers import Response as AnyResponse
 
 from threatlens.decoders import Attempt, SourceDecoder, explain
+from threatlens.decoders.base import MessageDecoder
 from threatlens.decoders.drafting import MAX_FILE, draft, member_of, parse
 from threatlens.decoders.source import Registry
 from threatlens.errors import DecoderError
 from threatlens.event import Decoded, EventFilter
+from threatlens.event_match import FieldTest
 from threatlens.store_reading import TemplateView
 from threatlens.web.auth import needs, record
 from threatlens.web.context import services
@@ -31,7 +33,8 @@ blueprint = Blueprint("unknown", __name__)
 class Trial(NamedTuple):
     """A draft on stored lines."""
 
-    tried: int  # unknown lines looked at
+    program: str  # whose lines they are; "": lines that no decoder knows
+    tried: int  # lines looked at
     read: int  # of those, read by the draft
     lines: list[tuple[str, Decoded]]  # the first of them
 
@@ -119,15 +122,29 @@ def _draft_page(text: str, problem: str) -> str:
 
 
 def _try(text: str) -> Trial:
-    """What the decoder makes of the newest unknown lines; raises DecoderError."""
+    """What the decoder makes of the newest lines that it is for; raises DecoderError."""
     made = parse(text)
-    decoder = SourceDecoder(registry=Registry([*services().own_decoders.registry().by_name.values(), member_of(made)]))
+    member = member_of(made)
+    decoder = SourceDecoder(registry=Registry([*services().own_decoders.registry().by_name.values(), member]))
     now = time.time()
-    unknown = [shape.sample for shape in services().store.templates(limit=SHAPES)]
-    stored = [event.raw for event in services().store.page(EventFilter(), limit=TRIED) if event.format == "unknown"]
-    lines = list(dict.fromkeys([*made.samples, *stored, *unknown]))
-    read = [(line, decoded) for line in lines if (decoded := decoder.decode(line, now)).format == made.name]
-    return Trial(len(lines), len(read), read[:SHOWN])
+    if made.program:  # its samples are messages, without what stands before them in a line
+        of_program = EventFilter(tests=(FieldTest("process.name", ":", (made.program,)),))
+        stored = services().store.page(of_program, limit=TRIED)
+        lines = [event.raw for event in stored if not event.fields.get("event.action")]
+    else:
+        stored = services().store.page(EventFilter(), limit=TRIED)
+        unknown = [shape.sample for shape in services().store.templates(limit=SHAPES)]
+        lines = [*made.samples, *(event.raw for event in stored if event.format == "unknown"), *unknown]
+    lines = list(dict.fromkeys(lines))
+    read = []
+    for line in lines:
+        decoded = decoder.decode(line, now)
+        fits = decoded.format == made.name
+        if fits and isinstance(member, MessageDecoder):  # a line of its program is its own, read or not
+            fits = member.read(decoded.message, {})
+        if fits:
+            read.append((line, decoded))
+    return Trial(made.program, len(lines), len(read), read[:SHOWN])
 
 
 def _shown(shape: TemplateView, registry: Registry, *, near: bool) -> tuple[Any, ...]:
