@@ -11,10 +11,13 @@ import pytest
 from builders import Filler
 from test_browser import CHROMIUM, Watched, chromium, site  # noqa: F401 - fixtures
 
+from threatlens.analyzers.attack import DETECTION_LOST
 from threatlens.clock import now_us
 from threatlens.event import RuleMatch
 from threatlens.incidents import Finding
+from threatlens.own_alerts import OwnAlert, OwnAlerts
 from threatlens.raising import Late, Raiser
+from threatlens.store import DeadLetter
 from threatlens.store_notifications import Occurrence
 from threatlens.store_searches import Schedule
 from threatlens.web.rule_forms import TEMPLATE
@@ -28,7 +31,7 @@ PAGES = (
     "/events?column=user.name&column=path&sort=severity", "/events/compare", "/events/1", "/rules", "/sources",
     "/sources/add", "/notifications", "/reports", "/unknown", "/decode", "/dead-letters", "/health", "/upload",
     "/settings", "/settings/users", "/settings/tokens", "/settings/audit", "/entities/address/203.0.113.9",
-    "/nope", "/incidents/1", "/incidents/1/mute", "/events/1/trace",
+    "/nope", "/incidents/1", "/incidents/2", "/incidents/1/mute", "/events/1/trace",
     "/rules/threats", "/rules/lists", "/rules/new", "/sources/1", "/notifications/channels/add",
     "/notifications/rules/add", "/notifications/preview", "/settings/users/1", "/settings/configuration",
     "/settings/language-model", "/searches/1/send", "/reports/1", "/notifications/channels/ops",
@@ -47,9 +50,27 @@ NO_PAGES = {
     "health.healthz", "health.readyz", "health.metrics", "language_model.preview", "reports.pdf", "rules.coverage",
     "searches.query_help", "searches.cells", "searches.palette", "unknown.export",
 }  # fmt: skip
+DRAFT = "name: own.sshd\npattern: Denied (?P<user>\\S+)\nprogram: sshd\nsamples:\n- Denied root\n"
 LINE = "Nov 23 06:51:07 web1 sshd[4211]: Failed password for root from 203.0.113.9 port 52144 ssh2"
 RUN = """axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).then((result) =>
   result.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.target} ${node.failureSummary}`)))"""
+
+#: What is written, or can be used, at the very edge of the panel that it stands in.
+EDGES = """() => [...document.querySelectorAll(".panel")].flatMap((panel) => {
+  const box = panel.getBoundingClientRect();
+  return [...panel.querySelectorAll("*")].flatMap((part) => {
+    const used = part.matches("button, input:not([type=hidden]), select, textarea");
+    const says = [...part.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!(used || says) || !part.checkVisibility({visibilityProperty: true})) return [];
+    if (part.closest(".hidden, .panel") !== panel || getComputedStyle(part).position === "absolute") return [];
+    const written = document.createRange();
+    written.selectNodeContents(part);
+    const at = (used ? part : written).getBoundingClientRect();
+    const gaps = [["left", at.left - box.left, 6], ["top", at.top - box.top, 4], ["bottom", box.bottom - at.bottom, 4]];
+    return gaps.filter(([, gap, least]) => at.width && gap >= 0 && gap < least)
+      .map(([side]) => `${side} edge of its panel: <${part.localName}> ${part.textContent.trim().slice(0, 60)}`);
+  });
+})"""
 
 
 @pytest.fixture
@@ -75,6 +96,18 @@ def filled(site: str, services: Any) -> None:
         store.save_search(user.id, "A name that is as long as people write them in a hurry", "q=root", now)
         store.pin_search(user.id, store.saved_searches(user.id)[0].name, pinned=True)
     services.searches.begin(Schedule(1, "day", 0, 7, "csv", ("ops",), 0, 0))
+    (source,) = [each for each in store.sources() if each.source_name == "auth"]
+    alerts = OwnAlerts(store, services.notifications, services.broadcaster)
+    number = alerts.put(
+        OwnAlert(DETECTION_LOST, source.id, "auth", 1, "Nothing is read.\nNew shapes:\n7 x Denied", now)
+    )
+    lost = {"kind": "ssh_login failure", "since_us": now, "incident_id": number, "shapes": [["Denied <*>", 7]],
+            "draft": DRAFT}  # fmt: skip
+    store.write_baseline(source.id, {"lost": {"sshd": lost}}, now)
+    services.own_decoders.save(DRAFT)
+    Path(services.own_decoders.folder, "broken.yml").write_text("name: own.broken\npattern: (a\n", encoding="utf-8")
+    stream_id = filler.stream("auth")[1]
+    store.commit([], [], dead=[DeadLetter(source.id, stream_id, 0, "/x", b"\xff", "utf-8", "it failed")])
     report = store.begin_report("range", "2026-11-23", now - 86_400_000_000, now, "UTC", now)
     document = services.reporter.document("range", now - 86_400_000_000, now, "UTC")
     store.finish_report(report, data=document, headline=document["headline"], file="x.pdf", size=1, now_us=now)
@@ -95,7 +128,7 @@ def test_every_page_is_accessible_fits_and_complains_of_nothing(
             watched.context.clear_cookies()
         tab = watched.open(path, is_live=False)
         tab.evaluate(AXE)
-        found += [f"{path}: {violation}" for violation in tab.evaluate(RUN)]
+        found += [f"{path}: {violation}" for violation in (*tab.evaluate(RUN), *tab.evaluate(EDGES))]
         if tab.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
             found.append(f"{path}: wider than the window")
     complaints = [said for said in watched.complaints if "404" not in said]
@@ -140,9 +173,12 @@ def test_the_rules_are_really_looked_at(chromium: Any, site: str) -> None:
     tab.evaluate(AXE)
     tab.evaluate("document.querySelector('h1').replaceChildren(new Image())")
     violations = tab.evaluate(RUN)
+    tab.evaluate("document.querySelector('main').innerHTML = '<section class=\"panel\"><p>unpadded</p></section>'")
+    unpadded = tab.evaluate(EDGES)
     watched.context.close()
 
     assert any("image-alt" in violation for violation in violations)
+    assert any("left edge" in gap and "unpadded" in gap for gap in unpadded)
 
 
 @pytest.mark.usefixtures("filled")
