@@ -261,6 +261,7 @@ class BackgroundProcessor:
             forbidden=self._settings.own_files,
             open_lines=OpenEvents(self._own_decoders),
             salvage_folder=self._settings.salvage_folder,
+            make_room=guard.filled,
         )
         monitor.losses.keep_in(self._settings.losses_path)
         engine = _Engine(queue, processor, monitor, detector, RuleWatch(self._rules, detector.offer), guard)

@@ -449,6 +449,42 @@ def test_a_few_lines_are_copied_to_a_disk_that_is_nearly_full_too(
     ]
 
 
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_a_file_deleted_while_there_is_no_room_at_all_is_copied_once_there_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_followed: bool
+) -> None:
+    """A disk that somebody else has filled, before the reserve is given up: the kill comes later."""
+    real, free = os.statvfs(bench.root), [100 << 10]
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*real[:4], free[0] // real.f_frsize, *real[5:]]))
+    bench.source("*.log")
+    if not is_followed:
+        bench.store.down = True
+    path = bench.write("app.log", generation(0))
+    bench.scan()
+    path.unlink()
+    for _ in range(3):
+        bench.scan()
+    free[0] = 4 << 20
+    bench.scan()
+    bench.crash()
+    bench.store.down = False
+    assert settle(bench) == generation(0).splitlines()
+    assert len([record for record in caplog.records if "in memory only" in record.getMessage()]) == 1
+
+
+def test_room_for_a_few_lines_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, free = os.statvfs(tmp_path), [100 << 10]
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result([*real[:4], free[0] // real.f_frsize, *real[5:]]))
+    file = tmp_path / "app.log"
+    file.write_bytes(generation(0))
+    fd, size = os.open(file, os.O_RDONLY), file.stat().st_size
+    kept = salvage.Salvage(str(tmp_path / "salvage"), make_room=lambda: free.append(free.pop() + (4 << 20)))
+    key = (1, 2)
+    kept.keep(key, fd, [(0, size)], salvage.Copy(1, str(file), str(file), False, *key, size=size))
+    os.close(fd)
+    assert (key in kept, kept.owed()) == (True, [])
+
+
 def test_more_than_may_be_copied_is_told_once_and_harms_nothing(
     make_bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -58,6 +58,7 @@ class Discovery(Reader):
         quiet_s: float,
         max_open: int,
         salvage_folder: str,
+        make_room: Callable[[], None],
     ) -> None:
         super().__init__(
             emit=emit, book=book, clock=clock, wall=wall, limits=limits, quiet_s=quiet_s, table=StreamTable(max_open)
@@ -67,7 +68,7 @@ class Discovery(Reader):
         self.renamed: dict[int, Stream] = {}  # renamed, but not booked
         self.held = HeldFiles(self.table)
         self.losses = LossWatch(clock, wall)
-        self.salvage = Salvage(salvage_folder)
+        self.salvage = Salvage(salvage_folder, make_room=make_room)
         self.between: Callable[[], None] = lambda: None  # called now and then in a long search
 
     def reconsider(self, stream: Stream) -> None:

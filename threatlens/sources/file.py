@@ -59,10 +59,12 @@ class LogFileMonitor:
         max_open: int | None = None,
         use_inotify: bool = True,
         salvage_folder: str = "",
+        make_room: Callable[[], None] = lambda: None,
     ) -> None:
         """forbidden: folders never read although a root holds them. quiet_s: until a lone last line is a line.
         open_lines: what of the last lines waits for those that may belong to it; None: nothing does.
-        salvage_folder: where deleted files are copied to that are not stored yet; "": a kill ends them."""
+        salvage_folder: where deleted files are copied to that are not stored yet; "": a kill ends them.
+        make_room: asked when the disk has no room for that."""
         self._clock = clock
         self._forbidden = tuple(os.path.realpath(folder) for folder in forbidden)
         self._follower = Follower(
@@ -74,6 +76,7 @@ class LogFileMonitor:
             quiet_s=quiet_s,
             max_open=max_open or default_open_limit(),
             salvage_folder=salvage_folder,
+            make_room=make_room,
         )
         self._follower.between = self._notice
         self._noticed_s = 0.0  # clock

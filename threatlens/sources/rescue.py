@@ -173,6 +173,21 @@ class Rescuer(Discovery):
             elif key not in self.held or self._is_elsewhere(key):
                 self.held.let_go(key)
                 self.salvage.drop(key)
+        for key in self.salvage.owed():
+            self._secure_again(source, key)
+
+    def _secure_again(self, source: FollowedSource, key: Key) -> None:
+        """Try again to copy a file for which there was no room, if it is this source's."""
+        stream, file = self.table.by_key.get(key), self.held.get(key)
+        if stream is not None and stream.content is not None:
+            if stream.source is source:
+                self.salvage.forgive(key)
+                status = os.fstat(stream.content.fd)
+                if self.salvage.is_gone(status):
+                    self.secure(stream, stream.content, status)
+        elif file is None or file.source is source:
+            self.salvage.forgive(key)
+            self._secure_held(key)
 
     def _take_up(self, source: FollowedSource, key: Key) -> None:
         """Open a copy; or what it was made of, where that is still there although nothing names it."""

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 from threatlens.sources.stream import Key
@@ -45,15 +45,20 @@ class Copy:
 class Salvage:
     """The copies, by the file that they are read as: the deleted one itself, or, of an earlier process, the copy."""
 
-    def __init__(self, folder: str, *, max_bytes: int = _MAX_BYTES) -> None:
-        """folder: made when it is needed; "": nothing is ever copied."""
+    def __init__(
+        self, folder: str, *, make_room: Callable[[], None] = lambda: None, max_bytes: int = _MAX_BYTES
+    ) -> None:
+        """folder: made when it is needed; "": nothing is ever copied. make_room: asked when there is none on the disk
+        for a few lines."""
         self._folder = folder
+        self._make_room = make_room
         self._max_bytes = max_bytes
         self._copies: dict[Key, Copy] = {}
         self._paths: dict[Key, str] = {}
         self._inherited: set[Key] = set()
         self._opened: set[Key] = set()
-        self._given_up: set[Key] = set()
+        self._given_up: set[Key] = set()  # until the next try
+        self._told: set[Key] = set()
         if folder:
             self._inherit()
 
@@ -102,7 +107,7 @@ class Salvage:
     def keep(self, key: Key, fd: int, spans: Iterable[Span], described: Copy) -> None:
         """Copy these spans of a deleted file, or what was added behind its copy; `described.size` is its size now.
 
-        What cannot be copied, for want of space above all, is logged once and not tried again.
+        What cannot be copied, for want of space above all, is logged once, and not tried again until it is forgiven.
         """
         before = self._copies.get(key)
         wanted = [(before.size, described.size)] if before is not None and before.size else list(spans)
@@ -115,10 +120,20 @@ class Salvage:
             copied = n_bytes + (before.copied if before is not None else 0)
             self._note(key, replace(described, copied=copied))
         except OSError as error:
-            log.warning("the unread lines of %s, which is deleted, are in memory only: %s", described.real, error)
+            if key not in self._told:
+                log.warning("the unread lines of %s, which is deleted, are in memory only: %s", described.real, error)
             if before is None:
                 self.drop(key)
             self._given_up.add(key)
+            self._told.add(key)
+
+    def owed(self) -> list[Key]:
+        """The files that could not be copied."""
+        return list(self._given_up)
+
+    def forgive(self, key: Key) -> None:
+        """Let it be tried again, once."""
+        self._given_up.discard(key)
 
     def drop(self, key: Key) -> None:
         """What was copied is stored now, or is of no use."""
@@ -127,6 +142,7 @@ class Salvage:
         self._inherited.discard(key)
         self._opened.discard(key)
         self._given_up.discard(key)
+        self._told.discard(key)
         if path:
             _remove(path)
 
@@ -176,10 +192,17 @@ class Salvage:
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         if n_bytes + sum(copy.copied for copy in self._copies.values()) > self._max_bytes:
             raise OSError(f"more than {self._max_bytes >> 20} MB of such lines")
-        disk = os.statvfs(self._folder)
-        left = _LEFT_OF_RESERVE_BYTES if n_bytes <= _SMALL_BYTES else _LEFT_BYTES
-        if disk.f_bavail * disk.f_frsize < n_bytes + left:
+        if n_bytes > _SMALL_BYTES:
+            fits = self._fits(n_bytes + _LEFT_BYTES)
+        elif not (fits := self._fits(n_bytes + _LEFT_OF_RESERVE_BYTES)):
+            self._make_room()
+            fits = self._fits(n_bytes + _LEFT_OF_RESERVE_BYTES)
+        if not fits:
             raise OSError("the disk is nearly full")
+
+    def _fits(self, n_bytes: int) -> bool:
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize >= n_bytes
 
     def _write(self, path: str, source: int, spans: Iterable[Span]) -> None:
         to = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
