@@ -31,7 +31,7 @@ START_S = 180.0  # a start on a machine that does other things
 DRAIN_S = 600.0
 HEALTHY_S, STATE_S, STOP_S = 1.0, 5.0, 10.0
 MEMORY_MB, GROWTH_MB = 300, 50
-LIMIT_GB = 0.03
+LIMIT_GB = 0.02
 LINE = re.compile(r"probe\[7\]: line (\d+)")
 
 
@@ -306,7 +306,7 @@ def backups(product: Product, scale: float) -> list[Row]:
 
 
 def forgetting(product: Product, scale: float) -> list[Row]:
-    """Ten times the usual rate into a database that may hold 30 MB, killed meanwhile: only the oldest go."""
+    """Ten times the usual rate into a database that may hold 20 MB, killed meanwhile: only the oldest go."""
     product.configure()
     with open(os.path.join(product.data, "threatlens.yaml"), encoding="utf-8") as file:
         text = file.read()
