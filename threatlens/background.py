@@ -51,6 +51,7 @@ from threatlens.reports_searches import SearchReporter
 from threatlens.rule_library import RuleLibrary, RuleWatch
 from threatlens.settings import Settings
 from threatlens.sources.file import LogFileMonitor
+from threatlens.sources.salvage import Salvage
 from threatlens.store import EventStore
 from threatlens.threat_lists import ThreatListKeeper
 from threatlens.volumes import VolumeWatch
@@ -260,8 +261,7 @@ class BackgroundProcessor:
             book=self._store,
             forbidden=self._settings.own_files,
             open_lines=OpenEvents(self._own_decoders),
-            salvage_folder=self._settings.salvage_folder,
-            make_room=guard.filled,
+            salvage=Salvage(self._settings.salvage_folder, make_room=guard.filled),
         )
         monitor.losses.keep_in(self._settings.losses_path)
         engine = _Engine(queue, processor, monitor, detector, RuleWatch(self._rules, detector.offer), guard)

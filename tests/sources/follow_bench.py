@@ -12,6 +12,7 @@ from threatlens.event import LogEntry
 from threatlens.sources.base import LogSourceConfig, StreamState
 from threatlens.sources.file import LogFileMonitor
 from threatlens.sources.lines import split_records
+from threatlens.sources.salvage import Salvage
 
 
 class Store:
@@ -97,8 +98,9 @@ class Clock:
 class Bench:
     """A folder, a store, and a monitor that can crash."""
 
-    def __init__(self, root: Path, **options: object) -> None:
+    def __init__(self, root: Path, *, salvage_folder: str = "", **options: object) -> None:
         self.root = root
+        self.salvage_folder = salvage_folder
         self.store = Store()
         self.clock = Clock()
         self.queue: list[LogEntry] = []
@@ -112,6 +114,7 @@ class Bench:
             emit=self._emit,
             book=self.store,
             clock=self.clock,
+            salvage=Salvage(self.salvage_folder),  # a process knows of copies what it finds in the folder
             **{"use_inotify": False, **self.options},  # type: ignore[arg-type]
         )
 

@@ -57,8 +57,7 @@ class Discovery(Reader):
         limits: Limits,
         quiet_s: float,
         max_open: int,
-        salvage_folder: str,
-        make_room: Callable[[], None],
+        salvage: Salvage,
     ) -> None:
         super().__init__(
             emit=emit, book=book, clock=clock, wall=wall, limits=limits, quiet_s=quiet_s, table=StreamTable(max_open)
@@ -68,7 +67,7 @@ class Discovery(Reader):
         self.renamed: dict[int, Stream] = {}  # renamed, but not booked
         self.held = HeldFiles(self.table)
         self.losses = LossWatch(clock, wall)
-        self.salvage = Salvage(salvage_folder, make_room=make_room)
+        self.salvage = salvage
         self.between: Callable[[], None] = lambda: None  # called now and then in a long search
 
     def reconsider(self, stream: Stream) -> None:

@@ -21,6 +21,7 @@ from threatlens.sources.losses import Noticed
 from threatlens.sources.moves import Moves
 from threatlens.sources.paths import display, explain, listings, looks_rotated, original_first, require_regular
 from threatlens.sources.reader import order
+from threatlens.sources.salvage import Salvage
 from threatlens.sources.source import FollowedSource, by_folder
 from threatlens.sources.stream import Limits, Stream
 from threatlens.sources.table import default_open_limit
@@ -58,13 +59,11 @@ class LogFileMonitor:
         open_lines: OpenLines | None = None,
         max_open: int | None = None,
         use_inotify: bool = True,
-        salvage_folder: str = "",
-        make_room: Callable[[], None] = lambda: None,
+        salvage: Salvage | None = None,
     ) -> None:
         """forbidden: folders never read although a root holds them. quiet_s: until a lone last line is a line.
         open_lines: what of the last lines waits for those that may belong to it; None: nothing does.
-        salvage_folder: where deleted files are copied to that are not stored yet; "": a kill ends them.
-        make_room: asked when the disk has no room for that."""
+        salvage: copies of deleted files that are not stored yet; None: a kill ends them."""
         self._clock = clock
         self._forbidden = tuple(os.path.realpath(folder) for folder in forbidden)
         self._follower = Follower(
@@ -75,8 +74,7 @@ class LogFileMonitor:
             limits=Limits(max_line_bytes, max_unpacked_bytes, open_lines),
             quiet_s=quiet_s,
             max_open=max_open or default_open_limit(),
-            salvage_folder=salvage_folder,
-            make_room=make_room,
+            salvage=salvage or Salvage(""),
         )
         self._follower.between = self._notice
         self._noticed_s = 0.0  # clock
