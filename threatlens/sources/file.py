@@ -62,7 +62,7 @@ class LogFileMonitor:
         salvage: Salvage | None = None,
     ) -> None:
         """forbidden: folders never read. quiet_s: until a lone last line is a line. salvage: without, a kill ends
-        what is not stored of deleted files. open_lines: what of the last lines waits for those that may belong to it."""
+        what is not stored of deleted files. open_lines: what of the last lines waits for the rest of its event."""
         self._clock = clock
         self._forbidden = tuple(os.path.realpath(folder) for folder in forbidden)
         self._follower = Follower(
