@@ -157,7 +157,7 @@ class BackgroundProcessor:
             self._thread("follower", self._again_and_again, self._follower.run, self._follows_no_longer)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(10_000, 50, 10)  # a collection holds up every thread: many short ones
+        gc.set_threshold(10_000, 50, 50)  # a collection holds up every thread: many short ones
 
     def request_stop(self) -> None:
         """Everything is told to end; may be called in a signal handler, returns at once."""
