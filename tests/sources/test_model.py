@@ -99,7 +99,7 @@ class Logs(RuleBasedStateMachine):
         self.deleted = False
         self.saved: set[int] = set()  # by an editor, and not looked at since
         self.crashed = False  # and not looked since
-        self.freed = False  # an inode, since the crash
+        self.freed = False  # an inode, since the last look
 
     def line(self, writer: Writer) -> bytes:
         self.counter += 1
@@ -240,7 +240,7 @@ class Logs(RuleBasedStateMachine):
             part.write_bytes(data)
             part.rename(target)
         path.unlink()
-        self.freed |= self.crashed
+        self.freed = True
         del writer.old[path]
 
     @rule(
@@ -253,7 +253,7 @@ class Logs(RuleBasedStateMachine):
         writer = self.writers[which]
         if not self.may_rotate(writer) or not writer.path.stat().st_size:
             return
-        if which in self.saved or self.freed:  # the copy may get that inode: docs/following.md, where it ends
+        if which in self.saved or (self.crashed and self.freed):  # docs/following.md, where it ends
             return
         if between == "read more" and self.bench.store.down:
             between = "look"
