@@ -212,3 +212,23 @@ def test_the_target_of_a_link_that_is_found_empty_is_read_as_soon_as_it_grows(ma
     first.write_bytes(b"one\n")
     bench.monitor.step(5.0)
     assert [entry.content for entry in bench.queue] == [b"one\n"]
+
+
+def test_a_second_copy_before_the_first_truncation_was_noticed_is_no_file_of_its_own(bench: Bench) -> None:
+    """The second is written to between its copying and its truncation, and all of it is met in one look."""
+    log, copy = bench.write("app.log", FIRST), bench.root / "app.log.1"
+    bench.source("app.log*")
+    shutil.copyfile(log, copy)
+    bench.scan()
+    os.truncate(log, 0)
+    bench.write("app.log", SECOND)
+    copy.rename(bench.root / "app.log.2")
+    shutil.copyfile(log, copy)
+    with log.open("ab") as file:
+        file.write(REST)
+    stored = bench.read()
+    os.truncate(log, 0)
+    bench.write("app.log", b"third generation\n")
+    for _ in range(3):
+        stored += bench.read()
+    assert sorted(stored) == sorted(lines(FIRST, SECOND, REST, b"third generation\n"))

@@ -6,12 +6,14 @@ be a copy of one that is still followed, or be new. Only content decides; names 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from threatlens.sources.content import Content, head_of, is_prefix
 from threatlens.sources.identity import Fingerprint
+from threatlens.sources.paths import family, looks_rotated
 from threatlens.sources.stream import Key, Stream
 from threatlens.sources.table import TELLING_BYTES, StreamTable
 
@@ -99,4 +101,16 @@ def _may_begin_alike(stream: Stream, head_start: int, head: bytes) -> bool:
 def _gives_way(stream: Stream, unknown: Unknown) -> bool:
     """Whether the stream's own file is on its way out: deleted, or renamed by an editor that saves under its name."""
     saved = stream.lost_path and stream.shown == unknown.shown and stream.position >= TELLING_BYTES
-    return stream.unlinked or (saved and not unknown.ours)
+    return stream.unlinked or (saved and not unknown.ours) or _is_copy(stream, unknown)
+
+
+def _is_copy(stream: Stream, unknown: Unknown) -> bool:
+    """Whether the stream's file is a copy, begun in this look, of the unknown one, which is about to be truncated."""
+    rotated, name = os.path.basename(stream.path), os.path.basename(unknown.path)
+    return (
+        stream.position == 0
+        and looks_rotated(rotated)
+        and not looks_rotated(name)
+        and os.path.dirname(stream.path) == os.path.dirname(unknown.path)
+        and family(rotated) == family(name)
+    )
