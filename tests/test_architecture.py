@@ -22,7 +22,7 @@ PACKAGE = ROOT / "threatlens"
 #: Who may know whom: a module imports from its own layer and those below. A word is a module or a family (folder);
 #: config_file.py is a part of config and so on, unless it has a word of its own.
 LAYERS = {
-    0: "clock courtesy durable errors event handing_over receiving redaction sealed visible",
+    0: "clock courtesy durable errors event handing_over receiving redaction sealed spare_memory visible",
     1: "analyzers attack broadcaster channels decoders demo detectors discovery ingestion_queue logs outbound "
     "passwords query rulebook settings sources vault",
     2: "config migrations models own_decoders store",

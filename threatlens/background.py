@@ -52,6 +52,7 @@ from threatlens.rule_library import RuleLibrary, RuleWatch
 from threatlens.settings import Settings
 from threatlens.sources.file import LogFileMonitor
 from threatlens.sources.salvage import Salvage
+from threatlens.spare_memory import give_back
 from threatlens.store import EventStore
 from threatlens.threat_lists import ThreatListKeeper
 from threatlens.volumes import VolumeWatch
@@ -62,7 +63,7 @@ log = logging.getLogger(__name__)
 LEASE_S = 1.0
 STATUS_S, CONFIG_S, RULES_S, HOUSEKEEPING_S, METRICS_S, OUTBOX_S, REPORTS_S = 1.0, 1.0, 2.0, 10.0, 60.0, 1.0, 60.0
 HABITS_S, COVERAGE_S, COVERAGE_FIRST_S = 5.0, 2.0, 30.0
-LISTS_S, VOLUMES_S = 5.0, 120.0
+LISTS_S, VOLUMES_S, SPARE_S = 5.0, 120.0, 30.0
 MODEL_S = 5.0  # between two looks whether a language model has something to explain
 EMIT_S = 0.1  # that reading waits for room in the queue before it looks for new files again
 #: Seconds that threads are given to end when the process stops.
@@ -145,6 +146,7 @@ class BackgroundProcessor:
         sys.setswitchinterval(0.0005)  # pages, decoding and storing take short turns
         self._broadcaster.begin(self._store.last_id())
         self._every(HOUSEKEEPING_S, self._write_use)
+        self._every(SPARE_S, give_back)
         self._scheduler.start()
         if self._fanout.used:
             for step in (self._fanout.listen, self._fanout.send):

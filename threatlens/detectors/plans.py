@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -37,7 +38,9 @@ STEADY = frozenset(
 BUILD_AFTER, PER_RULE = 64, 1
 MAX_SHAPES, MAX_KINDS, MAX_PLANS = 1_000, 5_000, 200
 #: Values that are remembered, of all plans together, of one field, and the longest of them, in characters.
-MAX_VALUES, MAX_FIELD_VALUES, MAX_VALUE = 20_000, 4_000, 200
+MAX_VALUES, MAX_FIELD_VALUES, MAX_VALUE = 8_000, 2_000, 200
+#: Values that are met for the first time until all plans are looked at.
+LOOK_AFTER = 500
 #: Where a rule looks: fields, of which the first that is not empty counts. Two are none: the message, everything.
 _Place = tuple[str, ...]
 _MESSAGE: _Place = ("",)
@@ -86,6 +89,11 @@ class _Text:
         for literal in {hit[0] for hit in hits}:
             found.update(self._orders[literal])
         return found
+
+    def forget_half(self) -> None:
+        """Of the values that are remembered, those that were met first."""
+        for value in list(islice(self.known, len(self.known) // 2)):
+            del self.known[value]
 
     def verdict(self, found: set[int], view: View) -> _Verdict:
         """What a value says for which these were found."""
@@ -157,7 +165,7 @@ class Plan:
                     known = text.verdict(hits, view)
                 if len(key) <= MAX_VALUE:
                     if len(text.known) >= MAX_FIELD_VALUES:
-                        text.known.clear()
+                        text.forget_half()
                     text.known[key] = known
                     self.misses += 1
             if known is not _NOTHING:
@@ -269,7 +277,7 @@ class Plans:
         except TypeError:  # a list, from a JSON document
             return None
         if plan is not None:
-            if plan.misses >= 500:
+            if plan.misses >= LOOK_AFTER:
                 self._forget_values()
             for at, kind in plan.kinds:
                 if type(values[at]) is not kind:
@@ -305,7 +313,7 @@ class Plans:
         texts = {id(text): text for plan in self._plans for text in plan.texts}.values()
         if sum(len(text.known) for text in texts) > MAX_VALUES:
             for text in texts:
-                text.known.clear()
+                text.forget_half()
 
     def _make(self, rules: Iterable[Candidate], view: View, shape: _Shape, fields: Fields) -> Plan:
         """What plans for events of the same fields look for is taken over where the same is left of the rules."""
