@@ -232,3 +232,22 @@ def test_a_second_copy_before_the_first_truncation_was_noticed_is_no_file_of_its
     for _ in range(3):
         stored += bench.read()
     assert sorted(stored) == sorted(lines(FIRST, SECOND, REST, b"third generation\n"))
+
+
+@pytest.mark.parametrize("pattern", ["app.log*", "app.log"])
+def test_a_copy_with_the_inode_of_a_rotated_file_that_was_never_read_is_judged(bench: Bench, pattern: str) -> None:
+    """Of a rotated file nothing was stored before the kill; after it, its inode belongs to a copy of the present one."""
+    log, rotated = bench.write("app.log", FIRST), bench.root / "app.log.1"
+    bench.source(pattern)
+    bench.scan()
+    log.rename(rotated)
+    bench.write("app.log", SECOND)
+    bench.scan()
+    bench.crash()
+    rotated.write_bytes(log.read_bytes())  # the copy, with the inode of the first
+    stored = bench.read()
+    os.truncate(log, 0)
+    bench.write("app.log", REST)
+    for _ in range(3):
+        stored += bench.read()
+    assert sorted(stored) == sorted(lines(SECOND, REST))

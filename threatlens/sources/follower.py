@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 
 from threatlens.errors import StoreUnavailable
 from threatlens.sources.content import Content, content_of, head_of, last_position
@@ -114,6 +115,10 @@ class Follower(Rescuer):
                 self.lose(stream)
                 return False
             self._rename(stream, real)
+        elif _may_be_a_copy(stream, status):
+            self.ours.add(key)
+            self.lose(stream)
+            return False
         self.table.last_at[shown] = stream
         stream.shown = shown
         stream.listed = True
@@ -187,7 +192,10 @@ class Follower(Rescuer):
             found = (status.st_dev, status.st_ino) == stream.key
         except FileNotFoundError:
             found = False
-        if found:
+        if found and _may_be_a_copy(stream, status) and stream.source is not None:
+            self.ours.add(stream.key)
+            self._lose_and_judge(stream, [stream.path])
+        elif found:
             self.look(stream, status)
         else:
             stream.lost_path = True
@@ -206,21 +214,27 @@ class Follower(Rescuer):
                 self._rename(stream, path)
                 self.look(stream, os.stat(path, follow_symlinks=False))
                 return
-        source, key = stream.source, stream.key
+        source = stream.source
         self.losses.suspect(stream, in_place=False)
+        self._lose_and_judge(stream, names)
+        if source is not None:
+            self.search_siblings(source, folder, {family(os.path.basename(stream.path))})
+
+    def _lose_and_judge(self, stream: Stream, paths: Sequence[str]) -> None:
+        """The stream has lost its file; what is at these paths now, with its key, may be ours all the same."""
+        source, key = stream.source, stream.key
         try:
             self.lose(stream)
         except StoreUnavailable:
-            for path in names:
+            for path in paths:
                 if source is not None:
                     self.keep(source, path, path, key)
             raise
         if source is not None:
-            for path in names:
+            for path in paths:
                 status = os.stat(path, follow_symlinks=False)
                 if (status.st_dev, status.st_ino) in self.ours:
                     self.judge(source, path, path, status, only_known=True)
-            self.search_siblings(source, folder, {family(os.path.basename(stream.path))})
 
     def replaced(self, stream: Stream) -> None:
         """The file holds other content now: the rest of the stream may be in a copy, the file is judged anew."""
@@ -366,3 +380,10 @@ class Follower(Rescuer):
         ):
             stream.fingerprint.finished = finished
             self.table.close(stream)
+
+
+def _may_be_a_copy(stream: Stream, status: os.stat_result) -> bool:
+    """Whether nothing is known of its file but the inode, noted by the process before, and it lies where copies of
+    other files are put: it may be one by now that was given the same inode."""
+    unknown = not stream.position and not stream.present[1] and status.st_size
+    return bool(unknown) and looks_rotated(os.path.basename(stream.path))
