@@ -70,6 +70,31 @@ def test_a_machine_that_is_well_has_no_part_that_is_not(monitor: HealthMonitor) 
             "model", "reports", "configuration", "memory", "sources"} <= set(found)  # fmt: skip
 
 
+def test_a_part_that_changed_is_shown_before_the_next_look(settings: Any, store: EventStore, services: Any) -> None:
+    class Moody:
+        says: Component | None = Component("detection", "ok")
+
+        def health(self) -> list[Component]:
+            if self.says is None:
+                raise StoreUnavailable("busy")
+            return [self.says]
+
+    part = Moody()
+    monitor = HealthMonitor(settings, store, services.config, services.rules, parts=(part,))
+    monitor.ask(part)
+    assert "detection" not in states(monitor)  # nothing was looked at yet
+    services.config.load_config()
+    monitor.look()
+    assert states(monitor)["detection"].state == "ok"
+
+    part.says = Component("detection", "degraded", "auth: no logins any more")
+    monitor.ask(part)
+    assert states(monitor)["detection"].reason == "auth: no logins any more"
+    part.says = None
+    monitor.ask(part)
+    assert states(monitor)["detection"].state == "degraded"
+
+
 @pytest.mark.parametrize(
     ("change", "part", "words"),
     [

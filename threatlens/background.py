@@ -405,6 +405,7 @@ class BackgroundProcessor:
             self._upkeep.alerts.put(lines_removed(loss, self._upkeep.habits.last_event(loss.source_id)))
             losses.popleft()
         self._upkeep.habits.work(engine.monitor.statuses(), storing=not engine.processor.state.unavailable)
+        self._health.ask(self._upkeep.habits)
 
     def _keep_coverage(self, engine: _Engine) -> None:
         """Have the samples of rules and decoders tried when it is time; lines that waited for a start, or wait for

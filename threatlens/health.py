@@ -251,6 +251,14 @@ class HealthMonitor:
         self._asked = tuple(asked)
         self.write_changes()
 
+    def ask(self, part: Part) -> None:
+        """Ask one of the parts again, before its turn; what the last look did not meet waits for the next one."""
+        try:
+            fresh = {component.name: component for component in part.health()}
+        except ThreatLensError:
+            return  # the look says so
+        self._asked = tuple(fresh.get(component.name, component) for component in self._asked)
+
     def write_changes(self) -> None:
         """Store what changed since the last time; raises StoreUnavailable, and then it waits for the next time."""
         with self._lock:

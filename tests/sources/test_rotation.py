@@ -236,7 +236,7 @@ def test_a_second_copy_before_the_first_truncation_was_noticed_is_no_file_of_its
 
 @pytest.mark.parametrize("pattern", ["app.log*", "app.log"])
 def test_a_copy_with_the_inode_of_a_rotated_file_that_was_never_read_is_judged(bench: Bench, pattern: str) -> None:
-    """Of a rotated file nothing was stored before the kill; after it, its inode belongs to a copy of the present one."""
+    """Of it nothing was stored before the kill; after it, its inode belongs to a copy of the present file."""
     log, rotated = bench.write("app.log", FIRST), bench.root / "app.log.1"
     bench.source(pattern)
     bench.scan()

@@ -18,7 +18,7 @@ from threatlens.event import EventFilter, rfc3339
 from threatlens.incidents import incident_stages, timeline
 from threatlens.mutes import HOUR_US
 from threatlens.notices import of_incident as of_incident_to_tell
-from threatlens.store_incidents import LOG_SOURCE, STATUSES, Incident, Member
+from threatlens.store_incidents import STATUSES, Incident, Member
 from threatlens.web.auth import actor, doer, needs
 from threatlens.web.context import services
 from threatlens.web.event_filter import MAX_ID, term, whole
@@ -245,7 +245,7 @@ def _lines(incident: Incident, member: Member) -> str:
 
 def _lost(incident: Incident) -> list[dict[str, Any]]:
     """What is not read any more, of an incident about a source: program, kind, shapes with counts, a draft."""
-    if incident.subject[0] != LOG_SOURCE:
+    if not incident.of_source:
         return []
     found = []
     for habits in services().store.baselines().values():
