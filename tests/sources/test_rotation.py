@@ -251,3 +251,20 @@ def test_a_copy_with_the_inode_of_a_rotated_file_that_was_never_read_is_judged(b
     for _ in range(3):
         stored += bench.read()
     assert sorted(stored) == sorted(lines(SECOND, REST))
+
+
+def test_what_carries_on_a_closed_file_is_found_though_another_got_its_inode(make_bench) -> None:
+    """Saved by an editor and renamed out of the pattern within one look; a link's target has the inode of before."""
+    bench = make_bench(max_open=1)
+    log, saved, target = bench.write("app.log", FIRST), bench.root / "app.log.1", bench.root / "target.0"
+    bench.write("web.log", SECOND)
+    bench.source("*.log")
+    assert sorted(bench.read()) == sorted(lines(FIRST, SECOND))
+    log.rename(target)
+    target.write_bytes(b"through a link\n")
+    (bench.root / "link.log").symlink_to(target)
+    saved.write_bytes(FIRST + REST)
+    log.write_bytes(b"third generation\n")
+
+    stored = [line for _ in range(3) for line in bench.read()]
+    assert sorted(stored) == sorted(lines(b"through a link\n", REST, b"third generation\n"))

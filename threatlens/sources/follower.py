@@ -112,7 +112,7 @@ class Follower(Rescuer):
                 )
                 return True
             if not self.carries(stream, real):
-                self.lose(stream)
+                self.has_no_file(stream, [])
                 return False
             self._rename(stream, real)
         elif _may_be_a_copy(stream, status):
@@ -214,11 +214,16 @@ class Follower(Rescuer):
                 self._rename(stream, path)
                 self.look(stream, os.stat(path, follow_symlinks=False))
                 return
+        self.has_no_file(stream, names)
+
+    def has_no_file(self, stream: Stream, paths: Sequence[str]) -> None:
+        """Its own is gone, or cannot be found; what carries it on is sought. At these paths are files with its key."""
         source = stream.source
         self.losses.suspect(stream, in_place=False)
-        self._lose_and_judge(stream, names)
+        self._lose_and_judge(stream, paths)
         if source is not None:
-            self.search_siblings(source, folder, {family(os.path.basename(stream.path))})
+            folder, name = os.path.split(stream.path)
+            self.search_siblings(source, folder, {family(name)})
 
     def _lose_and_judge(self, stream: Stream, paths: Sequence[str]) -> None:
         """The stream has lost its file; what is at these paths now, with its key, may be ours all the same."""

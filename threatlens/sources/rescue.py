@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Sequence
 
 from threatlens.errors import SourceError, StoreUnavailable
 from threatlens.sources.content import Content, content_of
@@ -29,6 +30,10 @@ class Rescuer(Discovery):
         """The stream's file is gone or is another file now; its content may go on elsewhere."""
         raise NotImplementedError
 
+    def has_no_file(self, stream: Stream, paths: Sequence[str]) -> None:
+        """Lose it, and look for what carries it on. At these paths are files with its key."""
+        raise NotImplementedError
+
     def look_at_held(self, key: Key) -> None:
         """Judge a file that is kept open, whatever its name is now. Raises StoreUnavailable."""
         file = self.held.get(key)
@@ -42,7 +47,7 @@ class Rescuer(Discovery):
             return
         stream = self.table.by_key.get(key)
         if stream is not None and not gone and not self._is_its_own(stream, real):
-            self.lose(stream)
+            self.has_no_file(stream, [])
             stream = None
         if stream is not None:
             if stream.content is None and gone:
