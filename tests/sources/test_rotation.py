@@ -268,3 +268,18 @@ def test_what_carries_on_a_closed_file_is_found_though_another_got_its_inode(mak
 
     stored = [line for _ in range(3) for line in bench.read()]
     assert sorted(stored) == sorted(lines(b"through a link\n", REST, b"third generation\n"))
+
+
+def test_what_an_editor_saved_and_a_rotation_renamed_at_once_carries_on_the_file(make_bench, tmp_path) -> None:
+    """inotify tells of the renaming before anybody has looked whether the file of before is still there."""
+    bench = make_bench(use_inotify=True)
+    log, saved = bench.write("app.log", FIRST), tmp_path / "saved"
+    bench.source("*.log")
+    assert bench.read() == lines(FIRST)
+    saved.write_bytes(FIRST + REST)
+    saved.rename(log)
+    log.rename(bench.root / "app.log.1")
+    log.write_bytes(SECOND)
+
+    stored = [line for _ in range(3) for line in bench.read()]
+    assert sorted(stored) == sorted(lines(REST, SECOND))

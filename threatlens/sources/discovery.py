@@ -173,8 +173,10 @@ class Discovery(Reader):
                 os.close(fd)
 
     def _settle_relatives(self, real: str) -> None:
-        """Find out first which related files were written anew, as the unknown one may be a copy of what they hold."""
+        """Find out first which related files were deleted or written anew: the unknown one may be what they became."""
         for stream in self.table.relatives(real):
+            if stream.content is not None and not stream.unlinked and self.salvage.is_gone(os.fstat(stream.content.fd)):
+                self.lost(stream)
             if not (stream.dirty and stream.position and stream.path != real) or stream.compressed:
                 continue
             source, shown, path, key = stream.source, stream.shown, stream.path, stream.key
