@@ -283,3 +283,17 @@ def test_what_an_editor_saved_and_a_rotation_renamed_at_once_carries_on_the_file
 
     stored = [line for _ in range(3) for line in bench.read()]
     assert sorted(stored) == sorted(lines(REST, SECOND))
+
+
+def test_a_copy_is_compared_with_what_carries_on_a_file_that_was_just_found_replaced(bench: Bench) -> None:
+    """While nobody looked: renamed out of the pattern and written on, begun anew in place, and its beginning copied."""
+    log = bench.write("app.log", FIRST)
+    bench.source("*.log")
+    assert bench.read() == lines(FIRST)
+    bench.crash()
+    bench.write("app-before.log", FIRST)
+    (bench.root / "app.log.1").write_bytes(FIRST + REST)
+    log.write_bytes(SECOND)
+
+    stored = [line for _ in range(3) for line in bench.read()]
+    assert sorted(stored) == sorted(lines(REST, SECOND))

@@ -180,7 +180,8 @@ class Discovery(Reader):
             if not (stream.dirty and stream.position and stream.path != real) or stream.compressed:
                 continue
             source, shown, path, key = stream.source, stream.shown, stream.path, stream.key
-            if self._confirm(stream) is None and self.table.by_key.get(key) is not stream and source is not None:
+            self._confirm(stream)
+            if self.table.by_key.get(key) is not stream and source is not None:
                 status = os.stat(path, follow_symlinks=False)
                 if (status.st_dev, status.st_ino) == key:
                     self.judge(source, shown, path, status)
@@ -247,14 +248,14 @@ class Discovery(Reader):
         self.judged[key] = Judged(status.st_size, status.st_mtime_ns, verdict, since, shown, state, only_known)
 
     def _confirm(self, stream: Stream) -> Content | None:
-        """A followed stream's content, if its file still is its own."""
+        """A followed stream's content, if its file still is its own, or if another was found that carries it on."""
         if stream.source is None:
             return None
         try:
             self.ready_to_read(stream)
         except Replaced:
             self.replaced(stream)
-            return None
+            return stream.content if stream.alive and stream.verified else None
         except FileNotFoundError:
             self.lost(stream)
             if not stream.alive:
