@@ -285,12 +285,16 @@ def test_what_an_editor_saved_and_a_rotation_renamed_at_once_carries_on_the_file
     assert sorted(stored) == sorted(lines(REST, SECOND))
 
 
-def test_a_copy_is_compared_with_what_carries_on_a_file_that_was_just_found_replaced(bench: Bench) -> None:
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_copy_is_compared_with_what_carries_on_a_file_that_was_just_found_replaced(
+    bench: Bench, is_open: bool
+) -> None:
     """While nobody looked: renamed out of the pattern and written on, begun anew in place, and its beginning copied."""
     log = bench.write("app.log", FIRST)
     bench.source("*.log")
     assert bench.read() == lines(FIRST)
-    bench.crash()
+    if not is_open:
+        bench.crash()
     bench.write("app-before.log", FIRST)
     (bench.root / "app.log.1").write_bytes(FIRST + REST)
     log.write_bytes(SECOND)

@@ -255,19 +255,16 @@ class Discovery(Reader):
             self.ready_to_read(stream)
         except Replaced:
             self.replaced(stream)
-            return stream.content if stream.alive and stream.verified else None
         except FileNotFoundError:
             self.lost(stream)
-            if not stream.alive:
-                return None
-            self.ready_to_read(stream)
-        content = stream.content
-        mark = stream.fingerprint
-        if content is not None and stream.tail is not None:
-            if content.holds(mark.head_start, mark.head, tail_start(stream.position), stream.tail):
-                return content
-            self.replaced(stream)
-        return None
+            if stream.alive:
+                self.ready_to_read(stream)
+        else:
+            content, mark, tail = stream.content, stream.fingerprint, stream.tail
+            start = tail_start(stream.position)
+            if content is not None and tail is not None and not content.holds(mark.head_start, mark.head, start, tail):
+                self.replaced(stream)
+        return stream.content if stream.alive and stream.verified else None
 
     def _act(
         self,
