@@ -83,13 +83,14 @@ class Discovery(Reader):
             stream.source.streams.discard(stream)
         self.reconsider(stream)
 
-    def search_rests(self, source: FollowedSource) -> None:
-        """After a start: what happened to the streams whose files are gone?"""
+    def search_rests(self, source: FollowedSource, first: bool) -> None:
+        """What happened to the streams that were found without a file in this look, or, first, since the last start?"""
         families: dict[str, set[str]] = {}
-        for stream in self.table.by_id.values():
-            if stream.source is source and not stream.listed:
-                folder, name = os.path.split(stream.path)
-                families.setdefault(folder, set()).add(family(name))
+        lost, source.unsought = source.unsought, set()
+        if first:
+            lost |= {s.path for s in self.table.by_id.values() if s.source is source and not s.listed}
+        for folder, name in map(os.path.split, lost):
+            families.setdefault(folder, set()).add(family(name))
         for folder, names in families.items():
             self.search_siblings(source, folder, names)
 

@@ -343,7 +343,7 @@ class LogFileMonitor:
             source.vanished += 1
 
     def _after_look(self, source: FollowedSource) -> None:
-        """Look after the files that have ended, and at the first time after those that are gone."""
+        """Look after the files that have ended, and after what carries on those that are gone."""
         follower = self._follower
         for stream in list(source.streams):
             if stream.ended and not stream.dirty and stream.alive:
@@ -352,9 +352,9 @@ class LogFileMonitor:
             source.unheld.clear()
         self._supervised(source, "", follower.look_for_losses, source)
         self._supervised(source, "", follower.tend_salvaged, source)
-        if not source.looked and self._loaded:
-            source.looked = True
-            follower.search_rests(source)
+        first = self._loaded and not source.looked
+        source.looked |= first
+        self._supervised(source, "", follower.search_rests, source, first)
         source.recount()
 
     # -- what inotify says

@@ -112,7 +112,9 @@ class Follower(Rescuer):
                 )
                 return True
             if not self.carries(stream, real):
-                self.has_no_file(stream, [])
+                self.losses.suspect(stream, in_place=False)
+                self.lose(stream)
+                source.unsought.add(stream.path)  # when all that the pattern names is known
                 return False
             self._rename(stream, real)
         elif _may_be_a_copy(stream, status):

@@ -32,6 +32,7 @@ class FollowedSource:
         self.damage: dict[str, SourceError] = {}  # by path: what a file holds cannot be read; until it is another
         self.warnings: dict[str, str] = {}  # by subject
         self.vanished = 0  # files gone before they could be opened
+        self.unsought: set[str] = set()  # paths of streams whose files are gone: what carries them on?
         self.unheld: set[Key] = set()  # files that are new, cannot be booked, and cannot be kept open either
         self.failure = ""
         self.bytes_total = 0
