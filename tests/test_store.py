@@ -196,3 +196,13 @@ def test_the_status_of_a_source_is_what_the_monitor_last_said(store, filler: Fil
     seen = store.source(source.id)
     assert (seen.state, seen.state_reason, seen.remedy, seen.file_size) == ("no_permission", "may not", "chmod", 10)
     assert EventFilter().matches(store.page(EventFilter())[0])
+
+
+def test_only_where_a_file_begins_need_not_be_on_the_disk_at_once(store: EventStore) -> None:
+    """The files show it again; what was stored after it is kept with it only, as there is one log of transactions."""
+    with store.database.writing() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+    with store.database.writing(synced=False) as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
+    with store.database.writing() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2

@@ -84,6 +84,8 @@ def _connect_sqlite(database_url: str) -> Engine:
         writer = connection.get_execution_options().get("writer")
         dbapi: Any = connection.connection.dbapi_connection
         dbapi.execute(f"PRAGMA cache_size=-{WRITER_CACHE_KIB if writer else READER_CACHE_KIB}")
+        if writer:
+            dbapi.execute(f"PRAGMA synchronous={'FULL' if connection.get_execution_options()['synced'] else 'NORMAL'}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
     return engine
@@ -102,16 +104,17 @@ class Database:
         self._snapshot = threading.local()  # the connection of the thread that is within snapshot()
 
     @contextmanager
-    def writing(self, *, busy_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Connection]:
+    def writing(self, *, busy_ms: int = BUSY_TIMEOUT_MS, synced: bool = True) -> Iterator[Connection]:
         """One write transaction; raises StoreUnavailable when the database is busy (for busy_ms), full or away.
 
-        Who cannot wait that long does not try to reach a server that others have just found away.
+        Who cannot wait that long does not try to reach a server that others have just found away. Without `synced`
+        SQLite does not wait for the disk: a power cut may take it back, unless a later transaction that is kept was.
         """
         if self._away is not None and busy_ms < BUSY_TIMEOUT_MS:
             raise StoreUnavailable(str(self._away), reason=self._away.reason)
         try:
             with (
-                self.engine.connect().execution_options(writer=True, busy_ms=busy_ms) as connection,
+                self.engine.connect().execution_options(writer=True, busy_ms=busy_ms, synced=synced) as connection,
                 self._patience(connection, busy_ms),
                 connection.begin(),
             ):

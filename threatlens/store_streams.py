@@ -36,20 +36,31 @@ class StreamTable:
             ]
 
     @contextmanager
-    def _booking(self) -> Iterator[Connection]:
-        """One small transaction that cannot wait."""
+    def _booking(self, *, synced: bool = False) -> Iterator[Connection]:
+        """One small transaction that cannot wait, for the disk neither: the files show again what a power cut takes
+        back, and what is stored after it is kept with it only."""
         try:
-            with self.database.writing(busy_ms=BUSY_MS) as connection:
+            with self.database.writing(busy_ms=BUSY_MS, synced=synced) as connection:
                 yield connection
         except StoreUnavailable as error:
             if error.reason == "disk_full" and self.when_full is not None:
                 self.when_full()
             raise
 
-    def create(self, source_id: int, *, path: bytes, device: int, inode: int, compressed: bool, position: int) -> int:
+    def create(
+        self,
+        source_id: int,
+        *,
+        path: bytes,
+        device: int,
+        inode: int,
+        compressed: bool,
+        position: int,
+        listed: bool = False,
+    ) -> int:
         """A new stream at this position; its id."""
         now = now_us()
-        with self._booking() as connection:
+        with self._booking(synced=not listed) as connection:
             return int(
                 connection.exec_driver_sql(
                     "INSERT INTO log_streams (source_id, path, device, inode, compressed, position, fingerprint,"

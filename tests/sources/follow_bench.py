@@ -36,7 +36,17 @@ class Store:
         self._call("streams")
         return list(self.rows.values())
 
-    def create(self, source_id: int, *, path: bytes, device: int, inode: int, compressed: bool, position: int) -> int:
+    def create(
+        self,
+        source_id: int,
+        *,
+        path: bytes,
+        device: int,
+        inode: int,
+        compressed: bool,
+        position: int,
+        listed: bool = False,
+    ) -> int:
         self._call("create")
         number = len(self.rows) + 1
         self.rows[number] = StreamState(number, source_id, path, device, inode, compressed, position, b"", False)

@@ -68,8 +68,19 @@ class StreamBook(Protocol):
     def streams(self) -> list[StreamState]:
         """All remembered streams."""
 
-    def create(self, source_id: int, *, path: bytes, device: int, inode: int, compressed: bool, position: int) -> int:
-        """Remember a new stream at this position (0, or the size for start_at: end) and return its id."""
+    def create(
+        self,
+        source_id: int,
+        *,
+        path: bytes,
+        device: int,
+        inode: int,
+        compressed: bool,
+        position: int,
+        listed: bool = False,
+    ) -> int:
+        """Remember a new stream at this position (0, or the size for start_at: end) and return its id; listed: the
+        source's pattern names its file, so that it is found again should this be forgotten."""
 
     def rebind(self, stream_id: int, *, path: bytes, device: int, inode: int, compressed: bool) -> None:
         """The same content goes on in another file (copied, compressed); a retired one lives again."""

@@ -361,6 +361,7 @@ class Discovery(Reader):
             inode=inode,
             compressed=content.compressed,
             position=position,
+            listed=listed,
         )
         state = StreamState(
             number, source.config.source_id, os.fsencode(real), device, inode, content.compressed, position, b"", False

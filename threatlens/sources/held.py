@@ -132,12 +132,23 @@ class PatientBook:
         """See StreamBook, as of all that follow."""
         return self._call(self._book.streams)
 
-    def create(self, source_id: int, *, path: bytes, device: int, inode: int, compressed: bool, position: int) -> int:
+    def create(
+        self,
+        source_id: int,
+        *,
+        path: bytes,
+        device: int,
+        inode: int,
+        compressed: bool,
+        position: int,
+        listed: bool = False,
+    ) -> int:
         return self._call(
             lambda: self._book.create(
-                source_id, path=path, device=device, inode=inode, compressed=compressed, position=position
+                source_id, path=path, device=device, inode=inode, compressed=compressed, position=position,
+                listed=listed,
             )
-        )
+        )  # fmt: skip
 
     def rebind(self, stream_id: int, *, path: bytes, device: int, inode: int, compressed: bool) -> None:
         self._call(lambda: self._book.rebind(stream_id, path=path, device=device, inode=inode, compressed=compressed))
