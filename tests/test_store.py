@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from threatlens.errors import NotOurs, StoreUnavailable
 from threatlens.event import EventFilter
 from threatlens.store import DeadLetter, EventRow, EventStore, Move
+from threatlens.store_database import Database, connect
 from threatlens.store_search import text_of
 
 pytestmark = pytest.mark.both_databases
@@ -198,11 +199,12 @@ def test_the_status_of_a_source_is_what_the_monitor_last_said(store, filler: Fil
     assert EventFilter().matches(store.page(EventFilter())[0])
 
 
-def test_only_where_a_file_begins_need_not_be_on_the_disk_at_once(store: EventStore) -> None:
+def test_only_where_a_file_begins_need_not_be_on_the_disk_at_once(tmp_path):
     """The files show it again; what was stored after it is kept with it only, as there is one log of transactions."""
-    with store.database.writing() as connection:
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
-    with store.database.writing(synced=False) as connection:
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
-    with store.database.writing() as connection:
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    database = Database(connect(f"sqlite:///{tmp_path}/synced.db"))
+    levels = []
+    for synced in (True, False, True):
+        with database.writing(synced=synced) as connection:
+            levels.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+    database.engine.dispose()
+    assert levels == [2, 1, 2]  # FULL, NORMAL
