@@ -485,6 +485,23 @@ def test_room_for_a_few_lines_is_asked_for(tmp_path: Path, monkeypatch: pytest.M
     assert (key in kept, kept.owed()) == (True, [])
 
 
+def test_a_deleted_file_with_the_inode_of_one_that_was_copied_before_is_copied_from_its_beginning(
+    tmp_path: Path,
+) -> None:
+    kept, key = salvage.Salvage(str(tmp_path / "salvage")), (1, 2)
+    contents = [b"a line of the first file\n" * 3, generation(1), generation(1) + generation(2)]
+    for number, content in enumerate(contents):
+        file = tmp_path / f"app.log.{number}"
+        file.write_bytes(content)
+        with file.open("rb") as opened:
+            described = salvage.Copy(1, str(file), str(file), False, *key, size=len(content))
+            kept.keep(key, opened.fileno(), [(0, len(content))], described)
+    copies = [path.read_bytes() for path in (tmp_path / "salvage").iterdir() if path.suffix != ".json"]
+    assert copies == [contents[-1]]  # and what was added to the second was added to its copy
+    kept.closed(key)
+    assert list((tmp_path / "salvage").iterdir()) == []
+
+
 def test_more_than_may_be_copied_is_told_once_and_harms_nothing(
     make_bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -312,7 +312,10 @@ class Discovery(Reader):
             stream.stream_id, path=os.fsencode(real), device=key[0], inode=key[1], compressed=content.compressed
         )
         self.renamed.pop(stream.stream_id, None)
+        before, was_gone = stream.key, stream.unlinked
         self.table.close(stream)
+        if was_gone and before != key and before not in self.held:
+            self.salvage.closed(before)
         gone = self.salvage.is_gone(os.fstat(content.fd))
         self.table.bind(stream, key, real, unlinked=gone)
         stream.compressed = content.compressed

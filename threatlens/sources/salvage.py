@@ -25,6 +25,8 @@ _LEFT_BYTES = 256 << 20  # on the disk, whatever is copied
 #: because it is full, half of the reserve is free.
 _SMALL_BYTES, _LEFT_OF_RESERVE_BYTES = 256 << 10, 1 << 20
 
+_TELLING_BYTES = 64 << 10  # of the end of a copy, which tell whether a file goes on from it
+
 Span = tuple[int, int]  # of bytes: start, end
 
 
@@ -110,6 +112,9 @@ class Salvage:
         What cannot be copied, for want of space above all, is logged once, and not tried again until it is forgiven.
         """
         before = self._copies.get(key)
+        if before is not None and before.size and not _begins_with(fd, self._paths[key], before):
+            self.drop(key)  # of a file that had the inode before
+            before = None
         wanted = [(before.size, described.size)] if before is not None and before.size else list(spans)
         n_bytes = sum(end - start for start, end in wanted)
         try:
@@ -145,6 +150,11 @@ class Salvage:
         self._told.discard(key)
         if path:
             _remove(path)
+
+    def closed(self, key: Key) -> None:
+        """What it held goes on elsewhere, and nobody has the deleted file open: its inode may be another's by now."""
+        if key in self._copies and key not in self._inherited:
+            self.drop(key)
 
     def let_go(self, source_id: int) -> None:
         """The files of a source are not open any more: from now on they are read as copies."""
@@ -221,6 +231,17 @@ class Salvage:
             json.dump(asdict(copy), note)
         os.replace(path + ".part", path)
         self._copies[key] = copy
+
+
+def _begins_with(fd: int, path: str, copy: Copy) -> bool:
+    """Whether a file goes on from what its copy holds, as told by the last bytes of that."""
+    start = copy.size - min(copy.copied, _TELLING_BYTES)
+    try:
+        with open(path, "rb") as kept:
+            kept.seek(start)
+            return os.pread(fd, copy.size - start, start) == kept.read(copy.size - start)
+    except OSError:
+        return False  # somebody has deleted the copy
 
 
 def _remove(path: str) -> None:
