@@ -2,7 +2,7 @@
 
 In SQLite writers begin with BEGIN IMMEDIATE, so that a transaction that reads before it writes cannot fail half way;
 readers see one snapshot and are cut off when they take too long. `synchronous=FULL`: what was committed survives a
-power cut, but for where files begin, which the files show again.
+power cut, but for where files begin and what became of them, which the files show again.
 """
 
 from __future__ import annotations
